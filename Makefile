@@ -1,0 +1,50 @@
+# `make help` lists what can be done here. Everything is set up on first use, in .venv, and not again until it changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+OUT ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke test test-slow lint types bench clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(INSTALL) -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.run ## the main job on the embedded model and text, about 5 minutes on two cores
+	$(BIN)/ks-lottery demo --out $(OUT)
+
+smoke: $(VENV)/.run ## the same at its smallest, under 90 seconds
+	$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
+
+test: $(VENV)/.dev ## all tests that take less than 10 minutes together
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev ## the tests on the real model, which take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev ## style, format and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## pyright, strict on src
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev ## every benchmark, each against a peer in one run
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove what was built here; runs and the cache of downloads stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,73 @@
+"""KS-Lottery: find, train, ship and certify the few embedding rows that fine-tuning really moves.
+
+The public API. Everything is imported when it is first used, so that ``import ks_lottery`` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ks_lottery.api import certify, tune
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config import RunConfig
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.corpus.readers import read_corpus
+    from ks_lottery.corpus.selection import keep_useful, split
+    from ks_lottery.errors import UserError
+    from ks_lottery.export import to_merged, to_peft
+    from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.scanning import Scan, scan
+    from ks_lottery.stats.ks import ks_test
+    from ks_lottery.tickets import Tickets, select
+
+_HOME = {
+    "Checkpoint": "checkpoint.reader",
+    "Corpus": "corpus.corpus",
+    "RowPatch": "checkpoint.patch",
+    "RunConfig": "config",
+    "Scan": "scanning",
+    "Tickets": "tickets",
+    "UserError": "errors",
+    "certify": "api",
+    "keep_useful": "corpus.selection",
+    "ks_test": "stats.ks",
+    "open_checkpoint": "models.load",
+    "read_corpus": "corpus.readers",
+    "scan": "scanning",
+    "select": "tickets",
+    "split": "corpus.selection",
+    "to_merged": "export",
+    "to_peft": "export",
+    "tune": "api",
+}
+
+__all__ = [
+    "Checkpoint",
+    "Corpus",
+    "RowPatch",
+    "RunConfig",
+    "Scan",
+    "Tickets",
+    "UserError",
+    "certify",
+    "keep_useful",
+    "ks_test",
+    "open_checkpoint",
+    "read_corpus",
+    "scan",
+    "select",
+    "split",
+    "to_merged",
+    "to_peft",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'ks_lottery' has no attribute {name!r}")
+    return getattr(import_module(f"ks_lottery.{_HOME[name]}"), name)

@@ -1,0 +1,198 @@
+"""How every file of the project is written: whole or not at all, the same bytes for the same content, with a manifest.
+
+Nothing here may know of models or import torch: `report` reads saved artifacts through this file alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+FORMAT = 1
+"""Version of every saved schema; a reader refuses a higher one."""
+
+_PACKAGES = ("ks-lottery", "numpy", "torch", "transformers", "tokenizers")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a saved artifact.
+
+    Parameters
+    ----------
+    kind
+        Noun of the artifact, for example ``"row-patch"``.
+    made_from
+        Content fingerprints (SHA-256, hexadecimal) of what it was made from.
+    settings
+        Every setting that the content depends on.
+    """
+    return {
+        "kind": kind,
+        "format": FORMAT,
+        "made_from": dict(made_from),
+        "settings": dict(settings),
+        "versions": versions(),
+    }
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path` that takes its place when the block ends well.
+
+    Raises
+    ------
+    UserError
+        When the device is full or the folder cannot be written; `path` is then as it was before.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> UserError:
+    """Say in one sentence why `path` could not be written."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return UserError(f"no space left to write {path}: free some and give the same command again")
+    return UserError(f"cannot write {path}: {error.strerror or error}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def to_json(content: object) -> str:
+    """Return canonical JSON: order kept, indented, no NaN, ending in a newline."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as JSON, whole or not at all."""
+    write_text(path, to_json(content))
+
+
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read a JSON object; with `kind`, one whose manifest is of that kind.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is not JSON, or is of another kind or a newer format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object")
+    if kind is not None:
+        if content.get("kind") != kind:
+            raise UserError(f"{path} is not a {kind} but {content.get('kind') or 'something else'}")
+        if int(content.get("format", 0)) > FORMAT:
+            raise UserError(f"{path} was written by a newer ks-lottery: update this one")
+    return content
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read what `write_json_lines` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_table(path: Path, columns: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    """Write equal-length columns as Parquet, with `content` (its manifest) in the file's metadata.
+
+    Parameters
+    ----------
+    columns
+        Name to NumPy array or list.
+    content
+        Manifest, kept as JSON under the metadata key ``ks-lottery``.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(dict(columns)).replace_schema_metadata({"ks-lottery": json.dumps(dict(content))})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a table of `write_table`.
+
+    Returns
+    -------
+    columns, manifest
+        Columns as NumPy arrays (strings as arrays of objects).
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged, or not of this kind.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is not a whole Parquet file") from error
+    content = json.loads((table.schema.metadata or {}).get(b"ks-lottery", b"{}"))
+    if content.get("kind") != kind:
+        raise UserError(f"{path} is not a {kind}")
+    return {name: table[name].to_numpy() for name in table.column_names}, content
+
+
+def digest_bytes(content: bytes) -> str:
+    """Return the SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_json(content: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `content`."""
+    return digest_bytes(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

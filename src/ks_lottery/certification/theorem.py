@@ -1,0 +1,50 @@
+"""The paper's bound (theorem 2, algorithm 1), in the paper's symbols. Arrays in, arrays out.
+
+Must never claim more than the theorem: what it assumes is said in docs/method.md, and the audit counts what it misses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ks_lottery.evaluation.next_token import Predictions
+
+RULES = ("theorem", "algorithm1", "both")
+"""``theorem``: theorem 2 as proved. ``algorithm1``: algorithm 1 as printed. ``both``: our reading of table 5."""
+
+
+def half_gap(predictions: Predictions) -> npt.NDArray[np.float64]:
+    """Return (p_A - p_B) / 2 of each position, from 0 to 1/2."""
+    return (predictions.p_first - predictions.p_second) / 2
+
+
+def certified(rule: str, original: Predictions, tuned: Predictions, tau: float) -> npt.NDArray[np.bool_]:
+    """Return which positions are certified at `tau`: the small model is held to answer the reference's token y there.
+
+    Parameters
+    ----------
+    rule
+        ``theorem``: argmax of `tuned` is y, and its half gap exceeds `tau` (inequality 3; the only rule that theorem 2
+        covers). ``algorithm1``: argmax of `tuned` is y, and the half gap of `original` exceeds `tau`. ``both``:
+        `original` and `tuned` both answer y, and the half gap of `original` exceeds `tau`.
+    tau
+        Bound on the KS distance of every row that was not selected, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        When the rule is not known or the predictions are of different positions.
+    """
+    if len(original) != len(tuned) or (original.label != tuned.label).any():
+        raise ValueError("the predictions are of different positions")
+    if rule == "theorem":
+        return tuned.correct & (half_gap(tuned) > tau)
+    if rule == "algorithm1":
+        return tuned.correct & (half_gap(original) > tau)
+    if rule == "both":
+        return original.correct & tuned.correct & (half_gap(original) > tau)
+    raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")

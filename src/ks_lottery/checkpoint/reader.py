@@ -1,0 +1,215 @@
+"""A checkpoint on disk, read tensor by tensor and row by row, without building the model.
+
+Must never run code from a checkpoint: safetensors alone are read here, and their headers are checked before their bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ks_lottery.artifacts import digest_json
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""Names of element types in a safetensors header."""
+
+EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "tok_embed")
+"""What model families call the module of their input embedding."""
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies: file, element type, shape, and its bytes' range in the file."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk.
+
+    Parameters
+    ----------
+    folder
+        Folder with ``config.json`` and safetensors.
+    name
+        What the user called it; saved in manifests, so that the base of a patch is found again.
+    tensors
+        Every tensor by its name.
+    """
+
+    folder: Path
+    name: str
+    tensors: Mapping[str, TensorEntry]
+
+    @classmethod
+    def open(cls, folder: Path, name: str | None = None) -> Checkpoint:
+        """Open a folder of safetensors (one file, or shards with an index).
+
+        Raises
+        ------
+        UserError
+            When there is nothing to read, a file is truncated or damaged, or only a pickle is there.
+        """
+        if not folder.is_dir():
+            raise UserError(f"model folder {folder} does not exist")
+        tensors: dict[str, TensorEntry] = {}
+        for file in _weight_files(folder):
+            tensors.update(_read_header(file))
+        return cls(folder, name or str(folder), tensors)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Content of ``config.json``."""
+        path = self.folder / "config.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.folder} has no config.json: it is not a transformers model folder"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} is not valid JSON") from error
+
+    @cached_property
+    def embedding(self) -> str:
+        """Name of the input embedding, shape (V, d).
+
+        Raises
+        ------
+        UserError
+            When there is none, or more than one.
+        """
+        found = [
+            name
+            for name, entry in self.tensors.items()
+            if len(entry.shape) == 2 and name.split(".")[-2:-1] and name.split(".")[-2] in EMBEDDING_NAMES
+        ]
+        if len(found) != 1:
+            what = "no input embedding" if not found else f"several input embeddings ({', '.join(found)})"
+            raise UserError(f"{self.name} has {what}: give a causal language model's checkpoint")
+        return found[0]
+
+    @property
+    def vocabulary(self) -> int:
+        """Number V of rows of the embedding."""
+        return self.tensors[self.embedding].shape[0]
+
+    @property
+    def width(self) -> int:
+        """Length d of a row of the embedding."""
+        return self.tensors[self.embedding].shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, types, shapes and bytes of all tensors: the same however they are sharded."""
+        content: list[list[Any]] = []
+        for name in sorted(self.tensors):
+            entry = self.tensors[name]
+            with (
+                entry.file.open("rb") as handle,
+                mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view,
+            ):
+                with memoryview(view) as whole, whole[entry.start : entry.stop] as part:
+                    digest = hashlib.sha256(part).hexdigest()
+            content.append([name, str(entry.dtype), list(entry.shape), digest])
+        return digest_json(content)
+
+    def rows(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Return rows of the input embedding, shape (K, d), float32 (exact for narrower types).
+
+        Only the bytes of these rows are read.
+        """
+        entry = self.tensors[self.embedding]
+        size = (entry.stop - entry.start) // entry.shape[0]
+        table = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(entry.shape[0], size))
+        picked = np.ascontiguousarray(table[ids])
+        if picked.size == 0:
+            return torch.empty((0, self.width))
+        return torch.from_numpy(picked).view(entry.dtype).reshape(len(ids), self.width).float()
+
+    def describe(self) -> dict[str, str]:
+        """Return what a manifest says of this checkpoint."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"{index} is not an index of safetensors shards") from error
+        for name in names:
+            if "/" in name or "\\" in name or not (folder / name).is_file():
+                raise UserError(f"{index} names the shard {name!r}, which is not in the folder")
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    pickles = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickles:
+        raise UserError(
+            f"{pickles[0]} is a pickle, which could run code when loaded: convert the checkpoint to safetensors"
+        )
+    raise UserError(f"{folder} holds no safetensors")
+
+
+def _read_header(file: Path) -> dict[str, TensorEntry]:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise UserError(f"{file} is truncated or no safetensors file: get it again")
+        try:
+            header: dict[str, Any] = json.loads(handle.read(length))
+        except ValueError as error:
+            raise UserError(f"{file} has a damaged header: get it again") from error
+    header.pop("__metadata__", None)
+    entries: dict[str, TensorEntry] = {}
+    for name, about in header.items():
+        try:
+            dtype = DTYPES[about["dtype"]]
+            shape = tuple(int(n) for n in about["shape"])
+            start, stop = (8 + length + int(n) for n in about["data_offsets"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{file}: tensor {name} has a header that cannot be read: get the file again"
+            ) from error
+        if stop > size:
+            raise UserError(f"{file} is truncated: tensor {name} ends at byte {stop:,}, the file at {size:,}")
+        if stop - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            raise UserError(f"{file}: the bytes of tensor {name} do not fit its shape: get the file again")
+        entries[name] = TensorEntry(file, dtype, shape, start, stop)
+    return entries

@@ -1,0 +1,145 @@
+"""The command line: one thin function a command, heavy imports inside them.
+
+Must never decide anything, nor show a traceback for a mistake that the user can mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ks_lottery.config import RunConfig
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        from ks_lottery.errors import UserError
+
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the main job on the embedded model and text."""
+    from ks_lottery.recipes.demo import demo_config
+
+    return _run(demo_config(arguments.target, arguments.budget, arguments.seed), Path(arguments.out))
+
+
+def _run(config: RunConfig, out: Path) -> int:
+    from ks_lottery.pipeline import run
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.report.table import print_summary
+
+    screen = Screen(total=0)
+    summary = run(config, out, screen)
+    print_summary(screen.console, summary, summary["tickets"], str(out))
+    return 0
+
+
+def run(rest: Sequence[str]) -> int:
+    """Run the main job on the user's own model and text."""
+    from ks_lottery.settings import parse_run
+
+    parsed = parse_run(rest)
+    return 0 if parsed is None else _run(*parsed)
+
+
+def translate(arguments: argparse.Namespace) -> int:
+    """Translate sentences with a run's small model."""
+    from ks_lottery.translation import translate_with_run
+
+    sentences = arguments.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    for block in translate_with_run(
+        Path(arguments.run), sentences, method=arguments.method, compare=arguments.compare
+    ):
+        sys.stdout.write(f"{block}\n")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a patch as an adapter or a merged model."""
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.export import FORMATS
+    from ks_lottery.models.load import open_checkpoint
+
+    patch = RowPatch.open(Path(arguments.patch))
+    checkpoint = open_checkpoint(arguments.base or patch.base["name"])
+    FORMATS[arguments.to](checkpoint, patch, Path(arguments.out))
+    sys.stdout.write(f"{len(patch)} rows of {checkpoint.name} written to {arguments.out} ({arguments.to})\n")
+    return 0
+
+
+def _parser() -> _Parser:
+    from importlib.metadata import version
+
+    parser = _Parser(
+        prog="ks-lottery",
+        description="Find, train, ship and certify the few embedding rows that fine-tuning a language model really moves.",
+    )
+    parser.add_argument("--version", action="version", version=f"ks-lottery {version('ks-lottery')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
+
+    one = commands.add_parser("demo", help="the main job on the embedded model and text, in minutes")
+    one.add_argument("--target", default="ca", help="language to translate to (default: ca)")
+    one.add_argument(
+        "--budget", default="default", choices=("default", "smoke"), help="default: 6 minutes; smoke: 90 s"
+    )
+    one.add_argument("--out", default="runs/demo", help="folder of the run (default: runs/demo)")
+    one.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
+    one.set_defaults(work=demo)
+
+    commands.add_parser(
+        "run", help="the main job on your own model and text (see run --help)", add_help=False
+    )
+
+    one = commands.add_parser("translate", help="translate with a run's small model")
+    one.add_argument("run", help="folder of a run, such as runs/demo")
+    one.add_argument("text", nargs="*", help="sentences; without one, each line of standard input")
+    one.add_argument(
+        "--method", default="partial", help="whose rows to use: partial (default), transfer, embed, ..."
+    )
+    one.add_argument("--compare", action="store_true", help="show the original model's answer beside it")
+    one.set_defaults(work=translate)
+
+    one = commands.add_parser("export", help="write a patch as a PEFT adapter or a merged model")
+    one.add_argument("patch", help="folder of a patch, such as runs/demo/partial")
+    one.add_argument("out", help="folder to write; new or empty")
+    one.add_argument(
+        "--to", required=True, choices=("peft", "merged"), help="peft: an adapter; merged: a whole model"
+    )
+    one.add_argument("--base", help="the base model, if it is no longer where the run found it")
+    one.set_defaults(work=export)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, or 2 for a mistake that the user can mend."""
+    from ks_lottery.errors import UserError
+
+    given = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        if given[:1] == ["run"]:
+            return run(given[1:])
+        arguments = _parser().parse_args(given)
+        return int(arguments.work(arguments))
+    except UserError as error:
+        sys.stderr.write(f"ks-lottery: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("ks-lottery: stopped; the same command goes on from the last finished stage\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Every setting of a run, as frozen dataclasses that a YAML file and command-line flags fill alike.
+
+Must never import torch or transformers: `--help` and flags are to be instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ALPHA_GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Significance levels of the certificate: the 0.05 .. 1 of tables 5 and 7."""
+
+
+def _require(condition: bool, key: str, value: object, wanted: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise UserError(f"{key} is {value!r}, but must be {wanted}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The language model."""
+
+    name: str = "asset:smollm2-135m-instruct"
+    """Folder, GGUF file, hub id, or the embedded default."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the frozen body; auto takes bfloat16 where the processor has it. Trained rows are float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs; auto takes a GPU where there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Off unless you type it."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The parallel text and how it is cleaned, split and shown to the model."""
+
+    train: str = "asset:catalogs"
+    """File (TSV, CSV, JSONL, PO, MO, or one of two line-aligned files), or the name of a Hugging Face dataset."""
+    target: str | None = None
+    """The other one of two line-aligned files."""
+    format: Literal["auto", "tsv", "csv", "jsonl", "lines", "po", "mo", "dataset"] = "auto"
+    """Format of the text; auto goes by the file's ending."""
+    source_language: str = "en"
+    """Code or English name of the language to translate from."""
+    target_language: str = "ca"
+    """Code or English name of the language to translate to."""
+    source_column: str | None = None
+    """Column of the source sentence, where it cannot be told."""
+    target_column: str | None = None
+    """Column of the target sentence, where it cannot be told."""
+    dataset_config: str | None = None
+    """Configuration of a Hugging Face dataset."""
+    dataset_split: str = "train"
+    """Split of a Hugging Face dataset."""
+    template: str = "alpaca"
+    """Prompt: alpaca, plain, or your own text with {instruction} and {source}."""
+    min_words: int = 4
+    """Pairs with fewer words on a side are dropped."""
+    drop_placeholders: bool = True
+    """Drop pairs with format placeholders such as %s or {name}."""
+    drop_markup: bool = True
+    """Drop pairs with tags, entities or web addresses."""
+    min_pairs: int = 200
+    """With fewer usable pairs the run is refused."""
+    calibration_share: float = 0.15
+    """Share of source sentences, by hash, that is kept for calibration."""
+    test_share: float = 0.15
+    """Share of source sentences, by hash, that everything is measured on."""
+    max_train: int | None = None
+    """At most this many pairs to train on, the first of the split."""
+    max_test: int | None = None
+    """At most this many pairs to measure on, the first of the split."""
+    max_tokens: int = 512
+    """Examples with more tokens are left out, and counted."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.min_words >= 0, "text.min_words", self.min_words, "0 or more")
+        _require(self.min_pairs >= 3, "text.min_pairs", self.min_pairs, "3 or more")
+        _require(self.max_tokens >= 8, "text.max_tokens", self.max_tokens, "8 or more")
+        for key in ("calibration_share", "test_share"):
+            _require(0 < getattr(self, key) < 1, f"text.{key}", getattr(self, key), "between 0 and 1")
+        share = self.calibration_share + self.test_share
+        _require(
+            share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on"
+        )
+        for key in ("max_train", "max_test"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, f"text.{key}", value, "1 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How rows are trained. Every method uses the same settings, so that what differs is the rows."""
+
+    learning_rate: float = 1e-2
+    """Peak learning rate of Adam for the trained rows (the paper's for partial tuning)."""
+    embed_learning_rate: float | None = None
+    """Another one for embed tuning; the paper: 2e-5, at a scale where that finds tickets."""
+    epochs: float = 5.0
+    """Passes over the training text."""
+    embed_epochs: float | None = None
+    """Another number for embed tuning; the paper: 3."""
+    batch_size: int = 8
+    """Sentence pairs a step and device."""
+    gradient_accumulation: int = 1
+    """Batches added up before a step."""
+    warmup_ratio: float = 0.03
+    """Share of the steps in which the learning rate rises; it then falls along a cosine."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 clips nothing."""
+    share_prefix: bool = True
+    """Compute the prompt's common beginning once a batch instead of once a sentence."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key in ("learning_rate", "embed_learning_rate", "epochs", "embed_epochs"):
+            value = getattr(self, key)
+            _require(value is None or value > 0, f"train.{key}", value, "above 0")
+        _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
+        _require(
+            self.gradient_accumulation >= 1,
+            "train.gradient_accumulation",
+            self.gradient_accumulation,
+            "1 or more",
+        )
+        _require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
+        _require(self.max_grad_norm >= 0, "train.max_grad_norm", self.max_grad_norm, "0 or more")
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """How tickets are selected."""
+
+    alpha: float = 0.05
+    """A row is a ticket when its p-value is below this."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(0 <= self.alpha <= 1, "select.alpha", self.alpha, "from 0 to 1")
+
+
+@dataclass(frozen=True)
+class CertifyConfig:
+    """How the small model is certified."""
+
+    alphas: tuple[float, ...] = ALPHA_GRID
+    """Significance levels, each with its own tickets and its own partial transfer."""
+    tau: Literal["empirical", "exact", "table"] = "empirical"
+    """How the bound on the shift of unselected rows is taken."""
+    positions: int = 20
+    """The first so many target positions of each sentence count."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(bool(self.alphas), "certify.alphas", self.alphas, "at least one significance level")
+        for alpha in self.alphas:
+            _require(0 <= alpha <= 1, "certify.alphas", alpha, "from 0 to 1")
+        _require(self.positions >= 1, "certify.positions", self.positions, "1 or more")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How models are measured."""
+
+    translations: int = 100
+    """The first so many test sentences are translated and scored."""
+    num_beams: int = 4
+    """Beams of the search; 1 is greedy."""
+    max_new_tokens: int = 256
+    """Longest translation in tokens."""
+    batch_size: int = 16
+    """Sentences at a time."""
+    confidence: float = 0.95
+    """Level of the intervals."""
+    resamples: int = 2000
+    """Bootstrap resamples of sentences behind each interval."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for key in ("num_beams", "max_new_tokens", "batch_size", "resamples"):
+            _require(getattr(self, key) >= 1, f"evaluate.{key}", getattr(self, key), "1 or more")
+        _require(self.translations >= 1, "evaluate.translations", self.translations, "1 or more")
+        _require(0 < self.confidence < 1, "evaluate.confidence", self.confidence, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The main job, whole: text and model in, certified ticket patch out."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    certify: CertifyConfig = field(default_factory=CertifyConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    seed: int = 0
+    """Seed of every random choice."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
+
+
+def as_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the config as plain nested values, in the order of the fields."""
+    content = dataclasses.asdict(config)
+    content["certify"]["alphas"] = list(config.certify.alphas)
+    return content
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values of a nested mapping."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def known_keys() -> list[str]:
+    """Return every dotted key of a run's config."""
+    return [key for key, _ in flat(as_dict(RunConfig()))]
+
+
+def check_keys(keys: list[str], where: str) -> None:
+    """Refuse keys that no config has, naming the nearest one that exists.
+
+    Raises
+    ------
+    UserError
+        For the first unknown key.
+    """
+    known = known_keys()
+    sections = [f.name for f in dataclasses.fields(RunConfig)]
+    for key in keys:
+        if key in known or key in sections:
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+        tail = key.rsplit(".", maxsplit=1)[-1]
+        near = [k for k in known if k.rsplit(".", maxsplit=1)[-1] == tail] or near
+        raise UserError(f"{where}: unknown config key '{key}'; the nearest known one is '{near[0]}'")
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Name the first keys in which two configs differ, or return an empty string."""
+    old, new = dict(flat(there)), dict(flat(here))
+    keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+    named = [f"{key} is {old.get(key)!r} there and {new.get(key)!r} here" for key in keys[:3]]
+    rest = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return "; ".join(named) + rest

@@ -1,0 +1,86 @@
+"""Pairs from gettext catalogs (PO, MO): the message and its translation.
+
+Must never take an entry that is unfinished (fuzzy, obsolete), or one of several plural forms, for a pair.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ks_lottery.corpus.corpus import Corpus, Pair
+from ks_lottery.corpus.selection import keep_useful
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """Return the pairs of one catalog, in its order, and how many entries were left out and why.
+
+    Raises
+    ------
+    UserError
+        When the file is no catalog.
+    """
+    import polib
+
+    try:
+        entries = polib.mofile(str(path)) if path.suffix == ".mo" else polib.pofile(str(path))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path} is not a gettext catalog that can be read: {error}") from error
+    pairs: list[tuple[str, str]] = []
+    dropped = {"plural": 0, "untranslated": 0}
+    for entry in entries:
+        if entry.msgid_plural:
+            dropped["plural"] += 1
+        elif not entry.msgstr or (isinstance(entry, polib.POEntry) and (entry.fuzzy or entry.obsolete)):
+            dropped["untranslated"] += 1
+        else:
+            pairs.append((" ".join(entry.msgid.split()), " ".join(entry.msgstr.split())))
+    return pairs, dropped
+
+
+def language_of(path: Path) -> str:
+    """Return the language that a catalog translates to: the folder above ``LC_MESSAGES``."""
+    return path.parent.parent.name
+
+
+def _same(one: str, other: str) -> bool:
+    return one.replace("-", "_").lower() == other.replace("-", "_").lower()
+
+
+def read_catalogs(
+    files: Sequence[Path], root: Path, *, target_language: str
+) -> tuple[Corpus, dict[str, int]]:
+    """Join the catalogs of one language, in the order of `files`; an unknown language gives an empty corpus.
+
+    Parameters
+    ----------
+    files
+        Catalogs of all languages, from English, each as ``.../LANGUAGE/LC_MESSAGES/NAME.mo``.
+    root
+        What the names of documents are relative to.
+    """
+    pairs: list[Pair] = []
+    left_out = {"plural": 0, "untranslated": 0}
+    for file in files:
+        if not _same(language_of(file), target_language):
+            continue
+        found, dropped = read_catalog(file)
+        document = file.relative_to(root).as_posix()
+        pairs += [Pair(source, target, document) for source, target in found]
+        for reason, count in dropped.items():
+            left_out[reason] += count
+    return Corpus(tuple(pairs), "en", target_language, "asset:catalogs"), left_out
+
+
+def usable_counts(files: Sequence[Path], root: Path, *, min_words: int) -> dict[str, int]:
+    """Count the usable pairs of every language in the catalogs."""
+    languages = sorted({language_of(file) for file in files if not language_of(file).startswith("en")})
+    counts: dict[str, int] = {}
+    for language in languages:
+        corpus, _ = read_catalogs(files, root, target_language=language)
+        counts[language] = len(keep_useful(corpus, min_words=min_words)[0])
+    return counts

@@ -1,0 +1,60 @@
+"""How a sentence is shown to the model: the templates and the instruction.
+
+Must never change the sentence: braces in it are text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from ks_lottery.corpus.languages import language_name
+from ks_lottery.errors import UserError
+
+TEMPLATES = {
+    "alpaca": (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{source}\n\n### Response:\n"
+    ),
+    "plain": "{instruction}\n{source}\n",
+}
+"""Name to template. ``alpaca`` is the wording of Stanford Alpaca, as in the paper."""
+
+
+def instruction(source_language: str, target_language: str) -> str:
+    """Return what the model is told to do.
+
+    >>> instruction("en", "ca")
+    'Translate the following sentence from English to Catalan.'
+    """
+    return f"Translate the following sentence from {language_name(source_language)} to {language_name(target_language)}."
+
+
+def render_prompt(template: str, order: str, source: str) -> str:
+    """Fill a template.
+
+    Parameters
+    ----------
+    template
+        ``alpaca``, ``plain``, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
+
+    Raises
+    ------
+    UserError
+        When the template is neither known nor has a place for the sentence.
+
+    Examples
+    --------
+    >>> render_prompt("plain", "Translate.", "a {source} b")
+    'Translate.\\na {source} b\\n'
+    """
+    if template not in TEMPLATES and "{source}" not in template:
+        near = difflib.get_close_matches(template, TEMPLATES, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}"
+        )
+    values = {"{instruction}": order, "{source}": source}
+    return re.sub(
+        r"\{instruction\}|\{source\}", lambda found: values[found[0]], TEMPLATES.get(template, template)
+    )

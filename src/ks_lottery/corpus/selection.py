@@ -1,0 +1,138 @@
+"""What of a text is kept, and how it is split: by a hash of the source sentence, so that no sentence is in two splits.
+
+Must never drop a pair without counting it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from ks_lottery.corpus.corpus import Corpus, Pair
+
+PLACEHOLDER = re.compile(r"%(?:\([^)]*\))?[-+#0]*\d*(?:\.\d+)?[a-zA-Z%]|\{[^{}]*\}|\$\{?\w+")
+"""Format placeholders: %s, %(name)d, %%, {name}, {0}, $name."""
+
+MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|&#?\w+;|https?://|www\.")
+"""Tags, entities, web addresses."""
+
+UNSPACED = ("zh", "ja", "th", "lo", "km", "my", "bo", "dz")
+"""Languages written without spaces: their words are not counted."""
+
+
+@dataclass(frozen=True)
+class FilterReport:
+    """How many pairs were read, kept, and dropped for which reason (the first that applies)."""
+
+    read: int
+    kept: int
+    short: int
+    placeholder: int
+    markup: int
+    duplicate: int
+    min_words: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Return the report for people."""
+        return (
+            f"{self.kept:,} of {self.read:,} pairs kept; dropped {self.short:,} under {self.min_words} words, "
+            f"{self.placeholder:,} with format placeholders, {self.markup:,} with markup, "
+            f"{self.duplicate:,} whose source stood before"
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """A corpus in three parts that share no source sentence."""
+
+    train: Corpus
+    calibration: Corpus
+    test: Corpus
+
+
+def sentence_key(text: str) -> str:
+    """Return what two copies of a sentence share: letters in one case and form, without white space.
+
+    >>> sentence_key("Save  the Page") == sentence_key("save the page ")
+    True
+    """
+    return "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _is_short(text: str, language: str, min_words: int) -> bool:
+    spaced = re.split(r"[-_]", language)[0].lower() not in UNSPACED
+    return spaced and len(text.split()) < min_words
+
+
+def keep_useful(
+    corpus: Corpus, *, min_words: int = 4, drop_placeholders: bool = True, drop_markup: bool = True
+) -> tuple[Corpus, FilterReport]:
+    """Drop pairs that teach nothing, and repeated sources but the first.
+
+    Parameters
+    ----------
+    min_words
+        Pairs with fewer words (between white space) on a side are dropped; not counted where none are written.
+    """
+    counts = dict.fromkeys(("short", "placeholder", "markup", "duplicate"), 0)
+    seen: set[str] = set()
+    kept: list[Pair] = []
+    for pair in corpus.pairs:
+        key = sentence_key(pair.source)
+        sides = (pair.source, pair.target)
+        if drop_placeholders and any(PLACEHOLDER.search(side) for side in sides):
+            counts["placeholder"] += 1
+        elif drop_markup and any(MARKUP.search(side) for side in sides):
+            counts["markup"] += 1
+        elif _is_short(pair.source, corpus.source_language, min_words) or _is_short(
+            pair.target, corpus.target_language, min_words
+        ):
+            counts["short"] += 1
+        elif key in seen:
+            counts["duplicate"] += 1
+        else:
+            seen.add(key)
+            kept.append(pair)
+    report = FilterReport(read=len(corpus), kept=len(kept), min_words=min_words, **counts)
+    return replace(corpus, pairs=tuple(kept)), report
+
+
+def hash_fraction(text: str) -> float:
+    """Return a number in [0, 1) that depends on the sentence alone: its key's SHA-256, first 8 bytes."""
+    digest = hashlib.sha256(sentence_key(text).encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15) -> Split:
+    """Split by a hash of the source sentence.
+
+    A sentence, and a copy of it that differs in case or white space, always lands in the same part, whatever else the
+    text holds: text that is added later moves no sentence.
+
+    Raises
+    ------
+    UserError
+        When a part is left empty.
+    """
+    parts: dict[str, list[Pair]] = {"train": [], "calibration": [], "test": []}
+    for pair in corpus.pairs:
+        place = hash_fraction(pair.source)
+        parts["test" if place < test else "calibration" if place < test + calibration else "train"].append(
+            pair
+        )
+    for name, pairs in parts.items():
+        if not pairs:
+            raise UserError(
+                f"{corpus.origin}: {len(corpus)} pairs leave none for {name}: give more text or a larger share"
+            )
+    return Split(**{name: replace(corpus, pairs=tuple(pairs)) for name, pairs in parts.items()})

@@ -1,0 +1,17 @@
+"""The one exception that reaches a user: a sentence that says what is wrong, where, and what to do.
+
+It must never carry a traceback's worth of text; `cli` prints it as one line and exits with code 2.
+"""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    Parameters
+    ----------
+    message
+        One sentence on one line: the object at fault, what is wrong with it, and what to do.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

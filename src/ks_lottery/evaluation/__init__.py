@@ -1,0 +1,1 @@
+"""Measuring models: next-token predictions, translations, and their scores."""

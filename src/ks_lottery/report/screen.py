@@ -1,0 +1,72 @@
+"""Progress of a run on the terminal: one line a stage, with a bar and the time left while it runs.
+
+Must never write to standard error, which is for the one line of an error, nor decide anything.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Screen:
+    """Shows stages.
+
+    Parameters
+    ----------
+    total
+        Number of stages.
+    console
+        Where to print; standard output by default.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.console = console or Console(
+            soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 100
+        )
+        self.total = total
+        self.number = 0
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False)
+
+    def skipped(self, title: str) -> None:
+        """Print that a stage was done by an earlier call."""
+        self.number += 1
+        self.say(f"[{self.number:>2}/{self.total}] {title}: done before")
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a stage while its block runs; yields a function that takes what is done and what there is to do."""
+        self.number += 1
+        label = f"[{self.number:>2}/{self.total}] {title}"
+        start = time.perf_counter()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        live = self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
+            task = progress.add_task(label, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        self.say(f"{label}: {time.perf_counter() - start:.1f} s")

@@ -1,0 +1,157 @@
+"""The tables that a run prints, made from its summary alone.
+
+Must never compute a figure that is not in the summary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+TITLES = {
+    "original": "original model",
+    "embed": "embed tuning",
+    "partial": "partial tuning",
+    "transfer": "partial transfer",
+    "random": "random rows",
+    "occurrence": "most frequent rows",
+}
+"""What each method is called on the screen."""
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit in {"B", "kB"} else f"{amount:.1f} {unit}"
+
+
+def methods_table(methods: Mapping[str, Any], confidence: float) -> Table:
+    """Return the comparison of all methods."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method")
+    for name in ("trained", "ships", "accuracy", f"{confidence:.0%} interval", "loss", "chrF++"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in methods.items():
+        table.add_row(
+            TITLES.get(name, name),
+            f"{row['trained_parameters']:,}",
+            size(row["bytes"]) if row["bytes"] else "-",
+            f"{row['accuracy']:.3f}",
+            f"{row['interval'][0]:.3f}-{row['interval'][1]:.3f}",
+            f"{row['loss']:.3f}",
+            f"{row['chrf']:.1f}",
+        )
+    return table
+
+
+def tickets_table(rows: list[Mapping[str, Any]], most: int = 15) -> Table:
+    """Return the first tickets with their token strings, D and p."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("row", justify="right")
+    table.add_column("token")
+    for name in ("D", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows[:most]:
+        table.add_row(str(row["row"]), row["token"], f"{row['statistic']:.4f}", f"{row['pvalue']:.2e}")
+    return table
+
+
+def certificate_table(levels: list[Mapping[str, Any]]) -> Table:
+    """Return the certificate by alpha, under the rule of theorem 2."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("alpha", "tickets", "tau", "verified", "certified", "small model", "violated"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in levels:
+        rule = level["rules"]["theorem"]
+        table.add_row(
+            f"{level['alpha']:g}",
+            f"{level['tickets']:,}",
+            f"{level['tau']:.4f}",
+            f"{level['verified']:.1%}",
+            f"{rule['accuracy']:.3f}",
+            f"{level['prediction_accuracy']:.3f}",
+            f"{rule['violations']} of {rule['positions']}",
+        )
+    return table
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what the figures say, also where they speak against the method."""
+    methods, power = summary["methods"], summary["scan"]
+    lines: list[str] = []
+    if power["rows_passing"] == 0:
+        lines.append(
+            f"No ticket: the largest D is {power['largest_statistic']:.4f}, and p < {power['alpha']:g} needs "
+            f"{power['critical_statistic']:.4f}. The row that moved most moved {power['largest_spread']:.2f} of its own "
+            "spread: the test had no power at this learning rate and number of steps; raise one of them."
+        )
+        return lines
+    lines.append(
+        f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
+        f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
+    )
+    partial, rival = methods["partial"]["accuracy"], methods["occurrence"]["accuracy"]
+    if rival > partial:
+        lines.append(
+            f"Here the rows that occur most do better than the tickets: {rival:.3f} against {partial:.3f}. "
+            "The test finds rows far better than chance finds them, and plain counts find better ones still."
+            if partial > methods["random"]["accuracy"]
+            else f"Here the rows that occur most do better than the tickets: {rival:.3f} against {partial:.3f}."
+        )
+    if methods["random"]["accuracy"] >= partial:
+        lines.append(
+            f"Random rows do as well as the tickets here: {methods['random']['accuracy']:.3f} against {partial:.3f}."
+        )
+    return lines
+
+
+def print_summary(
+    console: Console, summary: Mapping[str, Any], tickets: list[Mapping[str, Any]], folder: str
+) -> None:
+    """Print a run: methods, tickets, certificate, where everything lies and what to try next."""
+    console.print()
+    console.print(methods_table(summary["methods"], summary["confidence"]))
+    console.print(
+        f"\nmeasured on {summary['text']['test']} held-out pairs ({summary['positions']:,} target positions); "
+        f"chrF++ on {summary['translations']} of them, too few to rank by",
+        markup=False,
+    )
+    console.print()
+    for line in findings(summary):
+        console.print(line, markup=False)
+    if tickets:
+        console.print()
+        console.print(tickets_table(tickets))
+        if len(tickets) > 15:
+            console.print(f"... and {len(tickets) - 15} more in {folder}/tickets.json", markup=False)
+    certificate = summary["certificate"]["transfer"]
+    console.print(
+        f"\nCertificate of the partial transfer, theorem 2, tau {certificate['tau']}, "
+        f"first positions of each sentence ({certificate['positions']:,} in all):",
+        markup=False,
+    )
+    console.print(certificate_table(certificate["levels"]))
+    console.print(
+        "certified: share of positions that theorem 2 says the small model answers like the tuned one and rightly; "
+        "small model: share that it does answer rightly; violated: certified positions that it answers differently. "
+        "The bound holds under the theorem's assumptions and guarantees nothing for a deep network: that is what the last "
+        "column counts.",
+        markup=False,
+    )
+    console.print(f"\nEverything lies in {folder}. Try next:", markup=False)
+    for line in (
+        f'ks-lottery translate {folder} "Your session has expired." --compare',
+        f"ks-lottery export {folder}/partial --to peft adapter",
+        f"ks-lottery export {folder}/partial --to merged model",
+    ):
+        console.print(f"  {line}", markup=False)

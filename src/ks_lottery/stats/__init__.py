@@ -1,0 +1,1 @@
+"""The statistics: arrays in, arrays out; no I/O, no models, no tokens."""

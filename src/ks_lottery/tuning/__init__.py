@@ -1,0 +1,1 @@
+"""Tuning: which rows each method trains, and the training itself."""

@@ -1,0 +1,286 @@
+"""The main job on a tiny model, from the command line: what it writes, resumes, refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ks_lottery.cli import main
+
+FAST = [
+    "--train.learning-rate", "0.1", "--train.epochs", "1", "--train.batch-size", "8",
+    "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "4",
+    "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
+]  # fmt: skip
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def command(model: Path, text: Path, out: Path, *more: str) -> list[str]:
+    return ["run", "--model.name", str(model), "--text.train", str(text), "--out", str(out), *FAST, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tied_model, text_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "one"
+    assert main(command(tied_model, text_file, out)) == 0
+    return out
+
+
+def test_a_run_writes_what_it_promises(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert list(summary["methods"]) == ["original", "embed", "partial", "transfer", "random", "occurrence"]
+    for row in summary["methods"].values():
+        assert {"accuracy", "interval", "loss", "chrf", "bleu", "trained_parameters", "bytes"} <= set(row)
+        assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+    counts = {name: row["trained_parameters"] for name, row in summary["methods"].items()}
+    assert counts["original"] == 0
+    assert (
+        0
+        < counts["partial"]
+        == counts["transfer"]
+        == counts["random"]
+        == counts["occurrence"]
+        < counts["embed"]
+    )
+    assert counts["partial"] == 32 * len(summary["tickets"])
+    assert summary["methods"]["embed"]["loss"] < summary["methods"]["original"]["loss"]
+    for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
+                 "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
+        assert (finished / name).is_file(), name
+
+
+def test_the_certificate_keeps_its_own_arithmetic(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    certificate = summary["certificate"]["transfer"]
+    last = certificate["levels"][-1]
+    assert last["alpha"] == 1.0
+    assert last["tau"] == 0.0
+    assert last["tickets"] == 384
+    assert (
+        last["rules"]["theorem"]["violations"] == 0
+    )  # with every row selected the small model is the tuned one
+    assert last["agreement"] == 1.0
+    assert last["prediction_accuracy"] == certificate["tuned_accuracy"]
+    for level in certificate["levels"]:
+        for rule in level["rules"].values():
+            assert rule["accuracy"] == pytest.approx(rule["positions"] / certificate["positions"])
+            assert 0 <= rule["violations"] <= rule["positions"]
+        assert level["rules"]["both"]["positions"] <= level["rules"]["algorithm1"]["positions"]
+    taus = [level["tau"] for level in certificate["levels"]]
+    assert taus == sorted(taus, reverse=True)
+
+
+def test_scan_of_the_run_equals_scipy(finished):
+    import numpy as np
+    import pyarrow.parquet as pq
+    from scipy.stats import ks_2samp
+
+    from ks_lottery import RowPatch, open_checkpoint
+
+    table = pq.read_table(finished / "scan.parquet").to_pydict()
+    patch = RowPatch.open(finished / "embed")
+    before = open_checkpoint(patch.base["name"]).rows(patch.ids).numpy()
+    for place, row in enumerate(patch.ids):
+        wanted = ks_2samp(before[place], patch.values[place].numpy())
+        assert table["count"][row] == round(wanted.statistic * 32)
+        assert table["pvalue"][row] == pytest.approx(wanted.pvalue, rel=1e-9)
+    tickets = {row["row"] for row in json.loads((finished / "tickets.json").read_text())["rows"]}
+    assert tickets == set(np.flatnonzero(np.array(table["pvalue"]) < 0.05).tolist())
+
+
+def test_the_same_config_gives_the_same_bytes(finished, tied_model, text_file, tmp_path):
+    assert main(command(tied_model, text_file, tmp_path / "two")) == 0
+    one, two = hashes(finished), hashes(tmp_path / "two")
+    assert set(one) == set(two)
+    assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
+
+
+def test_another_seed_gives_another_run_and_zero_is_a_seed(finished, tied_model, text_file, tmp_path):
+    assert main(command(tied_model, text_file, tmp_path / "other", "--seed", "1")) == 0
+    name = "embed/patch.safetensors"
+    assert hashes(finished)[name] != hashes(tmp_path / "other")[name]
+
+
+def test_a_finished_run_does_nothing_again(finished, tied_model, text_file, capsys):
+    before = hashes(finished)
+    assert main(command(tied_model, text_file, finished)) == 0
+    assert hashes(finished) == before
+    assert capsys.readouterr().out.count("done before") == 10
+
+
+def test_a_damaged_stage_and_all_after_it_are_done_again(finished, tied_model, text_file, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    file = out / "predictions" / "embed.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    assert main(command(tied_model, text_file, out)) == 0
+    assert capsys.readouterr().out.count("done before") == 6
+    one, two = hashes(finished), hashes(out)
+    assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
+
+
+def test_a_killed_run_goes_on_where_it_was(finished, tied_model, text_file, tmp_path):
+    out = tmp_path / "killed"
+    call = [sys.executable, "-m", "ks_lottery.cli", *command(tied_model, text_file, out)]
+    marker = out / ".stages" / "scan.json"
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert marker.exists()
+    assert not (out / "summary.json").exists()
+    embed = (out / "embed" / "patch.safetensors").stat().st_mtime_ns
+    again = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "done before" in again.stdout
+    assert (out / "embed" / "patch.safetensors").stat().st_mtime_ns == embed
+    one, two = hashes(finished), hashes(out)
+    left_behind = {
+        name for name in two if "/." in f"/{name}" and name not in one
+    }  # half-written temporary files
+    assert {name: h for name, h in two.items() if name not in left_behind and name != "timings.json"} == {
+        name: h for name, h in one.items() if name != "timings.json"
+    }
+
+
+def fails(capfd, *arguments: str) -> str:
+    """Run, expect exit code 2 and exactly one line on stderr, and return it."""
+    capfd.readouterr()
+    assert main(list(arguments)) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_folder_of_another_config_is_refused(finished, tied_model, text_file, capfd):
+    before = hashes(finished)
+    line = fails(capfd, *command(tied_model, text_file, finished, "--select.alpha", "0.1"))
+    assert "select.alpha is 0.05 there and 0.1 here" in line
+    assert hashes(finished) == before
+
+
+def test_a_folder_that_is_no_run_is_refused(tied_model, text_file, tmp_path, capfd):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "no run" in fails(capfd, *command(tied_model, text_file, tmp_path))
+    assert hashes(tmp_path).keys() == {"thesis.txt"}
+
+
+def bad_inputs(tmp_path: Path, tied_model: Path) -> dict[str, tuple[list[str], str]]:
+    """Each kind of bad input: flags that go over a good call, and what the one line must name."""
+    (tmp_path / "empty.tsv").write_text("")
+    (tmp_path / "latin.tsv").write_bytes(
+        b"one two three four\tun dos tres quatre\ncaf\xe9 au lait hot\tx y z w\n"
+    )
+    (tmp_path / "a.en").write_text("one two three four\nfive six seven eight\n")
+    (tmp_path / "a.ca").write_text("un dos tres quatre\n")
+    cut = tmp_path / "cut"
+    shutil.copytree(tied_model, cut)
+    (cut / "model.safetensors").write_bytes((tied_model / "model.safetensors").read_bytes()[:-100])
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
+    headless = tmp_path / "headless"
+    shutil.copytree(tied_model, headless)
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"layer.weight": torch.zeros(2)}, headless / "model.safetensors")
+    return {
+        "missing file": (["--text.train", str(tmp_path / "no.tsv")], "no.tsv"),
+        "empty corpus": (["--text.train", str(tmp_path / "empty.tsv")], "empty.tsv"),
+        "line that is not UTF-8": (["--text.train", str(tmp_path / "latin.tsv")], "latin.tsv, line 2"),
+        "different length": (
+            ["--text.train", str(tmp_path / "a.en"), "--text.target", str(tmp_path / "a.ca")], "2 lines"),
+        "unknown language": (["--text.target-language", "xx-unknown"], "xx-unknown"),
+        "unknown key": (["--train.learnig-rate", "1"], "'train.learning_rate'"),
+        "wrong type": (["--train.batch-size", "many"], "batch_size"),
+        "out of range": (["--select.alpha", "2"], "select.alpha"),
+        "missing model": (["--model.name", str(tmp_path / "nowhere")], "nowhere"),
+        "truncated checkpoint": (["--model.name", str(cut)], "truncated"),
+        "no embedding": (["--model.name", str(headless)], "no input embedding"),
+        "pickle": (["--model.name", str(pickled)], "pickle"),
+        "too little text": (["--text.min-pairs", "1000"], "usable pairs"),
+    }  # fmt: skip
+
+
+def test_bad_input_is_one_line_and_harms_nothing(tied_model, text_file, tmp_path, capfd):
+    cases = bad_inputs(tmp_path, tied_model)
+    before = hashes(tmp_path)
+    for name, (flags, named) in cases.items():
+        line = fails(capfd, *command(tied_model, text_file, tmp_path / "out"), *flags)
+        assert named in line, (name, line)
+        assert hashes(tmp_path) == before, name
+
+
+def test_base_and_patch_that_do_not_belong_together(finished, untied_model, tmp_path, capfd):
+    before = hashes(finished)
+    patch, out = str(finished / "partial"), str(tmp_path / "adapter")
+    line = fails(capfd, "export", patch, out, "--to", "peft", "--base", str(untied_model))
+    assert "belongs" in line
+    assert hashes(finished) == before
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_no_space_left(tied_model, text_file, tmp_path):
+    """A file size limit stands in for a full disk: the write fails in the middle, as there."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from ks_lottery.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    call = [sys.executable, "-c", code, *command(tied_model, text_file, tmp_path / "out")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot write" in done.stderr or "no space left" in done.stderr
+
+
+def test_translate_and_compare(finished, capsys):
+    assert main(["translate", str(finished), "Please enter a valid name", "--compare"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "source:   Please enter a valid name"
+    assert "original:" in out
+    assert "partial:" in out
+
+
+def test_translate_errors(finished, tmp_path, capfd):
+    assert "no run" in fails(capfd, "translate", str(tmp_path), "Hello")
+    assert "it has embed, occurrence, partial" in fails(
+        capfd, "translate", str(finished), "Hello", "--method", "lora"
+    )
+
+
+def test_config_file_flags_and_print_config(tied_model, text_file, tmp_path, capsys, capfd):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"model:\n  name: {tied_model}\ntrain:\n  epochs: 2\n")
+    assert main(["run", str(file), "--train.batch_size=3", "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert "epochs: 2.0" in printed
+    assert "batch_size: 3" in printed
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(printed)
+    assert main(["run", str(resolved), "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+    file.write_text("train:\n  epoch: 2\n")
+    assert "'train.epochs'" in fails(capfd, "run", str(file), "--out", "x")
+    assert "--out" in fails(capfd, "run", str(resolved))

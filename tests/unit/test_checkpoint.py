@@ -1,0 +1,139 @@
+"""Checkpoints and patches on disk, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ks_lottery.artifacts import replacing
+from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.checkpoint.reader import Checkpoint
+from ks_lottery.errors import UserError
+from ks_lottery.models.load import open_checkpoint
+
+
+def test_rows_are_those_of_safetensors(tied_model):
+    checkpoint = Checkpoint.open(tied_model)
+    weight = load_file(tied_model / "model.safetensors")["model.embed_tokens.weight"]
+    ids = np.array([0, 5, 383])
+    assert torch.equal(checkpoint.rows(ids), weight[torch.from_numpy(ids)])
+    assert (checkpoint.vocabulary, checkpoint.width) == (384, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_rows_of_every_float_type(tmp_path, dtype):
+    weight = torch.randn(9, 4).to(dtype)
+    save_file({"embed_tokens.weight": weight}, tmp_path / "a.safetensors")
+    assert torch.equal(Checkpoint.open(tmp_path).rows(np.array([8, 1])), weight[[8, 1]].float())
+
+
+def test_fingerprint_is_of_the_weights_however_they_are_sharded(tied_model, tmp_path):
+    tensors = load_file(tied_model / "model.safetensors")
+    names = list(tensors)
+    weight_map = {}
+    for part, chosen in (("a", names[:5]), ("b", names[5:])):
+        save_file({n: tensors[n] for n in chosen}, tmp_path / f"{part}.safetensors")
+        weight_map |= dict.fromkeys(chosen, f"{part}.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert Checkpoint.open(tmp_path).fingerprint == Checkpoint.open(tied_model).fingerprint
+    tensors[names[0]][0] += 1
+    save_file(tensors, tmp_path / "a.safetensors")
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "b.safetensors").unlink()
+    assert Checkpoint.open(tmp_path).fingerprint != Checkpoint.open(tied_model).fingerprint
+
+
+@pytest.mark.parametrize("keep", [4, 40, -1])
+def test_truncated_files_are_named(tied_model, tmp_path, keep):
+    content = (tied_model / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[:keep])
+    with pytest.raises(UserError, match=r"model\.safetensors.*truncated|damaged"):
+        Checkpoint.open(tmp_path)
+
+
+def test_pickles_are_refused(tmp_path):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    for name in (tmp_path, tmp_path / "pytorch_model.bin"):
+        with pytest.raises(UserError, match="pickle"):
+            open_checkpoint(str(name))
+
+
+def test_index_outside_the_folder_is_refused(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"x": "../other.safetensors"}})
+    )
+    with pytest.raises(UserError, match=r"\.\./other"):
+        Checkpoint.open(tmp_path)
+
+
+def test_missing_embedding_is_named(tmp_path):
+    save_file({"layer.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="no input embedding"):
+        _ = Checkpoint.open(tmp_path).embedding
+
+
+@pytest.mark.parametrize("name", ["missing", "asset:other", "./a/b", "a/b/c"])
+def test_unknown_models_say_what_to_give(name):
+    with pytest.raises(UserError, match="GGUF|embedded"):
+        open_checkpoint(name)
+
+
+def patch_of(checkpoint: Checkpoint) -> RowPatch:
+    ids = np.array([4, 9, 200])
+    return RowPatch(ids, torch.randn(3, 32), checkpoint.describe(), {"method": "test"})
+
+
+def test_patch_round_trip(tied_model, tmp_path):
+    patch = patch_of(Checkpoint.open(tied_model))
+    assert patch.save(tmp_path) == (tmp_path / "patch.safetensors").stat().st_size
+    opened = RowPatch.open(tmp_path)
+    assert np.array_equal(opened.ids, patch.ids)
+    assert torch.equal(opened.values, patch.values)
+    assert (opened.base, opened.settings, opened.content) == (patch.base, patch.settings, patch.content)
+
+
+def test_restrict_keeps_values(tied_model):
+    patch = patch_of(Checkpoint.open(tied_model))
+    small = patch.restrict(np.array([9, 10, 200]))
+    assert small.ids.tolist() == [9, 200]
+    assert torch.equal(small.values, patch.values[1:])
+    assert len(patch.restrict(np.array([], dtype=np.int64))) == 0
+
+
+def test_patch_of_another_base_is_refused(tied_model, untied_model):
+    with pytest.raises(UserError, match="belongs"):
+        patch_of(Checkpoint.open(tied_model)).check_base(Checkpoint.open(untied_model))
+
+
+def test_damaged_patches_are_refused(tied_model, tmp_path):
+    with pytest.raises(UserError, match=r"patch\.safetensors"):
+        RowPatch.open(tmp_path)
+    patch_of(Checkpoint.open(tied_model)).save(tmp_path)
+    file = tmp_path / "patch.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(UserError, match="not a whole"):
+        RowPatch.open(tmp_path)
+    shutil.copy(tied_model / "model.safetensors", file)
+    with pytest.raises(UserError, match="not a row patch"):
+        RowPatch.open(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text("old")
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def full(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="no space left"), replacing(file) as temporary:
+        full(temporary)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
