@@ -23,11 +23,7 @@ SENTENCES = [
 
 def sentence_pairs(count: int) -> list[tuple[str, str]]:
     """Return `count` distinct pairs."""
-    return [
-        (f"{s} number {i}", f"{t} número {i}")
-        for i in range(count)
-        for s, t in [SENTENCES[i % len(SENTENCES)]]
-    ]
+    return [(f"{s} number {i}", f"{t} número {i}") for i in range(count) for s, t in [SENTENCES[i % len(SENTENCES)]]]
 
 
 def make_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
@@ -48,9 +44,7 @@ def make_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
         show_progress=False,
     )
     core.train_from_iterator([text for pair in SENTENCES for text in pair], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=384,

@@ -93,8 +93,6 @@ def certify(
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
     alphas = (0.0, *(a for a in config.alphas if a not in {0, 1}), 1.0)
-    every = dict(
-        transfer_predictions(loaded, tuned, found, examples, alphas=alphas, known={}, batch_size=batch_size)
-    )
+    every = dict(transfer_predictions(loaded, tuned, found, examples, alphas=alphas, known={}, batch_size=batch_size))
     small = [(alpha, every[alpha]) for alpha in config.alphas]
     return certify_predictions(every[0.0], every[1.0], small, found, config=config)

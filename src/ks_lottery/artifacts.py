@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 FORMAT = 1
 """Version of every saved schema; a reader refuses a higher one."""
@@ -53,7 +53,7 @@ def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, 
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary file beside `path` that takes its place when the block ends well.
 
     Raises

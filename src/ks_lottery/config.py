@@ -19,7 +19,7 @@ ALPHA_GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Significance levels of the certificate: the 0.05 .. 1 of tables 5 and 7."""
 
 
-def _require(condition: bool, key: str, value: object, wanted: str) -> None:  # noqa: FBT001
+def _require(condition: bool, key: str, value: object, wanted: str) -> None:
     if not condition:
         raise UserError(f"{key} is {value!r}, but must be {wanted}")
 
@@ -89,9 +89,7 @@ class TextConfig:
         for key in ("calibration_share", "test_share"):
             _require(0 < getattr(self, key) < 1, f"text.{key}", getattr(self, key), "between 0 and 1")
         share = self.calibration_share + self.test_share
-        _require(
-            share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on"
-        )
+        _require(share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on")
         for key in ("max_train", "max_test"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"text.{key}", value, "1 or more")

@@ -21,7 +21,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from transformers import PreTrainedModel
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def _new_folder(folder: Path) -> Generator[Path]:
     """Yield a temporary folder that becomes `folder` when the block ends well."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give another one to export to")
@@ -60,7 +60,7 @@ def _skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config)
 
 
-def _name_of(model: nn.Module, wanted: nn.Module) -> str:
+def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
     return next(name for name, module in model.named_modules() if module is wanted)
 
 
@@ -99,13 +99,9 @@ def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
         if model.config.get_text_config().tie_word_embeddings:
             other = next((i for i in range(checkpoint.vocabulary) if i not in set(ids)), None)
             if other is None:
-                raise UserError(
-                    "the patch changes every row of a tied model, which PEFT cannot hold: export it merged"
-                )
+                raise UserError("the patch changes every row of a tied model, which PEFT cannot hold: export it merged")
             contents.append((head, checkpoint.rows(np.array([other]))))
-            carrier = next(
-                n for n, m in model.base_model.named_modules() if type(m).__name__ in {"Linear", "Conv1D"}
-            )
+            carrier = next(n for n, m in model.base_model.named_modules() if type(m).__name__ in {"Linear", "Conv1D"})
             config: Any = LoraConfig(
                 r=1,
                 target_modules=[carrier],
@@ -167,9 +163,7 @@ def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
     with _new_folder(folder) as temporary:
         save_torch_state_dict(tensors, temporary, max_shard_size="5GB")
         for extra in checkpoint.folder.iterdir():
-            if extra.suffix in {".json", ".model", ".txt", ".jinja"} and not extra.name.endswith(
-                ".index.json"
-            ):
+            if extra.suffix in {".json", ".model", ".txt", ".jinja"} and not extra.name.endswith(".index.json"):
                 shutil.copyfile(extra, temporary / extra.name)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(checkpoint, patch, "merged"), encoding="utf-8")

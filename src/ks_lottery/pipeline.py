@@ -22,10 +22,10 @@ from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import installed_rows
-from ks_lottery.text import load_text
 from ks_lottery.models.tokens import token_strings
 from ks_lottery.run_folder import LOCK, RunFolder
 from ks_lottery.scanning import Scan, scan
+from ks_lottery.text import load_text
 from ks_lottery.tickets import Tickets, select
 from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
@@ -194,7 +194,7 @@ def _text(job: Job, tick: Tick) -> Left:
         if not kept:
             limit = job.config.text.max_tokens
             raise UserError(f"no {name} example fits into {limit} tokens: raise text.max_tokens")
-    report = {**job.report, "overlong": overlong}
+    report: dict[str, Any] = {**job.report, "overlong": overlong}
     write_json(job.path / "text" / "report.json", report)
     tick(1, 1)
     return Left(
@@ -319,9 +319,7 @@ def _certify(job: Job, tick: Tick) -> Left:
         share_prefix=job.config.train.share_prefix,
         tick=tick,
     )
-    certificates: list[Certificate] = [
-        certify(original, tuned, small, found, config=settings, name="transfer")
-    ]
+    certificates: list[Certificate] = [certify(original, tuned, small, found, config=settings, name="transfer")]
     partial = [(job.config.select.alpha, job.predictions("partial"))]
     certificates.append(certify(original, tuned, partial, found, config=settings, name="partial"))
     files: list[Path] = []
@@ -348,9 +346,7 @@ def _summary(job: Job, tick: Tick) -> Left:
         file = job.path / method / PATCH_FILE
         methods[method] = {
             "accuracy": found.accuracy,
-            "interval": found.interval(
-                confidence=settings.confidence, resamples=settings.resamples, seed=seed
-            ),
+            "interval": found.interval(confidence=settings.confidence, resamples=settings.resamples, seed=seed),
             "loss": found.loss,
             "chrf": scores["chrf"]["score"],
             "bleu": scores["bleu"]["score"],
@@ -359,9 +355,7 @@ def _summary(job: Job, tick: Tick) -> Left:
             "bytes": file.stat().st_size if file.is_file() else 0,
         }
     certificates = {
-        name: {
-            k: v for k, v in read_json(job.path / "certificate" / f"{name}.json").items() if k not in _ABOUT
-        }
+        name: {k: v for k, v in read_json(job.path / "certificate" / f"{name}.json").items() if k not in _ABOUT}
         for name in ("transfer", "partial")
     }
     summary = {

@@ -49,9 +49,7 @@ class RunFolder:
             return
         saved = self.path / CONFIG_FILE
         if not saved.is_file():
-            raise UserError(
-                f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another --out"
-            )
+            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another --out")
         changed = difference(self.config(), as_dict(config))
         if changed:
             raise UserError(
@@ -90,15 +88,11 @@ class RunFolder:
             old = read_json(before)
             changed = [key for key in inputs if old.get(key) != inputs[key]]
             if changed:
-                raise UserError(
-                    f"{self.path} was begun with another {changed[0]}: give another --out to start anew"
-                )
+                raise UserError(f"{self.path} was begun with another {changed[0]}: give another --out to start anew")
         else:
             write_json(before, inputs)
         if not (self.path / CONFIG_FILE).is_file():
-            write_text(
-                self.path / CONFIG_FILE, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True)
-            )
+            write_text(self.path / CONFIG_FILE, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
 
     def is_done(self, stage: str) -> bool:
         """Say whether a stage is done and its files are as it left them."""
@@ -106,10 +100,7 @@ class RunFolder:
         if not marker.is_file():
             return False
         files: dict[str, str] = read_json(marker)["files"]
-        return all(
-            (self.path / name).is_file() and digest_file(self.path / name) == sha
-            for name, sha in files.items()
-        )
+        return all((self.path / name).is_file() and digest_file(self.path / name) == sha for name, sha in files.items())
 
     def finish(self, stage: str, files: Sequence[Path], log: Sequence[str], order: Sequence[str]) -> None:
         """Mark a stage as done, and write the log of all stages that are, in their order."""

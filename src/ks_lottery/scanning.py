@@ -146,7 +146,7 @@ def scan(base: Checkpoint, tuned: RowPatch | Checkpoint) -> Scan:
         When the two do not fit each other, or a row holds NaN.
     """
     count, width = base.vocabulary, base.width
-    result = {
+    result: dict[str, npt.NDArray[Any]] = {
         "counts": np.zeros(count, dtype=np.int64),
         "moved": np.zeros(count, dtype=np.int64),
         "distance": np.zeros(count),
@@ -167,9 +167,7 @@ def scan(base: Checkpoint, tuned: RowPatch | Checkpoint) -> Scan:
         block = ids[start : start + BLOCK]
         after = tuned.values[start : start + BLOCK] if isinstance(tuned, RowPatch) else tuned.rows(block)
         _compare(base.rows(block), after, block, result, base.name)
-    return Scan(
-        width, **result, made_from=made, settings={"units": "embedding rows", "compared_as": "float32"}
-    )
+    return Scan(width, **result, made_from=made, settings={"units": "embedding rows", "compared_as": "float32"})
 
 
 def _compare(

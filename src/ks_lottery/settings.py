@@ -50,10 +50,8 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunConfig, Path] | None:
     wants_print = "--print-config" in options
     options = [option for option in options if option != "--print-config"]
     try:
-        parsed = parser.parse_args(
-            options, namespace=parser.parse_object(given, defaults=True) if given else None
-        )
-        built = parser.instantiate_classes(parsed)
+        parsed = parser.parse_args(options, namespace=parser.parse_object(given, defaults=True) if given else None)
+        built: Any = parser.instantiate_classes(parsed)
     except ArgumentError as error:
         raise UserError(_sentence(str(error))) from error
     config = RunConfig(**{key: getattr(built, key) for key in as_dict(RunConfig())})
@@ -75,9 +73,7 @@ def _parser() -> ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("--out", type=str | None, default=None, help="folder of the run")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the config that would run, and stop"
-    )
+    parser.add_argument("--print-config", action="store_true", help="print the config that would run, and stop")
     parser.add_class_arguments(RunConfig, None)
     return parser
 

@@ -92,9 +92,7 @@ def _too_few(config: TextConfig, found: int) -> UserError:
             "give more text, or lower text.min_pairs"
         )
     counts = usable_counts(assets.catalog_files(), assets.catalog_root(), min_words=config.min_words)
-    enough = [
-        f"{code} ({n})" for code, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= config.min_pairs
-    ]
+    enough = [f"{code} ({n})" for code, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= config.min_pairs]
     return UserError(
         f"language {config.target_language} has {found} usable pairs in the catalogs and {config.min_pairs} are needed; "
         f"these have enough: {', '.join(enough)}"

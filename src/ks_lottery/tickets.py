@@ -57,9 +57,7 @@ class Tickets:
         for position, row in enumerate(self.rows.tolist()):
             token = {} if tokens is None else {"token": tokens[row]}
             listed.append({"row": row, **token, **(self.scores[position] if self.scores else {})})
-        write_json(
-            path, {**manifest("tickets", made_from=self.made_from, settings=self.rule), "rows": listed}
-        )
+        write_json(path, {**manifest("tickets", made_from=self.made_from, settings=self.rule), "rows": listed})
 
     @classmethod
     def open(cls, path: Path) -> Tickets:

@@ -5,7 +5,7 @@ Must never use other settings than those the run was made with.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.corpus.prompts import instruction, render_prompt
@@ -35,9 +35,7 @@ def translate_with_run(
         raise UserError("there is nothing to translate: give a sentence, or lines on standard input")
     if not (folder / method / PATCH_FILE).is_file():
         made = sorted(path.parent.name for path in folder.glob(f"*/{PATCH_FILE}"))
-        raise UserError(
-            f"{folder} has no patch {method}; it has {', '.join(made) or 'none yet: let the run finish'}"
-        )
+        raise UserError(f"{folder} has no patch {method}; it has {', '.join(made) or 'none yet: let the run finish'}")
     patch = RowPatch.open(folder / method)
     checkpoint = open_checkpoint(content["model"]["name"])
     patch.check_base(checkpoint)
@@ -49,7 +47,9 @@ def translate_with_run(
     )
     order = instruction(content["text"]["source_language"], content["text"]["target_language"])
     prompts = [render_prompt(content["text"]["template"], order, sentence) for sentence in sentences]
-    settings = {key: int(content["evaluate"][key]) for key in ("num_beams", "max_new_tokens", "batch_size")}
+    settings: dict[str, Any] = {
+        key: int(content["evaluate"][key]) for key in ("num_beams", "max_new_tokens", "batch_size")
+    }
     before = translate(loaded.lm, loaded.tokenizer, prompts, **settings) if compare else []
     with installed_rows(loaded.lm, patch.ids, patch.values):
         after = translate(loaded.lm, loaded.tokenizer, prompts, **settings)

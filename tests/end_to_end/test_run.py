@@ -50,14 +50,7 @@ def test_a_run_writes_what_it_promises(finished):
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
     counts = {name: row["trained_parameters"] for name, row in summary["methods"].items()}
     assert counts["original"] == 0
-    assert (
-        0
-        < counts["partial"]
-        == counts["transfer"]
-        == counts["random"]
-        == counts["occurrence"]
-        < counts["embed"]
-    )
+    assert 0 < counts["partial"] == counts["transfer"] == counts["random"] == counts["occurrence"] < counts["embed"]
     assert counts["partial"] == 32 * len(summary["tickets"])
     assert summary["methods"]["embed"]["loss"] < summary["methods"]["original"]["loss"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
@@ -72,9 +65,7 @@ def test_the_certificate_keeps_its_own_arithmetic(finished):
     assert last["alpha"] == 1.0
     assert last["tau"] == 0.0
     assert last["tickets"] == 384
-    assert (
-        last["rules"]["theorem"]["violations"] == 0
-    )  # with every row selected the small model is the tuned one
+    assert last["rules"]["theorem"]["violations"] == 0  # with every row selected the small model is the tuned one
     assert last["agreement"] == 1.0
     assert last["prediction_accuracy"] == certificate["tuned_accuracy"]
     for level in certificate["levels"]:
@@ -153,9 +144,7 @@ def test_a_killed_run_goes_on_where_it_was(finished, tied_model, text_file, tmp_
     assert "done before" in again.stdout
     assert (out / "embed" / "patch.safetensors").stat().st_mtime_ns == embed
     one, two = hashes(finished), hashes(out)
-    left_behind = {
-        name for name in two if "/." in f"/{name}" and name not in one
-    }  # half-written temporary files
+    left_behind = {name for name in two if "/." in f"/{name}" and name not in one}  # half-written temporary files
     assert {name: h for name, h in two.items() if name not in left_behind and name != "timings.json"} == {
         name: h for name, h in one.items() if name != "timings.json"
     }
@@ -186,9 +175,7 @@ def test_a_folder_that_is_no_run_is_refused(tied_model, text_file, tmp_path, cap
 def bad_inputs(tmp_path: Path, tied_model: Path) -> dict[str, tuple[list[str], str]]:
     """Each kind of bad input: flags that go over a good call, and what the one line must name."""
     (tmp_path / "empty.tsv").write_text("")
-    (tmp_path / "latin.tsv").write_bytes(
-        b"one two three four\tun dos tres quatre\ncaf\xe9 au lait hot\tx y z w\n"
-    )
+    (tmp_path / "latin.tsv").write_bytes(b"one two three four\tun dos tres quatre\ncaf\xe9 au lait hot\tx y z w\n")
     (tmp_path / "a.en").write_text("one two three four\nfive six seven eight\n")
     (tmp_path / "a.ca").write_text("un dos tres quatre\n")
     cut = tmp_path / "cut"
@@ -265,9 +252,7 @@ def test_translate_and_compare(finished, capsys):
 
 def test_translate_errors(finished, tmp_path, capfd):
     assert "no run" in fails(capfd, "translate", str(tmp_path), "Hello")
-    assert "it has embed, occurrence, partial" in fails(
-        capfd, "translate", str(finished), "Hello", "--method", "lora"
-    )
+    assert "it has embed, occurrence, partial" in fails(capfd, "translate", str(finished), "Hello", "--method", "lora")
 
 
 def test_config_file_flags_and_print_config(tied_model, text_file, tmp_path, capsys, capfd):

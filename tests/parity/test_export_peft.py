@@ -22,9 +22,7 @@ TOKENS = torch.tensor([[1, 5, 77, 300, 9, 301], [5, 5, 6, 0, 301, 2]])
 def case(request):
     checkpoint = open_checkpoint(str(request.getfixturevalue(request.param)))
     ids = np.array([5, 77, 301])
-    patch = RowPatch(
-        ids, torch.randn(3, 32, generator=torch.Generator().manual_seed(1)), checkpoint.describe()
-    )
+    patch = RowPatch(ids, torch.randn(3, 32, generator=torch.Generator().manual_seed(1)), checkpoint.describe())
     model = load_model(checkpoint, dtype="float32", device="cpu").lm
     before = model(TOKENS).logits
     with installed_rows(model, patch.ids, patch.values):

@@ -79,9 +79,7 @@ def test_widths(d: int, method: str) -> None:
     agree(a, b, method)
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn]
-)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn])
 def test_tensors(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(3, 4, 50, generator=generator)
@@ -107,12 +105,8 @@ def test_mixed_dtypes_are_promoted() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_edges(dtype: type) -> None:
     inf = math.inf
-    a = np.array(
-        [[0.0, 0.0, 0.0], [-0.0, 0.0, 1.0], [2.0, 2.0, 2.0], [inf, -inf, 0.0], [-inf, -inf, inf]], dtype
-    )
-    b = np.array(
-        [[-0.0, -0.0, 0.0], [0.0, -0.0, 1.0], [3.0, 3.0, 3.0], [inf, inf, 0.0], [inf, -inf, -inf]], dtype
-    )
+    a = np.array([[0.0, 0.0, 0.0], [-0.0, 0.0, 1.0], [2.0, 2.0, 2.0], [inf, -inf, 0.0], [-inf, -inf, inf]], dtype)
+    b = np.array([[-0.0, -0.0, 0.0], [0.0, -0.0, 1.0], [3.0, 3.0, 3.0], [inf, inf, 0.0], [inf, -inf, -inf]], dtype)
     np.testing.assert_array_equal(ks_counts(a, b), [0, 0, 3, 1, 0])
     if dtype is not np.longdouble:
         agree(a, b)
@@ -125,9 +119,7 @@ def test_transposed_and_strided_views() -> None:
     agree(torch.from_numpy(values[0]).T, torch.from_numpy(values[1]).T)
 
 
-@pytest.mark.parametrize(
-    ("d", "method"), [(10_000, "auto"), (10_001, "auto"), (20_000, "auto"), (20_000, "exact")]
-)
+@pytest.mark.parametrize(("d", "method"), [(10_000, "auto"), (10_001, "auto"), (20_000, "auto"), (20_000, "exact")])
 def test_large_widths(d: int, method: str) -> None:
     generator = np.random.default_rng(d)
     a = np.tile(generator.normal(size=d), (5, 1))

@@ -129,9 +129,7 @@ def test_clopper_pearson_takes_numpy_integers_and_no_trials() -> None:
     assert clopper_pearson(np.int64(3), np.int64(9)) == clopper_pearson(3, 9)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "confidence"), [(-1, 3, 0.9), (4, 3, 0.9), (0, -1, 0.9), (1, 3, 1.0), (1, 3, 0.0)]
-)
+@pytest.mark.parametrize(("k", "n", "confidence"), [(-1, 3, 0.9), (4, 3, 0.9), (0, -1, 0.9), (1, 3, 1.0), (1, 3, 0.0)])
 def test_clopper_pearson_refuses(k: int, n: int, confidence: float) -> None:
     with pytest.raises(ValueError, match=r"successes|confidence"):
         clopper_pearson(k, n, confidence)

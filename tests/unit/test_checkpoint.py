@@ -65,9 +65,7 @@ def test_pickles_are_refused(tmp_path):
 
 
 def test_index_outside_the_folder_is_refused(tmp_path):
-    (tmp_path / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"x": "../other.safetensors"}})
-    )
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../other.safetensors"}}))
     with pytest.raises(UserError, match=r"\.\./other"):
         Checkpoint.open(tmp_path)
 

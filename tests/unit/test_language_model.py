@@ -29,17 +29,13 @@ def batch(seed: int = 0, shared: int = 12) -> dict[str, torch.Tensor]:
 
 
 def plain_loss(lm, inputs):
-    logits = lm(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-    ).logits
+    logits = lm(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
     return F.cross_entropy(logits.flatten(0, 1), inputs["labels"].flatten())
 
 
 def test_loss_is_that_of_the_plain_forward(lm):
     inputs = batch()
-    assert torch.allclose(
-        LabelledLanguageModel(lm, share_prefix=False)(**inputs)["loss"], plain_loss(lm, inputs)
-    )
+    assert torch.allclose(LabelledLanguageModel(lm, share_prefix=False)(**inputs)["loss"], plain_loss(lm, inputs))
 
 
 def test_loss_obeys_the_number_of_items(lm):

@@ -64,9 +64,7 @@ def test_embed_tuning_equals_dense_embed_tuning_bit_for_bit(untied_model):
     assert torch.equal(rows.rows.detach(), embedding.weight.detach()[torch.from_numpy(ids)])
     untouched = np.setdiff1d(np.arange(VOCABULARY), ids)
     assert PAD in untouched
-    assert torch.equal(
-        embedding.weight.detach()[torch.from_numpy(untouched)], before[torch.from_numpy(untouched)]
-    )
+    assert torch.equal(embedding.weight.detach()[torch.from_numpy(untouched)], before[torch.from_numpy(untouched)])
     assert torch.equal(ours.get_input_embeddings().weight, before)
 
 
@@ -88,9 +86,7 @@ def test_a_step_allocates_nothing_of_the_size_of_the_matrix():
     frozen = nn.Embedding(vocabulary, width)
     module = RowEmbedding(frozen, np.arange(10, 20), torch.randn(10, width))
     tokens = torch.randint(0, vocabulary, (2, 32))
-    with torch.profiler.profile(
-        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
-    ) as profile:
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         module(tokens).square().sum().backward()
     largest = max((event.self_cpu_memory_usage for event in profile.events()), default=0)
     assert 0 < largest < vocabulary * width * 4 / 50

@@ -107,9 +107,7 @@ class Certificate:
 
     def save(self, folder: Path, name: str = "certificate") -> None:
         """Write the sums as JSON and the positions as Parquet."""
-        about = manifest(
-            "certificate", made_from=self.made_from, settings={"tau": self.tau, "small": self.small}
-        )
+        about = manifest("certificate", made_from=self.made_from, settings={"tau": self.tau, "small": self.small})
         write_json(folder / f"{name}.json", {**about, **self.as_dict()})
         write_table(folder / f"{name}.parquet", self.columns, about)
 

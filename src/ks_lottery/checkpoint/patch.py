@@ -115,9 +115,7 @@ class RowPatch:
 
         path = folder / PATCH_FILE if folder.is_dir() else folder
         if not path.is_file():
-            raise UserError(
-                f"{folder} holds no {PATCH_FILE}: give the folder of a patch, such as runs/demo/partial"
-            )
+            raise UserError(f"{folder} holds no {PATCH_FILE}: give the folder of a patch, such as runs/demo/partial")
         try:
             with safe_open(path, "pt") as opened:
                 about = json.loads((opened.metadata() or {}).get("ks-lottery", "{}"))

@@ -96,9 +96,7 @@ class Checkpoint:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(
-                f"{self.folder} has no config.json: it is not a transformers model folder"
-            ) from error
+            raise UserError(f"{self.folder} has no config.json: it is not a transformers model folder") from error
         except ValueError as error:
             raise UserError(f"{path} is not valid JSON") from error
 
@@ -140,9 +138,10 @@ class Checkpoint:
             with (
                 entry.file.open("rb") as handle,
                 mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view,
+                memoryview(view) as whole,
+                whole[entry.start : entry.stop] as part,
             ):
-                with memoryview(view) as whole, whole[entry.start : entry.stop] as part:
-                    digest = hashlib.sha256(part).hexdigest()
+                digest = hashlib.sha256(part).hexdigest()
             content.append([name, str(entry.dtype), list(entry.shape), digest])
         return digest_json(content)
 
@@ -204,9 +203,7 @@ def _read_header(file: Path) -> dict[str, TensorEntry]:
             shape = tuple(int(n) for n in about["shape"])
             start, stop = (8 + length + int(n) for n in about["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{file}: tensor {name} has a header that cannot be read: get the file again"
-            ) from error
+            raise UserError(f"{file}: tensor {name} has a header that cannot be read: get the file again") from error
         if stop > size:
             raise UserError(f"{file} is truncated: tensor {name} ends at byte {stop:,}, the file at {size:,}")
         if stop - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:

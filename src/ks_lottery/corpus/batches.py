@@ -54,6 +54,21 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int,
     return tuple(ids)
 
 
+def special_token(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
+    """Return the id of the first special token of these names that the tokenizer has.
+
+    Raises
+    ------
+    ValueError
+        When it has none of them.
+    """
+    for name in names:
+        found = getattr(tokenizer, name)
+        if isinstance(found, int):
+            return found
+    raise ValueError(f"the tokenizer has no {' or '.join(names)}")
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512
 ) -> tuple[list[Example], list[int]]:
@@ -69,12 +84,13 @@ def encode(
         Their indices in the corpus.
     """
     order = instruction(corpus.source_language, corpus.target_language)
+    end = special_token(tokenizer, "eos_token_id")
     examples: list[Example] = []
     kept: list[int] = []
     for index, pair in enumerate(corpus.pairs):
         prompt = prompt_tokens(tokenizer, render_prompt(template, order, pair.source))
         answer = tokenizer(pair.target, add_special_tokens=False)["input_ids"]
-        example = Example(prompt, (*answer, int(tokenizer.eos_token_id)))
+        example = Example(prompt, (*answer, end))
         if len(example.prompt) + len(example.response) <= max_tokens:
             examples.append(example)
             kept.append(index)

@@ -51,9 +51,7 @@ def _same(one: str, other: str) -> bool:
     return one.replace("-", "_").lower() == other.replace("-", "_").lower()
 
 
-def read_catalogs(
-    files: Sequence[Path], root: Path, *, target_language: str
-) -> tuple[Corpus, dict[str, int]]:
+def read_catalogs(files: Sequence[Path], root: Path, *, target_language: str) -> tuple[Corpus, dict[str, int]]:
     """Join the catalogs of one language, in the order of `files`; an unknown language gives an empty corpus.
 
     Parameters

@@ -31,7 +31,7 @@ def read_dataset(name: str, config: str | None, split: str) -> Iterable[Any]:
     disable_progress_bars()
     try:
         return load_dataset(name, config, split=split)
-    except Exception as error:  # noqa: BLE001 (every library below it raises its own)
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"text {name} is no file here, and as a Hugging Face dataset (config {config}, split {split}) it cannot be "

@@ -35,9 +35,7 @@ def language_name(code: str) -> str:
     if code in names.values():
         return code
     first, *rest = code.replace("-", "_").split("_")
-    more = [
-        _region(english.territories.get(part.upper()) or english.scripts.get(part.title())) for part in rest
-    ]
+    more = [_region(english.territories.get(part.upper()) or english.scripts.get(part.title())) for part in rest]
     if first.lower() in names and all(more):
         return names[first.lower()] + (f" ({', '.join(m for m in more if m)})" if more else "")
     near = difflib.get_close_matches(code, [*names, *names.values()], n=1, cutoff=0.5)

@@ -28,11 +28,13 @@ def instruction(source_language: str, target_language: str) -> str:
     >>> instruction("en", "ca")
     'Translate the following sentence from English to Catalan.'
     """
-    return f"Translate the following sentence from {language_name(source_language)} to {language_name(target_language)}."
+    return (
+        f"Translate the following sentence from {language_name(source_language)} to {language_name(target_language)}."
+    )
 
 
 def render_prompt(template: str, order: str, source: str) -> str:
-    """Fill a template.
+    r"""Fill a template.
 
     Parameters
     ----------
@@ -47,14 +49,10 @@ def render_prompt(template: str, order: str, source: str) -> str:
     Examples
     --------
     >>> render_prompt("plain", "Translate.", "a {source} b")
-    'Translate.\\na {source} b\\n'
+    'Translate.\na {source} b\n'
     """
     if template not in TEMPLATES and "{source}" not in template:
         near = difflib.get_close_matches(template, TEMPLATES, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}"
-        )
+        raise UserError(f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}")
     values = {"{instruction}": order, "{source}": source}
-    return re.sub(
-        r"\{instruction\}|\{source\}", lambda found: values[found[0]], TEMPLATES.get(template, template)
-    )
+    return re.sub(r"\{instruction\}|\{source\}", lambda found: values[found[0]], TEMPLATES.get(template, template))

@@ -78,37 +78,24 @@ def read_corpus(
     language_name(target_language)
     path = Path(source).expanduser()
     kind = format if format != "auto" else _format_of(path, target)
+    other = None if target is None else Path(target).expanduser()
+    request = Request(path, other, source_language, target_language, source_column, target_column)
     if kind == "dataset":
         from ks_lottery.corpus.hub import read_dataset
 
         rows = read_dataset(str(source), dataset_config, dataset_split)
-        pairs = _from_records(rows, f"dataset {source}", _request(path, None, source_language, target_language, source_column, target_column))  # fmt: skip
+        pairs = _from_records(rows, f"dataset {source}", request)
     elif kind in READERS:
-        other = None if target is None else Path(target).expanduser()
         for file in (path, other):
             if file is not None and not file.is_file():
                 raise UserError(f"text file {file} does not exist")
-        request = _request(path, other, source_language, target_language, source_column, target_column)
         pairs = READERS[kind](request)
     else:
-        raise UserError(
-            f"text format {kind} is not known; the formats are {', '.join([*READERS, 'dataset'])}"
-        )
+        raise UserError(f"text format {kind} is not known; the formats are {', '.join([*READERS, 'dataset'])}")
     kept = tuple(pair for pair in pairs if pair.source and pair.target)
     if not kept:
         raise UserError(f"{source} holds no pairs of sentences")
     return Corpus(kept, source_language, target_language, str(source))
-
-
-def _request(
-    path: Path,
-    target: Path | None,
-    source_language: str,
-    target_language: str,
-    source: str | None,
-    target_column: str | None,
-) -> Request:
-    return Request(path, target, source_language, target_language, source, target_column)
 
 
 def _format_of(path: Path, target: object) -> str:
@@ -143,9 +130,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
                 except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"{path}, line {number} is not UTF-8: convert the file to UTF-8"
-                    ) from error
+                    raise UserError(f"{path}, line {number} is not UTF-8: convert the file to UTF-8") from error
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is not a whole packed file: get it again") from error
 
@@ -224,9 +209,7 @@ def _from_records(records: Iterable[Any], origin: str, request: Request) -> Iter
         try:
             source, target = row[keys[0]], row[keys[1]]
         except KeyError as error:
-            raise UserError(
-                f"{origin}, record {number} has no {error.args[0]!r}; it has {', '.join(row)}"
-            ) from error
+            raise UserError(f"{origin}, record {number} has no {error.args[0]!r}; it has {', '.join(row)}") from error
         if not isinstance(source, str) or not isinstance(target, str):
             raise UserError(f"{origin}, record {number}: {keys[0]!r} and {keys[1]!r} must be text")
         yield Pair(source.strip(), target.strip(), str(row.get("document", "")))

@@ -127,9 +127,7 @@ def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15) -> S
     parts: dict[str, list[Pair]] = {"train": [], "calibration": [], "test": []}
     for pair in corpus.pairs:
         place = hash_fraction(pair.source)
-        parts["test" if place < test else "calibration" if place < test + calibration else "train"].append(
-            pair
-        )
+        parts["test" if place < test else "calibration" if place < test + calibration else "train"].append(pair)
     for name, pairs in parts.items():
         if not pairs:
             raise UserError(

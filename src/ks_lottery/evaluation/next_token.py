@@ -71,9 +71,7 @@ class Predictions:
         """Mean negative log-probability of the reference, in nats a token."""
         return float(-self.log_p.mean())
 
-    def interval(
-        self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-    ) -> tuple[float, float]:
+    def interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
         """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent)."""
         size = int(self.sentence.max()) + 1
         right = np.bincount(self.sentence, weights=self.correct, minlength=size)

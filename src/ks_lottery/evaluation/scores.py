@@ -28,9 +28,7 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, dic
     from sacrebleu.metrics.chrf import CHRF
 
     if len(hypotheses) != len(references) or not hypotheses:
-        raise ValueError(
-            f"{len(hypotheses)} hypotheses cannot be scored against {len(references)} references"
-        )
+        raise ValueError(f"{len(hypotheses)} hypotheses cannot be scored against {len(references)} references")
     result: dict[str, dict[str, Any]] = {}
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF(word_order=2))):
         value = metric.corpus_score(list(hypotheses), [list(references)])

@@ -5,9 +5,9 @@ Must never change the order of its inputs, nor cut one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ks_lottery.corpus.batches import batches_by_length, prompt_tokens
+from ks_lottery.corpus.batches import batches_by_length, prompt_tokens, special_token
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -45,18 +45,19 @@ def translate(
     import torch
 
     device = next(lm.parameters()).device
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    padding = special_token(tokenizer, "pad_token_id", "eos_token_id")
+    generate: Any = lm.generate
     encoded = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
     answers: dict[int, str] = {}
     for batch in batches_by_length([len(e) for e in encoded], batch_size):
         length = max(len(encoded[i]) for i in batch)
-        ids = torch.full((len(batch), length), int(padding), dtype=torch.long)
+        ids = torch.full((len(batch), length), padding, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, index in enumerate(batch):
             ids[row, length - len(encoded[index]) :] = torch.tensor(encoded[index])
             mask[row, length - len(encoded[index]) :] = 1
         with torch.inference_mode(), quiet():
-            output = lm.generate(
+            output = generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 do_sample=False,

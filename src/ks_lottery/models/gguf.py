@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 from ks_lottery.artifacts import digest_file, write_error
 from ks_lottery.assets import cache_folder
@@ -62,26 +63,20 @@ def _convert(gguf: Path, folder: Path) -> None:
     # The conversion draws a bar that transformers cannot switch off.
     with quiet(), redirect_stderr(io.StringIO()):
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(gguf.parent), gguf_file=gguf.name, local_files_only=True
-            )
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
         except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError) as error:
-            raise UserError(
-                f"{gguf} is damaged or of a kind that transformers cannot read: {error}"
-            ) from error
-    tied = {id(p) for p in [model.get_input_embeddings().weight] if model.config.tie_word_embeddings}
-    tensors = {
-        name: tensor.contiguous()
-        for name, tensor in model.state_dict(keep_vars=True).items()
-        if not (id(tensor) in tied and tensor is not None and name.startswith("lm_head"))
-    }
-    save_file(
-        {k: v.detach() for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"}
-    )
-    config = model.config
+            raise UserError(f"{gguf} is damaged or of a kind that transformers cannot read: {error}") from error
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:  # a tied head is the embedding under another name
+            tensors[name] = tensor.contiguous()
+            seen.add(tensor.data_ptr())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config: Any = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.architectures = [type(model).__name__]

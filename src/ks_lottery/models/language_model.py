@@ -89,12 +89,10 @@ class LabelledLanguageModel(nn.Module):
         def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return (inputs[0][chosen], *inputs[1:])
 
-        def in_float32(
-            head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-        ) -> torch.Tensor:
+        def in_float32(head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
             return _float32_linear(inputs[0], head) if isinstance(head, nn.Linear) else output
 
-        head = self.lm.get_output_embeddings()
+        head: Any = self.lm.get_output_embeddings()
         handles = [head.register_forward_pre_hook(only_labelled)]
         if float32_head and head.weight.dtype != torch.float32:
             handles.append(head.register_forward_hook(in_float32))
@@ -111,4 +109,5 @@ def _float32_linear(inputs: torch.Tensor, head: nn.Linear) -> torch.Tensor:
     wide = inputs.float()
     parts = [F.linear(wide, rows.float()) for rows in head.weight.split(8192)]
     logits = torch.cat(parts, dim=-1)
-    return logits if head.bias is None else logits + head.bias.float()
+    bias: torch.Tensor | None = getattr(head, "bias", None)
+    return logits if bias is None else logits + bias.float()

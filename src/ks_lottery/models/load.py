@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery import assets
 from ks_lottery.checkpoint.reader import Checkpoint
@@ -55,15 +55,11 @@ def open_checkpoint(name: str) -> Checkpoint:
     if path.suffix == ".gguf":
         return Checkpoint.open(converted(path), name)
     if path.suffix in {".bin", ".pt", ".pth", ".pkl"} and path.is_file():
-        raise UserError(
-            f"{path} is a pickle, which could run code when loaded: convert the checkpoint to safetensors"
-        )
+        raise UserError(f"{path} is a pickle, which could run code when loaded: convert the checkpoint to safetensors")
     if path.exists():
         raise UserError(f"{path} is not a model folder or a GGUF file")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(
-            f"model {name} does not exist: give a folder, a GGUF file or a hub id such as owner/model"
-        )
+        raise UserError(f"model {name} does not exist: give a folder, a GGUF file or a hub id such as owner/model")
     return Checkpoint.open(_from_hub(name), name)
 
 
@@ -102,9 +98,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
                 f"{checkpoint.name} has no tokenizer that can be loaded: add its tokenizer files"
             ) from error
     if tokenizer.eos_token_id is None:
-        raise UserError(
-            f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs"
-        )
+        raise UserError(f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs")
     if len(tokenizer) > checkpoint.vocabulary:
         raise UserError(
             f"the tokenizer of {checkpoint.name} has {len(tokenizer):,} tokens, "
@@ -171,7 +165,7 @@ def load_model(
     chosen = choose_device(device)
     with quiet():
         try:
-            lm = AutoModelForCausalLM.from_pretrained(
+            lm: Any = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.folder),
                 dtype=choose_dtype(dtype, chosen),
                 local_files_only=True,
@@ -179,15 +173,11 @@ def load_model(
                 trust_remote_code=trust_remote_code,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise UserError(
-                f"{checkpoint.name} cannot be loaded as a causal language model: {error}"
-            ) from error
+            raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {error}") from error
     try:
         input_embedding(lm)
     except TypeError as error:
         raise UserError(f"{checkpoint.name} cannot be handled yet: {error}") from error
     lm.requires_grad_(requires_grad=False)
     lm.eval()
-    return LoadedModel(
-        checkpoint, lm.to(chosen), load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
-    )
+    return LoadedModel(checkpoint, lm.to(chosen), load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))

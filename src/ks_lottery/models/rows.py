@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import numpy.typing as npt
 
@@ -78,16 +78,12 @@ def input_embedding(model: nn.Module) -> nn.Embedding:
     current = model.get_input_embeddings()  # type: ignore[operator]
     embedding = current.frozen if isinstance(current, RowEmbedding) else current
     if type(embedding) is not nn.Embedding:
-        raise TypeError(
-            f"the input embedding is a {type(embedding).__name__}, not a plain torch.nn.Embedding"
-        )
+        raise TypeError(f"the input embedding is a {type(embedding).__name__}, not a plain torch.nn.Embedding")
     return embedding
 
 
 @contextmanager
-def installed_rows(
-    model: nn.Module, ids: npt.NDArray[np.int64], values: torch.Tensor
-) -> Iterator[RowEmbedding]:
+def installed_rows(model: nn.Module, ids: npt.NDArray[np.int64], values: torch.Tensor) -> Generator[RowEmbedding]:
     """Replace rows on the input side of `model` inside a block; afterwards the model is as it was.
 
     A tied output head keeps the base values: the method's ``side: input``.
@@ -112,5 +108,5 @@ def reachable_rows(sequences: list[list[int]], padding: int | None) -> npt.NDArr
     On the input side a row that never occurs gets no gradient, and so does the last token of a sequence, since nothing
     is predicted from it, and the padding row.
     """
-    reached = {token for sequence in sequences for token in sequence[:-1]} - {padding}
-    return np.array(sorted(t for t in reached if t is not None), dtype=np.int64)
+    reached = {token for sequence in sequences for token in sequence[:-1] if token != padding}
+    return np.array(sorted(reached), dtype=np.int64)

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 
 class Screen:
@@ -36,9 +36,7 @@ class Screen:
     """
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        self.console = console or Console(
-            soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 100
-        )
+        self.console = console or Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 100)
         self.total = total
         self.number = 0
 
@@ -52,7 +50,7 @@ class Screen:
         self.say(f"[{self.number:>2}/{self.total}] {title}: done before")
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
+    def stage(self, title: str) -> Generator[Callable[[int, int], None]]:
         """Show a stage while its block runs; yields a function that takes what is done and what there is to do."""
         self.number += 1
         label = f"[{self.number:>2}/{self.total}] {title}"

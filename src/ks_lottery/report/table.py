@@ -115,9 +115,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_summary(
-    console: Console, summary: Mapping[str, Any], tickets: list[Mapping[str, Any]], folder: str
-) -> None:
+def print_summary(console: Console, summary: Mapping[str, Any], tickets: list[Mapping[str, Any]], folder: str) -> None:
     """Print a run: methods, tickets, certificate, where everything lies and what to try next."""
     console.print()
     console.print(methods_table(summary["methods"], summary["confidence"]))

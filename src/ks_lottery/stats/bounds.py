@@ -125,7 +125,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return a percentile bootstrap interval of sum(numerators) / sum(denominators), resampling sentences.
 
-    A sentence is drawn whole because what it holds is dependent (Efron & Tibshirani 1993, chapter 13).
+    The percentile interval of Efron & Tibshirani (1993, chapter 13). A sentence is drawn whole, because what it
+    holds is dependent.
 
     Parameters
     ----------

@@ -53,8 +53,7 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
     """Return the KS distance of each pair of rows as an integer count.
 
     k = max over x of ``|#{a_i <= x} - #{b_i <= x}|``, so that D = sup |F - G| = k / d exactly. Ties are
-    exact: the difference is read only at the end of a run of equal values, as `scipy.stats.ks_2samp` reads
-    it.
+    exact: the difference is read only at the end of a run of equal values, as in `scipy.stats.ks_2samp`.
 
     Parameters
     ----------
@@ -134,10 +133,12 @@ def ks_test(a: Any, b: Any, method: Literal["auto", "exact", "asymp"] = "auto") 
     TypeError, ValueError
         As `ks_counts` does, and for an unknown method, and for the asymptotic one at d = 1.
 
-    Notes ----- Where ties exist p is that of the test without ties, which is conservative; SciPy does the
-    same. One difference: where p is 1 up to rounding (k = 1, say) SciPy's exact sum may exceed 1 by an ulp,
-    and SciPy then warns and answers by the asymptotic formula; here the answer stays exact. Beyond the
-    counts, O(d) for the exact method and one evaluation a distinct count for the asymptotic one.
+    Notes
+    -----
+    Where ties exist p is that of the test without ties, which is conservative; SciPy does the same. One
+    difference: where p is 1 up to rounding (k = 1, say) SciPy's exact sum may exceed 1 by an ulp, and SciPy
+    then warns and answers by the asymptotic formula; here the answer stays exact. Beyond the counts, O(d)
+    for the exact method and one evaluation a distinct count for the asymptotic one.
 
     Examples
     --------

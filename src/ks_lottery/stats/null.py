@@ -37,8 +37,8 @@ def log_pvalues(d: int) -> npt.NDArray[np.float64]:
     Returns
     -------
     numpy.ndarray
-        Natural logarithms, float64, shape (d + 1,), non-increasing, at most 0; exactly 0 at k = 0 and k =
-        1. The array is cached and read-only. The relative error of p is below 1e-11 down to p = 1e-300.
+        Natural logarithms, float64, shape (d + 1,), non-increasing, at most 0; exactly 0 at k = 0 and 1. The
+        array is cached and read-only. The relative error of p is below 1e-11 down to p = 1e-300.
 
     Raises
     ------
@@ -114,9 +114,11 @@ def critical_count(d: int, alpha: float) -> int:
     ValueError
         If alpha is not in [0, 1] or d is less than 1.
 
-    Notes ----- A p-value within 1e-12 relative of alpha counts as equal to it, and is not below: alpha =
-    0.1 is meant as one tenth, and p = 1/10 exists (d = 3, k = 3), while neither is a binary fraction. O(d)
-    beside the cached table.
+    Notes
+    -----
+    A p-value within 1e-12 relative of alpha counts as equal to it, and is not below: alpha = 0.1 is meant as
+    one tenth, and p = 1/10 exists (d = 3, k = 3), while neither is a binary fraction. O(d) beside the cached
+    table.
 
     Examples
     --------

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ks_lottery.corpus.batches import occurrences
 from ks_lottery.errors import UserError
 from ks_lottery.models.rows import padding_row, reachable_rows
@@ -17,6 +15,9 @@ from ks_lottery.tickets import Tickets, select_by_occurrence, select_random
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
@@ -32,7 +33,7 @@ class Choice:
     size: int
     seed: int
 
-    def reachable(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def reachable(self) -> npt.NDArray[np.int64]:
         """Return the rows that training on the examples can move."""
         return reachable_rows([e.sequence for e in self.examples], padding_row(self.loaded.lm))
 

@@ -75,7 +75,7 @@ def train_rows(
         return Trained(RowPatch(ids, values, base, described), ())
 
     class Tick(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
             if tick:
                 tick(state.global_step, state.max_steps)
 
@@ -125,11 +125,7 @@ def train_rows(
 def method_settings(config: TrainConfig, method: str) -> dict[str, Any]:
     """Return the settings that `method` is trained with; embed tuning may have a learning rate and epochs of its own."""
     embed = method == "embed"
-    rate = (
-        config.embed_learning_rate
-        if embed and config.embed_learning_rate is not None
-        else config.learning_rate
-    )
+    rate = config.embed_learning_rate if embed and config.embed_learning_rate is not None else config.learning_rate
     epochs = config.embed_epochs if embed and config.embed_epochs is not None else config.epochs
     return {
         "learning_rate": rate,
