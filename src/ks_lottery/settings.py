@@ -51,7 +51,7 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunConfig, Path] | None:
     options = [option for option in options if option != "--print-config"]
     try:
         parsed = parser.parse_args(options, namespace=parser.parse_object(given, defaults=True) if given else None)
-        built: Any = parser.instantiate_classes(parsed)
+        built: Any = parser.instantiate(parsed)
     except ArgumentError as error:
         raise UserError(_sentence(str(error))) from error
     config = RunConfig(**{key: getattr(built, key) for key in as_dict(RunConfig())})
