@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,7 +123,7 @@ class TrainConfig:
         """Check ranges."""
         for key in ("learning_rate", "embed_learning_rate", "epochs", "embed_epochs"):
             value = getattr(self, key)
-            _require(value is None or value > 0, f"train.{key}", value, "above 0")
+            _require(value is None or 0 < value < math.inf, f"train.{key}", value, "above 0 and finite")
         _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
         _require(
             self.gradient_accumulation >= 1,

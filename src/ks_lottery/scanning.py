@@ -46,7 +46,8 @@ class Scan:
     largest
         Largest absolute change of a coordinate, shape (V,).
     spread
-        Mean absolute change over the standard deviation of the row before, shape (V,): what the test can see.
+        Mean absolute change over the standard deviation of the row before, shape (V,): what the test can see. Infinite
+        for a constant row that moved, and 0 for any row that did not.
     made_from, settings
         Fingerprints and settings.
     """
@@ -91,7 +92,7 @@ class Scan:
         -------
         dict
             ``rows_moved``, ``rows_passing``, ``critical_statistic`` (smallest D with p < alpha), ``largest_statistic``,
-            ``largest_spread`` (largest mean move of a row over its standard deviation).
+            ``largest_spread`` (largest mean move of a row over its standard deviation, constant rows apart).
         """
         return {
             "alpha": alpha,
@@ -99,7 +100,7 @@ class Scan:
             "rows_passing": len(self.passing(alpha)),
             "critical_statistic": min(1.0, critical_count(self.width, alpha) / self.width),
             "largest_statistic": float(self.statistics.max(initial=0.0)),
-            "largest_spread": float(self.spread.max(initial=0.0)),
+            "largest_spread": float(self.spread[np.isfinite(self.spread)].max(initial=0.0)),
         }
 
     def save(self, path: Path, tokens: Sequence[str] | None = None) -> None:
@@ -190,4 +191,4 @@ def _compare(
     result["distance"][block] = np.sqrt((move**2).sum(axis=1))
     result["largest"][block] = move.max(axis=1)
     mean = move.mean(axis=1)
-    result["spread"][block] = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    result["spread"][block] = np.divide(mean, deviation, out=np.where(mean > 0, np.inf, 0.0), where=deviation > 0)

@@ -255,17 +255,17 @@ def test_translate_errors(finished, tmp_path, capfd):
     assert "it has embed, occurrence, partial" in fails(capfd, "translate", str(finished), "Hello", "--method", "lora")
 
 
-def test_config_file_flags_and_print_config(tied_model, text_file, tmp_path, capsys, capfd):
+def test_config_file_flags_and_print_config(tied_model, tmp_path, capfd):
     file = tmp_path / "config.yaml"
     file.write_text(f"model:\n  name: {tied_model}\ntrain:\n  epochs: 2\n")
     assert main(["run", str(file), "--train.batch_size=3", "--print-config"]) == 0
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "epochs: 2.0" in printed
     assert "batch_size: 3" in printed
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(printed)
     assert main(["run", str(resolved), "--print-config"]) == 0
-    assert capsys.readouterr().out == printed
+    assert capfd.readouterr().out == printed
     file.write_text("train:\n  epoch: 2\n")
     assert "'train.epochs'" in fails(capfd, "run", str(file), "--out", "x")
     assert "--out" in fails(capfd, "run", str(resolved))

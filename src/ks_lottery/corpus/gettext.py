@@ -5,6 +5,7 @@ Must never take an entry that is unfinished (fuzzy, obsolete), or one of several
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.corpus import Corpus, Pair
@@ -28,7 +29,7 @@ def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
 
     try:
         entries = polib.mofile(str(path)) if path.suffix == ".mo" else polib.pofile(str(path))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
         raise UserError(f"{path} is not a gettext catalog that can be read: {error}") from error
     pairs: list[tuple[str, str]] = []
     dropped = {"plural": 0, "untranslated": 0}

@@ -35,13 +35,10 @@ def language_name(code: str) -> str:
     if code in names.values():
         return code
     first, *rest = code.replace("-", "_").split("_")
-    more = [_region(english.territories.get(part.upper()) or english.scripts.get(part.title())) for part in rest]
+    places = {**english.territories, **english.scripts}
+    more = [str(places.get(part.upper()) or places.get(part.title(), "")) for part in rest]
     if first.lower() in names and all(more):
-        return names[first.lower()] + (f" ({', '.join(m for m in more if m)})" if more else "")
+        return names[first.lower()] + (f" ({', '.join(more)})" if more else "")
     near = difflib.get_close_matches(code, [*names, *names.values()], n=1, cutoff=0.5)
     hint = f"; the nearest known one is {near[0]}" if near else ""
     raise UserError(f"language {code!r} is not known: give a code such as ca or a name such as Catalan{hint}")
-
-
-def _region(name: object) -> str:
-    return "" if name is None else str(name)

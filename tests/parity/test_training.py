@@ -1,0 +1,116 @@
+"""The Trainer's steps against a loop written out over the dense matrix: schedule, clipping, accumulation, reachability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ks_lottery import UserError, open_checkpoint, tune
+from ks_lottery.config import TrainConfig
+from ks_lottery.corpus.batches import collate, encode
+from ks_lottery.corpus.corpus import Corpus, Pair
+from ks_lottery.models.load import load_model
+from ks_lottery.tuning.methods import Choice, rows_of
+from ks_lottery.tuning.train import train_rows
+from tests.conftest import sentence_pairs
+
+CORPUS = Corpus(
+    tuple(Pair(s, " ".join([t] * (i % 3 + 1))) for i, (s, t) in enumerate(sentence_pairs(8))), "en", "ca", "t"
+)
+
+
+@pytest.fixture(scope="module")
+def loaded(untied_model):
+    return load_model(open_checkpoint(str(untied_model)), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def examples(loaded):
+    return encode(loaded.tokenizer, CORPUS)[0]
+
+
+def rows_after(loaded, examples, **settings) -> torch.Tensor:
+    ids = rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids
+    return train_rows(loaded, examples, ids, config=TrainConfig(**settings), seed=3, method="embed").patch.values
+
+
+def test_whole_batches_equal_a_loop_written_out(loaded, examples):
+    from transformers import get_cosine_schedule_with_warmup
+
+    steps, rate = 6, 0.02
+    ours = rows_after(loaded, examples, batch_size=8, epochs=steps, learning_rate=rate, warmup_ratio=0.3)
+    weight = loaded.checkpoint.rows(np.arange(loaded.checkpoint.vocabulary)).requires_grad_(True)
+    optimizer = torch.optim.Adam([weight], lr=rate)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 2, steps)
+    batch = collate([e.features() for e in examples])
+    for _ in range(steps):
+        embedded = F.embedding(batch["input_ids"], weight)
+        logits = loaded.lm(inputs_embeds=embedded, attention_mask=batch["attention_mask"], use_cache=False).logits
+        F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    ids = torch.from_numpy(rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids)
+    moved = (ours - loaded.checkpoint.rows(ids.numpy())).abs().max()
+    assert moved > rate
+    # Adam divides by the root of a squared gradient: where that is tiny, rounding shows. It must stay far below a step.
+    assert (ours - weight.detach()[ids]).abs().max() < rate * 0.02
+
+
+def test_accumulated_batches_of_unequal_length_equal_one(loaded, examples):
+    """With a mean over batches instead of over labels, short sentences would weigh more."""
+    one = rows_after(loaded, examples, batch_size=8, epochs=4, learning_rate=0.02)
+    two = rows_after(loaded, examples, batch_size=2, gradient_accumulation=4, epochs=4, learning_rate=0.02)
+    assert torch.allclose(one, two, atol=4e-4)
+    assert not torch.allclose(one, rows_after(loaded, examples, batch_size=2, epochs=1, learning_rate=0.02), atol=4e-3)
+
+
+def test_rows_that_are_reachable_are_those_that_get_a_gradient(loaded, examples):
+    weight = loaded.checkpoint.rows(np.arange(loaded.checkpoint.vocabulary)).requires_grad_(True)
+    batch = collate([e.features() for e in examples])
+    embedded = F.embedding(batch["input_ids"], weight, padding_idx=0)
+    logits = loaded.lm(inputs_embeds=embedded, attention_mask=batch["attention_mask"], use_cache=False).logits
+    F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten()).backward()
+    assert weight.grad is not None
+    touched = torch.nonzero(weight.grad.abs().sum(dim=1)).flatten().tolist()
+    assert rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids.tolist() == touched
+
+
+def test_same_seed_same_bits_and_zero_is_a_seed(loaded):
+    patches = [
+        tune(loaded, CORPUS, epochs=2, batch_size=3, learning_rate=0.01, warmup_ratio=0.0, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert patches[0].content == patches[1].content != patches[2].content
+
+
+def test_the_model_is_left_as_it_was(loaded):
+    state = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
+    tune(loaded, CORPUS, epochs=1)
+    after = loaded.lm.state_dict()
+    assert set(after) == set(state)
+    assert all(torch.equal(after[name], state[name]) for name in state)
+    assert not loaded.lm.training
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"learnig_rate": 1.0}, "learnig_rate"),
+        ({"learning_rate": -1.0}, r"train\.learning_rate"),
+        ({"method": "magic"}, "method magic is not known; the methods are embed"),
+        ({"method": "partial"}, "partial tuning needs tickets"),
+        ({"max_tokens": 8}, "no example of t fits into 8 tokens"),
+    ],
+)
+def test_what_cannot_be_tuned(loaded, call, message):
+    with pytest.raises(UserError, match=message):
+        tune(loaded, CORPUS, **call)
+
+
+def test_a_training_that_diverges_is_named(loaded):
+    with pytest.raises(UserError, match="diverged"):
+        tune(loaded, CORPUS, epochs=8, learning_rate=1e30, max_grad_norm=0.0, warmup_ratio=0.0)

@@ -1,0 +1,87 @@
+"""The settings of a run: ranges, names, and what two of them differ in."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ks_lottery import RunConfig, UserError
+from ks_lottery.config import (
+    CertifyConfig,
+    EvaluateConfig,
+    SelectConfig,
+    TextConfig,
+    TrainConfig,
+    as_dict,
+    check_keys,
+    difference,
+    flat,
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: TrainConfig(learning_rate=0), "train.learning_rate"),
+        (lambda: TrainConfig(epochs=-1), "train.epochs"),
+        (lambda: TrainConfig(embed_epochs=0), "train.embed_epochs"),
+        (lambda: TrainConfig(batch_size=0), "train.batch_size"),
+        (lambda: TrainConfig(gradient_accumulation=0), "train.gradient_accumulation"),
+        (lambda: TrainConfig(warmup_ratio=1), "train.warmup_ratio"),
+        (lambda: TrainConfig(max_grad_norm=-1), "train.max_grad_norm"),
+        (lambda: TrainConfig(learning_rate=float("nan")), "train.learning_rate"),
+        (lambda: TextConfig(test_share=1), "text.test_share"),
+        (lambda: TextConfig(test_share=0.6, calibration_share=0.4), "text.calibration_share"),
+        (lambda: TextConfig(max_train=0), "text.max_train"),
+        (lambda: SelectConfig(alpha=-0.1), "select.alpha"),
+        (lambda: CertifyConfig(alphas=()), "certify.alphas"),
+        (lambda: CertifyConfig(alphas=(0.1, 1.1)), "certify.alphas"),
+        (lambda: CertifyConfig(positions=0), "certify.positions"),
+        (lambda: EvaluateConfig(confidence=1), "evaluate.confidence"),
+        (lambda: EvaluateConfig(num_beams=0), "evaluate.num_beams"),
+        (lambda: RunConfig(seed=-1), "seed"),
+    ],
+)
+def test_values_out_of_range_are_named(make, named):
+    with pytest.raises(UserError) as caught:
+        make()
+    assert str(caught.value).startswith(f"{named} ")
+    assert "must be" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("train.epoch", "train.epochs"), ("learning_rate", "train.learning_rate"), ("text.target_lang", "text.target_language"),
+     ("tran.batch_size", "train.batch_size"), ("model.path", "model.name")],
+)  # fmt: skip
+def test_an_unknown_key_names_the_nearest(key, near):
+    with pytest.raises(UserError, match="unknown config key") as caught:
+        check_keys([key], "config.yaml")
+    assert f"'{key}'" in str(caught.value)
+    if key != "model.path":
+        assert f"'{near}'" in str(caught.value)
+
+
+def test_every_known_key_passes():
+    check_keys([key for key, _ in flat(as_dict(RunConfig()))], "config.yaml")
+
+
+def test_difference_names_what_differs():
+    here = as_dict(RunConfig())
+    there = as_dict(RunConfig(seed=4, train=TrainConfig(epochs=2)))
+    assert difference(there, here) == "train.epochs is 2 there and 5.0 here; seed is 4 there and 0 here"
+    assert difference(here, here) == ""
+
+
+def test_every_field_says_what_it_is():
+    """The text under a field is its help on the command line."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser()
+    parser.add_class_arguments(RunConfig, None)
+    options = re.split(r"\n +--", parser.format_help())
+    helped = {option.split()[0]: option.split("(type:")[0].rstrip() for option in options}
+    for key, _ in flat(as_dict(RunConfig())):
+        assert helped[key].endswith("."), (key, helped[key])

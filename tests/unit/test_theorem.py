@@ -1,0 +1,117 @@
+"""The certificate against its definition, position by position, written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from ks_lottery import Scan
+from ks_lottery.certification.certify import certify, tau_of
+from ks_lottery.certification.theorem import RULES, certified
+from ks_lottery.config import CertifyConfig
+from ks_lottery.evaluation.next_token import Predictions
+
+
+def predictions(seed: int, sentences: int = 12, length: int = 25) -> Predictions:
+    generator = np.random.default_rng(seed)
+    n = sentences * length
+    top = np.sort(generator.dirichlet(np.ones(4), size=n), axis=1)[:, ::-1]
+    return Predictions(
+        sentence=np.repeat(np.arange(sentences), length),
+        position=np.tile(np.arange(length), sentences),
+        label=np.arange(n) % 7,
+        log_p=-generator.random(n),
+        first=np.where(generator.random(n) < 0.6, np.arange(n) % 7, 99),
+        second=np.full(n, 98),
+        p_first=top[:, 0],
+        p_second=top[:, 1],
+        made_from={"seed": seed},
+    )
+
+
+def scan_of(seed: int = 0) -> Scan:
+    counts = np.random.default_rng(seed).integers(0, 64, 50)
+    still = np.zeros(50)
+    return Scan(64, counts, np.ones(50, dtype=np.int64), still, still, still, {}, {})
+
+
+def by_hand(rule: str, original: Predictions, tuned: Predictions, tau: float) -> list[bool]:
+    marks = []
+    for i in range(len(tuned)):
+        y = tuned.label[i]
+        gap = tuned if rule == "theorem" else original
+        answers = [tuned] if rule in {"theorem", "algorithm1"} else [tuned, original]
+        marks.append(all(p.first[i] == y for p in answers) and (gap.p_first[i] - gap.p_second[i]) / 2 > tau)
+    return marks
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.5, 1.0])
+def test_rules(rule, tau):
+    original, tuned = predictions(1), predictions(2)
+    assert certified(rule, original, tuned, tau).tolist() == by_hand(rule, original, tuned, tau)
+
+
+def test_rules_refuse_what_does_not_fit():
+    with pytest.raises(ValueError, match="none of theorem"):
+        certified("lemma", predictions(1), predictions(2), 0.1)
+    with pytest.raises(ValueError, match="different positions"):
+        certified("theorem", predictions(1), predictions(2, sentences=3), 0.1)
+
+
+def test_tau_empirical_is_the_largest_unselected_distance():
+    scan = scan_of()
+    for alpha in (0.0, 0.01, 0.05, 0.5, 0.99, 1.0):
+        left = [D for row, D in enumerate(scan.statistics) if row not in set(scan.passing(alpha).tolist())]
+        assert tau_of("empirical", alpha, scan) == max(left, default=0.0)
+
+
+@pytest.mark.parametrize("kind", ["exact", "table"])
+def test_the_other_taus_bound_the_unselected(kind):
+    scan = scan_of()
+    taus = [tau_of(kind, alpha, scan) for alpha in (0.0, 0.01, 0.05, 0.5, 1.0)]
+    assert taus == sorted(taus, reverse=True)
+    assert taus[-1] == 0.0
+    assert taus[0] >= 1.0
+    for alpha in (0.01, 0.05):
+        assert tau_of("exact", alpha, scan) >= tau_of("empirical", alpha, scan)
+
+
+def test_the_certificate_counts_what_it_says():
+    original, tuned, scan = predictions(1), predictions(2), scan_of()
+    small = [(0.05, predictions(3)), (1.0, tuned)]
+    found = certify(original, tuned, small, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
+    assert found.positions == 12 * 20
+    first = [i for i in range(300) if tuned.position[i] < 20]
+    for level, (_, answers) in zip(found.levels, small, strict=True):
+        for rule in RULES:
+            marks = by_hand(rule, original, tuned, level.tau)
+            inside = [i for i in first if marks[i]]
+            wrong = [i for i in inside if answers.first[i] != answers.label[i]]
+            audit = level.rules[rule]
+            assert (audit.positions, audit.violations) == (len(inside), len(wrong))
+            assert audit.accuracy == pytest.approx(len(inside) / 240)
+            if inside:
+                wanted = binomtest(len(wrong), len(inside)).proportion_ci(0.95, "exact")
+                assert audit.violation_interval == pytest.approx((wanted.low, wanted.high))
+        assert level.agreement == pytest.approx(np.mean([answers.first[i] == tuned.first[i] for i in first]))
+        assert level.prediction_accuracy == pytest.approx(
+            np.mean([answers.first[i] == answers.label[i] for i in first])
+        )
+    last = found.levels[-1].rules["theorem"]
+    assert last.violations == 0
+    assert last.accuracy == found.tuned_accuracy
+
+
+def test_the_certificate_survives_the_disk(tmp_path):
+    import pyarrow.parquet as pq
+
+    from ks_lottery.artifacts import read_json
+
+    original, tuned = predictions(1), predictions(2)
+    found = certify(original, tuned, [(0.05, predictions(3))], scan_of(), config=CertifyConfig(alphas=(0.05,)))
+    found.save(tmp_path)
+    table = pq.read_table(tmp_path / "certificate.parquet").to_pydict()
+    assert sum(table["theorem"]) == found.levels[0].rules["theorem"].positions
+    assert "not a guarantee" in read_json(tmp_path / "certificate.json", "certificate")["meaning"]

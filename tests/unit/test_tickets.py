@@ -1,0 +1,82 @@
+"""Selectors, and the files they leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from ks_lottery import Scan, Tickets, select
+from ks_lottery.tickets import select_by_occurrence, select_random
+
+
+def scan_of(counts: list[int], width: int = 64) -> Scan:
+    array = np.array(counts, dtype=np.int64)
+    still = np.zeros(len(array))
+    return Scan(width, array, (array > 0).astype(np.int64), still, still, still, {"base": {"name": "x"}}, {})
+
+
+def pvalue(k: int, d: int = 64) -> float:
+    return float(ks_2samp(np.arange(d), np.arange(d) + k - 0.5 if k else np.arange(d)).pvalue)
+
+
+def test_tickets_are_the_rows_with_p_below_alpha():
+    counts = [0, 5, 15, 16, 40, 15, 64]
+    scan = scan_of(counts)
+    for alpha in (0.01, 0.05, 0.3, 0.9):
+        wanted = {row for row, k in enumerate(counts) if pvalue(k) < alpha}
+        assert set(select(scan, alpha=alpha).rows.tolist()) == wanted, alpha
+
+
+def test_the_bounds_of_alpha():
+    scan = scan_of([0, 64, 3])
+    assert len(select(scan, alpha=0)) == 0
+    assert select(scan, alpha=1).rows.tolist() == [1, 2, 0]  # every row by definition, also the one that did not move
+
+
+def test_order_is_by_p_then_by_row():
+    tickets = select(scan_of([40, 64, 40, 64]))
+    assert tickets.rows.tolist() == [1, 3, 0, 2]
+    assert tickets.ids.tolist() == [0, 1, 2, 3]
+    assert [s["pvalue"] for s in tickets.scores] == pytest.approx([pvalue(64)] * 2 + [pvalue(40)] * 2, rel=1e-9)
+
+
+def test_tickets_survive_the_disk(tmp_path):
+    tickets = select(scan_of([40, 64, 40]))
+    tickets.save(tmp_path / "tickets.json", ["'a'", "'\\n'", "'ü'"])
+    again = Tickets.open(tmp_path / "tickets.json")
+    assert again.rows.tolist() == tickets.rows.tolist()
+    assert list(again.scores) == list(tickets.scores)
+    assert again.rule == tickets.rule
+    assert "'ü'" in (tmp_path / "tickets.json").read_text(encoding="utf-8")
+
+
+def test_random_rows_are_seeded_and_from_the_pool():
+    pool = np.arange(100, 200)
+    one, two, other = (select_random(pool, 30, seed=s, reachable=True).rows for s in (0, 0, 1))
+    assert one.tolist() == two.tolist() != other.tolist()
+    assert len(set(one.tolist())) == 30
+    assert set(one.tolist()) <= set(pool.tolist())
+    assert len(select_random(pool, 500, seed=0, reachable=True)) == 100
+
+
+def test_random_rows_are_drawn_evenly():
+    pool = np.arange(20)
+    counts = np.zeros(20)
+    for seed in range(4000):
+        counts[select_random(pool, 5, seed=seed, reachable=False).rows] += 1
+    assert counts == pytest.approx(np.full(20, 1000), abs=5 * (4000 * 0.25 * 0.75) ** 0.5)
+
+
+def test_occurrence_counts_and_breaks_ties_downward():
+    tickets = select_by_occurrence({3: 2, 5: 9, 7: 2, 8: 50}, np.array([3, 5, 6, 7]), 3)
+    assert tickets.rows.tolist() == [5, 3, 7]
+    assert [s["occurrences"] for s in tickets.scores] == [9, 2, 2]
+
+
+def test_power_says_why_nothing_was_found():
+    power = scan_of([0, 3, 5]).power(0.05)
+    assert power["rows_passing"] == 0
+    assert power["rows_moved"] == 2
+    assert power["largest_statistic"] == 5 / 64
+    assert pvalue(round(power["critical_statistic"] * 64)) < 0.05 <= pvalue(round(power["critical_statistic"] * 64) - 1)
