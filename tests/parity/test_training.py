@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
-from ks_lottery import UserError, open_checkpoint, tune
+from ks_lottery import Corpus, UserError, open_checkpoint, read_corpus, tune
 from ks_lottery.config import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
-from ks_lottery.corpus.corpus import Corpus, Pair
+from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.load import load_model
 from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
-from tests.conftest import sentence_pairs
 
-CORPUS = Corpus(
-    tuple(Pair(s, " ".join([t] * (i % 3 + 1))) for i, (s, t) in enumerate(sentence_pairs(8))), "en", "ca", "t"
-)
+
+@pytest.fixture(scope="module")
+def corpus(text_file):
+    """Eight pairs of unequal length."""
+    pairs = read_corpus(text_file, source_language="en", target_language="ca").pairs[:8]
+    longer = tuple(Pair(pair.source, " ".join([pair.target] * (i % 3 + 1))) for i, pair in enumerate(pairs))
+    return Corpus(longer, "en", "ca", "text")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +33,8 @@ def loaded(untied_model):
 
 
 @pytest.fixture(scope="module")
-def examples(loaded):
-    return encode(loaded.tokenizer, CORPUS)[0]
+def examples(loaded, corpus):
+    return encode(loaded.tokenizer, corpus)[0]
 
 
 def rows_after(loaded, examples, **settings) -> torch.Tensor:
@@ -79,17 +85,17 @@ def test_rows_that_are_reachable_are_those_that_get_a_gradient(loaded, examples)
     assert rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids.tolist() == touched
 
 
-def test_same_seed_same_bits_and_zero_is_a_seed(loaded):
+def test_same_seed_same_bits_and_zero_is_a_seed(loaded, corpus):
     patches = [
-        tune(loaded, CORPUS, epochs=2, batch_size=3, learning_rate=0.01, warmup_ratio=0.0, seed=seed)
+        tune(loaded, corpus, epochs=2, batch_size=3, learning_rate=0.01, warmup_ratio=0.0, seed=seed)
         for seed in (0, 0, 1)
     ]
     assert patches[0].content == patches[1].content != patches[2].content
 
 
-def test_the_model_is_left_as_it_was(loaded):
+def test_the_model_is_left_as_it_was(loaded, corpus):
     state = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
-    tune(loaded, CORPUS, epochs=1)
+    tune(loaded, corpus, epochs=1)
     after = loaded.lm.state_dict()
     assert set(after) == set(state)
     assert all(torch.equal(after[name], state[name]) for name in state)
@@ -103,14 +109,20 @@ def test_the_model_is_left_as_it_was(loaded):
         ({"learning_rate": -1.0}, r"train\.learning_rate"),
         ({"method": "magic"}, "method magic is not known; the methods are embed"),
         ({"method": "partial"}, "partial tuning needs tickets"),
-        ({"max_tokens": 8}, "no example of t fits into 8 tokens"),
+        ({"max_tokens": 8}, "no example of text fits into 8 tokens"),
     ],
 )
-def test_what_cannot_be_tuned(loaded, call, message):
+def test_what_cannot_be_tuned(loaded, corpus, call, message):
     with pytest.raises(UserError, match=message):
-        tune(loaded, CORPUS, **call)
+        tune(loaded, corpus, **call)
 
 
-def test_a_training_that_diverges_is_named(loaded):
-    with pytest.raises(UserError, match="diverged"):
-        tune(loaded, CORPUS, epochs=8, learning_rate=1e30, max_grad_norm=0.0, warmup_ratio=0.0)
+def test_a_training_that_diverges_is_named(untied_model, corpus, tmp_path):
+    """A head so large that the logits overflow."""
+    folder = tmp_path / "huge"
+    shutil.copytree(untied_model, folder)
+    tensors = load_file(untied_model / "model.safetensors")
+    tensors["lm_head.weight"] *= 1e38
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"embed tuning diverged.*learning rate below 0\.01"):
+        tune(open_checkpoint(str(folder)), corpus, epochs=1)

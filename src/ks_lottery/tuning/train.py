@@ -5,6 +5,7 @@ Must never touch a row outside its set, nor keep a training loop of its own.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ def train_rows(
             save_strategy="no",
             logging_strategy="steps",
             logging_steps=1,
+            logging_nan_inf_filter=False,
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=device == "cuda",
@@ -116,9 +118,12 @@ def train_rows(
         history = trainer.state.log_history
         trained = rows.rows.detach().cpu().clone()
     loaded.lm.eval()
-    if not bool(torch.isfinite(trained).all()):
-        raise UserError(f"{method} tuning diverged: give a learning rate below {settings['learning_rate']}")
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry)
+    if not (bool(torch.isfinite(trained).all()) and all(math.isfinite(loss) for _, loss in losses)):
+        raise UserError(
+            f"{method} tuning diverged: its loss or rows are no longer finite; give a learning rate below "
+            f"{settings['learning_rate']:g}"
+        )
     return Trained(RowPatch(ids, trained, base, described), losses)
 
 

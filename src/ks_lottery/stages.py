@@ -1,0 +1,270 @@
+"""The stages of the main job: each calls the floors below, saves what they return, and says what it left.
+
+Must never compute a thing itself, nor put a time into the log: its bytes are the same in each run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.artifacts import read_json, read_json_lines, write_json, write_json_lines
+from ks_lottery.certification.certify import Certificate, certify, transfer_predictions
+from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
+from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.next_token import Predictions, predict
+from ks_lottery.evaluation.scores import score
+from ks_lottery.evaluation.translate import translate
+from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.rows import installed_rows
+from ks_lottery.scanning import scan
+from ks_lottery.tickets import select
+from ks_lottery.tuning.methods import Choice, rows_of
+from ks_lottery.tuning.train import train_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ks_lottery.corpus.batches import Example
+    from ks_lottery.job import Job
+
+    Tick = Callable[[int, int], None]
+
+METHODS = ("original", "embed", "partial", "transfer", "random", "occurrence")
+"""What a run compares, in the order of its table."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a stage left: files, and lines for the log (no times: the log's bytes are the same in each run)."""
+
+    files: list[Path]
+    log: list[str]
+
+
+def _text(job: Job, tick: Tick) -> Left:
+    files: list[Path] = []
+    for part in ("train", "calibration", "test"):
+        file = job.path / "text" / f"{part}.jsonl"
+        getattr(job.split, part).save(file)
+        files.append(file)
+    parts: dict[str, list[Example]] = {"train": job.train, "test": job.test}
+    overlong = {name: len(getattr(job.split, name)) - len(kept) for name, kept in parts.items()}
+    for name, kept in parts.items():
+        if not kept:
+            limit = job.config.text.max_tokens
+            raise UserError(f"no {name} example fits into {limit} tokens: raise text.max_tokens")
+    report: dict[str, Any] = {**job.report, "overlong": overlong}
+    write_json(job.path / "text" / "report.json", report)
+    tick(1, 1)
+    return Left(
+        [*files, job.path / "text" / "report.json"],
+        [
+            report["sentence"],
+            f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} pairs; "
+            f"left out as too long: train {overlong['train']}, test {overlong['test']}",
+        ],
+    )
+
+
+def _tune(job: Job, method: str, tick: Tick) -> Left:
+    tickets = None if method == "embed" else job.tickets
+    size = 0 if tickets is None else len(tickets)
+    chosen = rows_of(method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
+    trained = train_rows(
+        job.loaded,
+        job.train,
+        chosen.ids,
+        config=job.config.train,
+        seed=job.config.seed,
+        method=method,
+        tick=tick,
+    )
+    folder = job.path / method
+    trained.patch.save(folder)
+    chosen.save(folder / "rows.json", job.tokens)
+    losses = [{"step": step, "loss": loss} for step, loss in trained.losses]
+    write_json(folder / "training.json", {"rows": len(chosen), "losses": losses})
+    ends = f"; loss {losses[0]['loss']:.3f} at first, {losses[-1]['loss']:.3f} at last" if losses else ""
+    files = [folder / name for name in (PATCH_FILE, "rows.json", "training.json")]
+    return Left(files, [f"{len(chosen)} rows trained{ends}"])
+
+
+def _scan(job: Job, tick: Tick) -> Left:
+    alpha = job.config.select.alpha
+    found = scan(job.checkpoint, job.patch("embed"))
+    found.save(job.path / "scan.parquet", job.tokens)
+    tickets = select(found, alpha=alpha)
+    tickets.save(job.path / "tickets.json", job.tokens)
+    transfer = job.patch("embed").restrict(tickets.ids)
+    transfer.save(job.path / "transfer")
+    tick(1, 1)
+    power = found.power(alpha)
+    files = [job.path / name for name in ("scan.parquet", "tickets.json", f"transfer/{PATCH_FILE}")]
+    return Left(
+        files,
+        [
+            f"{power['rows_moved']} rows moved, {len(tickets)} tickets at alpha {alpha:g}; critical D "
+            f"{power['critical_statistic']:.4f}, largest D {power['largest_statistic']:.4f}, "
+            f"largest move {power['largest_spread']:.3f} of a row's spread"
+        ],
+    )
+
+
+def _measure(job: Job, tick: Tick) -> Left:
+    seen: dict[str, Predictions] = {}
+    log: list[str] = []
+    files: list[Path] = []
+    model = LabelledLanguageModel(job.loaded.lm, share_prefix=job.config.train.share_prefix)
+    for number, method in enumerate(METHODS):
+        patch = _patch_of(job, method)
+        if patch.content not in seen:
+            made = {"base": job.checkpoint.fingerprint, "patch": patch.content}
+            with installed_rows(job.loaded.lm, patch.ids, patch.values):
+                seen[patch.content] = predict(
+                    model,
+                    job.test,
+                    batch_size=job.config.evaluate.batch_size,
+                    made_from=made,
+                    tick=lambda done, total, n=number: tick(n * total + done, len(METHODS) * total),
+                )
+        found = seen[patch.content]
+        files.append(job.path / "predictions" / f"{method}.parquet")
+        found.save(files[-1])
+        log.append(f"{method} accuracy {found.accuracy:.4f}, loss {found.loss:.4f} on {len(found)} positions")
+    return Left(files, log)
+
+
+def _translate(job: Job, tick: Tick) -> Left:
+    settings, text = job.config.evaluate, job.config.text
+    pairs = job.split.test.pairs[: settings.translations]
+    order = instruction(text.source_language, text.target_language)
+    prompts = [render_prompt(text.template, order, pair.source) for pair in pairs]
+    done: dict[str, list[str]] = {}
+    files: list[Path] = []
+    for number, method in enumerate(METHODS):
+        patch = _patch_of(job, method)
+        if patch.content not in done:
+            with installed_rows(job.loaded.lm, patch.ids, patch.values):
+                done[patch.content] = translate(
+                    job.loaded.lm,
+                    job.loaded.tokenizer,
+                    prompts,
+                    num_beams=settings.num_beams,
+                    max_new_tokens=settings.max_new_tokens,
+                    batch_size=settings.batch_size,
+                    tick=lambda d, total, n=number: tick(n * total + d, len(METHODS) * total),
+                )
+        files.append(job.path / "hypotheses" / f"{method}.jsonl")
+        rows = [
+            {"source": pair.source, "reference": pair.target, "hypothesis": hypothesis}
+            for pair, hypothesis in zip(pairs, done[patch.content], strict=True)
+        ]
+        write_json_lines(files[-1], rows)
+    return Left(files, [f"{len(pairs)} sentences, {settings.num_beams} beams"])
+
+
+def _certify(job: Job, tick: Tick) -> Left:
+    settings, found = job.config.certify, job.scan
+    original, tuned = job.predictions("original"), job.predictions("embed")
+    known = {_patch_of(job, method).content: job.predictions(method) for method in METHODS}
+    small = transfer_predictions(
+        job.loaded,
+        job.patch("embed"),
+        found,
+        job.test,
+        alphas=settings.alphas,
+        known=known,
+        batch_size=job.config.evaluate.batch_size,
+        share_prefix=job.config.train.share_prefix,
+        tick=tick,
+    )
+    certificates: list[Certificate] = [certify(original, tuned, small, found, config=settings, name="transfer")]
+    partial = [(job.config.select.alpha, job.predictions("partial"))]
+    certificates.append(certify(original, tuned, partial, found, config=settings, name="partial"))
+    files: list[Path] = []
+    log: list[str] = []
+    for certificate in certificates:
+        certificate.save(job.path / "certificate", certificate.small)
+        files += [job.path / "certificate" / f"{certificate.small}.{end}" for end in ("json", "parquet")]
+        for level in certificate.levels:
+            rule = level.rules["theorem"]
+            log.append(
+                f"{certificate.small} at alpha {level.alpha:g}: tau {level.tau:.4f}, certified {rule.accuracy:.4f}, "
+                f"{rule.violations} of {rule.positions} certified positions answered differently"
+            )
+    return Left(files, log)
+
+
+def _summary(job: Job, tick: Tick) -> Left:
+    settings, seed = job.config.evaluate, job.config.seed
+    methods: dict[str, Any] = {}
+    for method in METHODS:
+        found = job.predictions(method)
+        lines = read_json_lines(job.path / "hypotheses" / f"{method}.jsonl")
+        scores = score([line["hypothesis"] for line in lines], [line["reference"] for line in lines])
+        file = job.path / method / PATCH_FILE
+        methods[method] = {
+            "accuracy": found.accuracy,
+            "interval": found.interval(confidence=settings.confidence, resamples=settings.resamples, seed=seed),
+            "loss": found.loss,
+            "chrf": scores["chrf"]["score"],
+            "bleu": scores["bleu"]["score"],
+            "signatures": {name: value["signature"] for name, value in scores.items()},
+            "trained_parameters": _patch_of(job, method).parameters,
+            "bytes": file.stat().st_size if file.is_file() else 0,
+        }
+    certificates = {
+        name: {k: v for k, v in read_json(job.path / "certificate" / f"{name}.json").items() if k not in _ABOUT}
+        for name in ("transfer", "partial")
+    }
+    summary = {
+        "model": {**job.checkpoint.describe(), "dtype": str(job.loaded.lm.dtype).removeprefix("torch.")},
+        "text": {
+            "source_language": job.config.text.source_language,
+            "target_language": job.config.text.target_language,
+            "train": len(job.train),
+            "calibration": len(job.split.calibration),
+            "test": len(job.test),
+        },
+        "confidence": settings.confidence,
+        "positions": len(job.predictions("original")),
+        "translations": min(settings.translations, len(job.split.test)),
+        "methods": methods,
+        "scan": job.scan.power(job.config.select.alpha),
+        "tickets": read_json(job.path / "tickets.json", "tickets")["rows"],
+        "certificate": certificates,
+    }
+    write_json(job.path / "summary.json", summary)
+    tick(1, 1)
+    return Left([job.path / "summary.json"], [])
+
+
+_ABOUT = ("kind", "format", "made_from", "settings", "versions")
+
+
+def _patch_of(job: Job, method: str) -> RowPatch:
+    if method != "original":
+        return job.patch(method)
+    empty = job.patch("embed").ids[:0]
+    return job.patch("embed").restrict(empty)
+
+
+STAGES: dict[str, tuple[str, Callable[[Job, Tick], Left]]] = {
+    "text": ("read, clean and split the text", _text),
+    "embed": ("embed tuning: every row that the text reaches", lambda job, tick: _tune(job, "embed", tick)),
+    "scan": ("scan before against after, select tickets, transfer", _scan),
+    "partial": ("partial tuning: the tickets alone", lambda job, tick: _tune(job, "partial", tick)),
+    "random": ("for comparison: as many random rows", lambda job, tick: _tune(job, "random", tick)),
+    "occurrence": (
+        "for comparison: as many rows that occur most",
+        lambda job, tick: _tune(job, "occurrence", tick),
+    ),
+    "measure": ("next-token accuracy and loss", _measure),
+    "translate": ("translations", _translate),
+    "certify": ("certificate", _certify),
+    "summary": ("summary", _summary),
+}
+"""Stages of a run in their order: name to title and work."""

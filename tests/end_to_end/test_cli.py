@@ -1,0 +1,129 @@
+"""The command line itself: how fast it starts, how it stops, and what the demo says of a language it cannot do."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import polib
+import pytest
+
+from ks_lottery import assets
+from ks_lottery.cli import main
+
+PYTHON = [sys.executable, "-m", "ks_lottery.cli"]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["demo", "--help"], ["run", "--help"], ["export", "--help"]])
+def test_help_comes_at_once(command):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([*PYTHON, *command], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert "usage: ks-lottery" in done.stdout
+    assert min(times) < 0.5
+
+
+def test_the_library_is_imported_at_once():
+    code = "import sys, ks_lottery; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers')))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_library_has_what_it_names():
+    import ks_lottery
+
+    for name in ks_lottery.__all__:
+        assert getattr(ks_lottery, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'lottery'"):
+        _ = ks_lottery.lottery
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ([], "command"),
+        (["dmo"], "invalid choice: 'dmo'"),
+        (["demo", "--budget", "huge"], "invalid choice: 'huge'"),
+        (["export", "x", "y"], "--to"),
+        (["export", "nowhere", "y", "--to", "peft"], "nowhere holds no patch.safetensors"),
+        (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["translate", "nowhere", "Hello"], "nowhere is no run"),
+    ],
+)
+def test_wrong_commands_get_one_line(command, named, capfd):
+    assert main(command) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+def test_version(capfd):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert re.fullmatch(r"ks-lottery \d+\.\d+\.\d+\n", capfd.readouterr().out)
+
+
+def test_control_c_stops_with_one_line_and_the_same_command_goes_on(tied_model, text_file, tmp_path):
+    out = tmp_path / "run"
+    call = [*PYTHON, "run", "--model.name", str(tied_model), "--text.train", str(text_file), "--out", str(out),
+            "--train.learning-rate", "0.1", "--train.epochs", "1", "--text.min-pairs", "50",
+            "--evaluate.translations", "1", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "2"]  # fmt: skip
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / ".stages" / "embed.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "ks-lottery: stopped; the same command goes on from the last finished stage\n"
+    again = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert "embed tuning: every row that the text reaches: done before" in again.stdout
+
+
+@pytest.fixture
+def catalogs(tmp_path, monkeypatch):
+    """Catalogs of three languages in place of the real ones."""
+    files = []
+    for language, count in (("bs", 3), ("ca", 300), ("de", 250)):
+        made = polib.MOFile()
+        made.metadata = {"Content-Type": "text/plain; charset=utf-8"}
+        for i in range(count):
+            made.append(polib.MOEntry(msgid=f"This is entry number {i}", msgstr=f"{language} una dos tres {i}"))
+        path = tmp_path / "app" / "locale" / language / "LC_MESSAGES" / "django.mo"
+        path.parent.mkdir(parents=True)
+        made.save(str(path))
+        files.append(path)
+    monkeypatch.setattr(assets, "catalog_files", lambda: files)
+    monkeypatch.setattr(assets, "catalog_root", lambda: tmp_path)
+
+
+@pytest.mark.parametrize(("language", "found"), [("bs", 3), ("eo", 0)])
+def test_a_language_without_enough_text_lists_those_that_have(
+    catalogs, tied_model, tmp_path, capfd, monkeypatch, language, found
+):
+    from ks_lottery import open_checkpoint
+
+    checkpoint = open_checkpoint(str(tied_model))
+    monkeypatch.setattr("ks_lottery.pipeline.open_checkpoint", lambda _: checkpoint)
+    assert main(["demo", "--target", language, "--out", str(tmp_path / "out")]) == 2
+    assert capfd.readouterr().err == (
+        f"ks-lottery: language {language} has {found} usable pairs in the catalogs and 200 are needed; "
+        "these have enough: ca (300), de (250)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_language_code(catalogs, tied_model, tmp_path, capfd, monkeypatch):
+    from ks_lottery import open_checkpoint
+
+    checkpoint = open_checkpoint(str(tied_model))
+    monkeypatch.setattr("ks_lottery.pipeline.open_checkpoint", lambda _: checkpoint)
+    assert main(["demo", "--target", "catalan-ish", "--out", str(tmp_path / "out")]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "catalan-ish" in lines[0]
