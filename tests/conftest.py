@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 
 SENTENCES = [
     ("The house is old and cold", "La casa és vella i freda"),
@@ -26,7 +30,7 @@ def sentence_pairs(count: int) -> list[tuple[str, str]]:
     return [(f"{s} number {i}", f"{t} número {i}") for i in range(count) for s, t in [SENTENCES[i % len(SENTENCES)]]]
 
 
-def make_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
+def make_model(folder: Path, *, tied: bool = True, spread: float = 0.3) -> Path:
     """Write a random two-layer model with a byte-level tokenizer trained on the sentences."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -45,7 +49,7 @@ def make_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
     )
     core.train_from_iterator([text for pair in SENTENCES for text in pair], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=384,
         hidden_size=32,
@@ -58,7 +62,7 @@ def make_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        initializer_range=0.3,
+        initializer_range=spread,
     )
     with quiet():
         LlamaForCausalLM(config).save_pretrained(folder)
@@ -74,6 +78,12 @@ def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def untied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@pytest.fixture(scope="session")
+def narrow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows so narrow that the test sees what the default learning rate moves."""
+    return make_model(tmp_path_factory.mktemp("narrow"), spread=0.02)
 
 
 @pytest.fixture(scope="session")

@@ -87,4 +87,6 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
                 left = work(job, tick)
             folder.finish(name, left.files, left.log, order)
             folder.time(name, time.perf_counter() - start)
+            for line in left.log if left.shown else []:
+                screen.say(f"        {line}")
     return read_json(path / "summary.json")

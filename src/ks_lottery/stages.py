@@ -38,10 +38,11 @@ METHODS = ("original", "embed", "partial", "transfer", "random", "occurrence")
 
 @dataclass(frozen=True)
 class Left:
-    """What a stage left: files, and lines for the log (no times: the log's bytes are the same in each run)."""
+    """What a stage left: files, lines for the log, and whether the screen shows those lines too."""
 
     files: list[Path]
     log: list[str]
+    shown: bool = False
 
 
 def _text(job: Job, tick: Tick) -> Left:
@@ -66,6 +67,7 @@ def _text(job: Job, tick: Tick) -> Left:
             f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} pairs; "
             f"left out as too long: train {overlong['train']}, test {overlong['test']}",
         ],
+        shown=True,
     )
 
 
@@ -89,7 +91,7 @@ def _tune(job: Job, method: str, tick: Tick) -> Left:
     write_json(folder / "training.json", {"rows": len(chosen), "losses": losses})
     ends = f"; loss {losses[0]['loss']:.3f} at first, {losses[-1]['loss']:.3f} at last" if losses else ""
     files = [folder / name for name in (PATCH_FILE, "rows.json", "training.json")]
-    return Left(files, [f"{len(chosen)} rows trained{ends}"])
+    return Left(files, [f"{len(chosen):,} rows trained{ends}"], shown=True)
 
 
 def _scan(job: Job, tick: Tick) -> Left:
@@ -106,10 +108,11 @@ def _scan(job: Job, tick: Tick) -> Left:
     return Left(
         files,
         [
-            f"{power['rows_moved']} rows moved, {len(tickets)} tickets at alpha {alpha:g}; critical D "
+            f"{power['rows_moved']:,} rows moved, {len(tickets):,} tickets at alpha {alpha:g}; critical D "
             f"{power['critical_statistic']:.4f}, largest D {power['largest_statistic']:.4f}, "
             f"largest move {power['largest_spread']:.3f} of a row's spread"
         ],
+        shown=True,
     )
 
 
