@@ -16,18 +16,19 @@ $(VENV)/.venv:
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	@echo "setting up $(VENV): this is done once"
+	@$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(INSTALL) -e ".[dev]"
+	@$(INSTALL) -e ".[dev]"
 	@touch $@
 
 demo: $(VENV)/.run ## the main job on the embedded model and text, about 5 minutes on two cores
-	$(BIN)/ks-lottery demo --out $(OUT)
+	@$(BIN)/ks-lottery demo --out $(OUT)
 
 smoke: $(VENV)/.run ## the same at its smallest, under 90 seconds
-	$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
+	@$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
 
 test: $(VENV)/.dev ## all tests that take less than 10 minutes together
 	$(BIN)/python -m pytest -m "not slow"
