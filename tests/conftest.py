@@ -70,6 +70,12 @@ def make_model(folder: Path, *, tied: bool = True, spread: float = 0.3) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def empty_working_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies where the tests are started must not change them, nor be changed by them."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
 @pytest.fixture(scope="session")
 def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("tied"), tied=True)
