@@ -100,17 +100,16 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
         f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
     )
-    partial, rival = methods["partial"]["accuracy"], methods["occurrence"]["accuracy"]
-    if rival > partial:
+    partial, random, frequent = (methods[name]["accuracy"] for name in ("partial", "random", "occurrence"))
+    if random >= partial:
+        lines.append(f"Random rows do as well as the tickets here: {random:.3f} against {partial:.3f}.")
+    else:
+        lines.append(f"The tickets do better than as many random rows: {partial:.3f} against {random:.3f}.")
+    if frequent > partial:
+        overlap = methods["occurrence"]["interval"][0] <= methods["partial"]["interval"][1]
+        close = " (their intervals overlap)" if overlap else ""
         lines.append(
-            f"Here the rows that occur most do better than the tickets: {rival:.3f} against {partial:.3f}. "
-            "The test finds rows far better than chance finds them, and plain counts find better ones still."
-            if partial > methods["random"]["accuracy"]
-            else f"Here the rows that occur most do better than the tickets: {rival:.3f} against {partial:.3f}."
-        )
-    if methods["random"]["accuracy"] >= partial:
-        lines.append(
-            f"Random rows do as well as the tickets here: {methods['random']['accuracy']:.3f} against {partial:.3f}."
+            f"The rows that occur most do better than the tickets: {frequent:.3f} against {partial:.3f}{close}."
         )
     return lines
 

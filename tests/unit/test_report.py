@@ -1,0 +1,53 @@
+"""What a run prints: that its sentences follow from its figures."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ks_lottery.report.table import findings, methods_table, size
+
+
+def summary(partial=0.3, random=0.2, occurrence=0.25, passing=10) -> dict:
+    accuracies = {"original": 0.1, "embed": 0.5, "partial": partial, "random": random, "occurrence": occurrence}
+    row = {"loss": 3.0, "chrf": 20.0, "bytes": 1500, "trained_parameters": 1234567}
+    methods = {n: {**row, "accuracy": a, "interval": [a - 0.02, a + 0.02]} for n, a in accuracies.items()}
+    power = {"alpha": 0.05, "rows_moved": 1000, "rows_passing": passing, "critical_statistic": 0.08,
+             "largest_statistic": 0.05 if not passing else 0.2, "largest_spread": 0.01}  # fmt: skip
+    return {"methods": methods, "scan": power}
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, "better than as many random rows: 0.300 against 0.200"),
+        ({"random": 0.3}, "Random rows do as well as the tickets here: 0.300 against 0.300"),
+        ({"occurrence": 0.33}, "occur most do better than the tickets: 0.330 against 0.300 (their intervals overlap)"),
+        ({"occurrence": 0.4}, "occur most do better than the tickets: 0.400 against 0.300."),
+        ({"passing": 0}, "No ticket: the largest D is 0.0500, and p < 0.05 needs 0.0800"),
+        ({"passing": 0}, "had no power at this learning rate"),
+    ],
+)
+def test_findings(figures, said):
+    assert said in " ".join(findings(summary(**figures)))
+
+
+def test_findings_do_not_boast():
+    assert "occur most" not in " ".join(findings(summary(occurrence=0.29)))
+
+
+def test_table_has_every_method():
+    console = Console(width=120, file=io.StringIO())
+    console.print(methods_table(summary()["methods"], 0.95))
+    text = console.file.getvalue()
+    for word in ("original model", "embed tuning", "1,234,567", "0.280-0.320", "2 kB"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (220_448, "220 kB"), (4_867_576, "4.9 MB")]
+)
+def test_sizes(count, text):
+    assert size(count) == text
