@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import ks_2samp
 
+from ks_lottery.stats import ks
 from ks_lottery.stats.ks import ks_counts, ks_test
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)
@@ -33,6 +35,8 @@ def reference(a: Any, b: Any, method: str) -> tuple[float, float]:
 def agree(a: Any, b: Any, method: str = "auto") -> None:
     """Hold every row of (..., d) against SciPy."""
     result, counts = ks_test(a, b, method=method), ks_counts(a, b)
+    with mock.patch.object(ks, "SMALL", 0):  # small inputs are sorted; the compiled loops must agree
+        np.testing.assert_array_equal(ks_counts(a, b), counts)
     x, y = (v.to(torch.float64).numpy() if isinstance(v, torch.Tensor) else v for v in (a, b))
     d = x.shape[-1]
     assert counts.shape == x.shape[:-1]
@@ -133,3 +137,50 @@ def test_a_width_beyond_16_bits() -> None:
     a = np.random.default_rng(0).normal(size=40_000).astype(np.float32)
     agree(a, a + 9)
     agree(a, a + np.float32(0.02))
+
+
+def hard_rows(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that defeat a simple bucketing: outliers, spikes, ties, constants, infinities, subnormals, huge values."""
+    generator = np.random.default_rng(d)
+    normal = generator.normal(size=d)
+    outlier = normal.copy()
+    outlier[::97] = 1e30
+    spike = np.where(generator.random(d) < 0.9, 1.0 + 1e-6 * normal, normal)
+    rows = [
+        (normal, normal + 0.05),
+        (outlier, outlier * 1.01),
+        (spike, spike + 1e-7),
+        (np.round(normal), np.round(normal * 1.1)),
+        (np.ones(d), np.full(d, 2.0)),
+        (np.where(normal > 1, np.inf, normal), np.where(normal > 0.9, np.inf, normal)),
+        (np.where(normal > 0, np.inf, -np.inf), np.where(normal > 0.1, np.inf, -np.inf)),
+        (normal * 1e-40, normal * 1.2e-40),
+        (normal * 3e37, normal * 2e37),
+        (np.where(normal > 0, 0.0, -0.0), np.zeros(d)),
+        (normal, normal),
+        (np.exp(8 * normal), np.exp(8.2 * normal)),
+        (np.sign(normal) * 1e-3, normal * 1e-3),
+    ]
+    return np.stack([a for a, _ in rows]), np.stack([b for _, b in rows])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("d", [7, 64, 576, 4096])
+def test_compiled_loops_on_hard_rows(d: int, dtype: str) -> None:
+    a, b = (torch.from_numpy(x).clamp(-6e4, 6e4) if dtype == "float16" else torch.from_numpy(x) for x in hard_rows(d))
+    a, b = a.to(getattr(torch, dtype)), b.to(getattr(torch, dtype))
+    with mock.patch.object(ks, "SMALL", 0):
+        counts = ks_counts(a, b)
+    for row, count in enumerate(counts):
+        x, y = a[row].double().numpy(), b[row].double().numpy()
+        assert count == round(reference(x, y, "asymp")[0] * d), row
+
+
+def test_compiled_loops_name_rows_with_nan() -> None:
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+        a = torch.zeros(300, 400, dtype=dtype)
+        b = torch.ones(300, 400, dtype=dtype)
+        b[17, 399] = torch.nan
+        a[250, 0] = torch.nan
+        with pytest.raises(ValueError, match="2 of 300 rows hold NaN.*: 17, 250"):
+            ks_counts(a, b)

@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 EXACT_LIMIT = 10_000
 """Largest sample size at which ``method="auto"`` is exact; SciPy's own limit."""
 
+SMALL = 1 << 16
+"""Below so many values the rows are sorted: loading the compiled loops would take longer."""
+
+WIDEST = 32_767
+"""Above this d rows are sorted: the compiled loops count in 16 bits."""
+
+INFINITY_BITS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+"""Bits of +infinity by the name of a 16-bit type."""
+
 _CHUNK_BYTES = 8 << 20
-"""Bytes of sort keys held at once; the temporary arrays beside them stay below three times as much."""
+"""Bytes of sort keys, or of values, that are worked on at once."""
 _NAMED_ROWS = 5
 _NUMPY_KNOWS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
 
@@ -77,8 +86,8 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
 
     Notes
     -----
-    Time O(d log d) a changed row and O(d) a row that is equal in both; beside the input, memory is bounded
-    whatever the number of rows.
+    Time O(d) a row, on all processors; small inputs, d above 32,767 and long doubles are sorted instead, in O(d log d).
+    Beside the input, memory is bounded whatever the number of rows.
 
     Examples
     --------
@@ -92,21 +101,75 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
         raise ValueError(f"both samples must have one shape, but a has {shape} and b has {tuple(b.shape)}")
     if not shape or shape[-1] == 0:
         raise ValueError(f"a sample needs a last axis of at least one value, but the shape is {shape}")
-    dtype = np.promote_types(_numpy(a[:0]).dtype, _numpy(b[:0]).dtype)
     batch, d = shape[:-1], shape[-1]
     rows = int(np.prod(batch, dtype=np.int64))
     a, b = a.reshape(rows, d), b.reshape(rows, d)
-    _refuse_nan(a, b, batch)
     counts = np.zeros(rows, dtype=np.int64)
-    count = _count_narrow if dtype.itemsize <= 4 else _count_wide
-    for part in _chunks(rows, d):
-        x, y = _numpy(a[part]).astype(dtype, copy=False), _numpy(b[part]).astype(dtype, copy=False)
-        moved = (x != y).any(axis=1)
-        if moved.all():
-            counts[part] = count(x, y)
-        elif moved.any():
-            counts[part][moved] = count(x[moved], y[moved])
+    dtype = np.promote_types(_numpy(a[:0]).dtype, _numpy(b[:0]).dtype)
+    if rows * d < SMALL or d > WIDEST or dtype.itemsize > 8:
+        _refuse_nan(a, b, batch)
+        for part in _chunks(rows, d):
+            counts[part] = _count_sorted(_numpy(a[part]).astype(dtype), _numpy(b[part]).astype(dtype))
+    else:
+        _count_compiled(a, b, dtype, counts)
+        if (counts < 0).any():
+            _refuse_nan(a, b, batch)
     return counts.reshape(batch)
+
+
+def count_block(a: npt.NDArray[Any], b: npt.NDArray[Any], infinity: int = 0) -> npt.NDArray[np.int64]:
+    """Count one block of rows with the compiled loops, in the calling thread.
+
+    Parameters
+    ----------
+    a, b
+        Shape (rows, d), d <= `WIDEST`; both float32, both float64, or both uint16: the bits of 16-bit floats.
+    infinity
+        For bits: those of +infinity, 0x7C00 in float16 and 0x7F80 in bfloat16.
+
+    Returns
+    -------
+    ndarray
+        Counts, shape (rows,); -1 where a row holds NaN.
+    """
+    from ks_lottery.stats import kernels
+
+    counts = np.zeros(len(a), dtype=np.int64)
+    if a.dtype == np.uint16:
+        kernels.count_16(a, b, infinity, counts)
+    else:
+        buckets = 1 << max(6, (a.shape[1] - 1).bit_length())
+        kernels.count_floats(a, b, buckets, counts)
+    return counts
+
+
+def _count_compiled(a: Any, b: Any, dtype: np.dtype[Any], counts: npt.NDArray[np.int64]) -> None:
+    """Count all rows, a block a thread; what is no 16-bit float on both sides is compared as float32 or float64."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ks_lottery.stats.kernels import threads
+
+    names = {str(a.dtype).removeprefix("torch."), str(b.dtype).removeprefix("torch.")}
+    name = names.pop() if len(names) == 1 else ""
+    infinity = INFINITY_BITS.get(name, 0)
+    wide = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+
+    def work(part: slice) -> None:
+        x, y = (bits(s[part]) if infinity else _numpy(s[part]).astype(wide, copy=False) for s in (a, b))
+        counts[part] = count_block(np.ascontiguousarray(x), np.ascontiguousarray(y), infinity)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        for _ in pool.map(work, _chunks(*a.shape)):
+            pass
+
+
+def bits(x: Any) -> npt.NDArray[np.uint16]:
+    """Return the bits of 16-bit floats, array or tensor, as uint16 of the same shape."""
+    if isinstance(x, np.ndarray):
+        return np.ascontiguousarray(x, dtype="=f2").view(np.uint16)
+    import torch
+
+    return x.detach().cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
 
 
 def ks_test(a: Any, b: Any, method: Literal["auto", "exact", "asymp"] = "auto") -> KSResult:
@@ -222,31 +285,8 @@ def _indices(flat: npt.NDArray[np.int64], batch: tuple[int, ...]) -> list[tuple[
     return [tuple(int(i) for i in np.unravel_index(row, batch)) for row in flat]
 
 
-def _count_narrow(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Count rows of 16 or 32-bit floats by sorting integers, several times as fast as sorting pairs."""
-    rows, d = a.shape
-    keys = np.empty((rows, 2 * d), dtype=np.int32 if a.dtype.itemsize == 2 else np.int64)
-    keys[:, :d] = _order_keys(a)
-    keys[:, d:] = _order_keys(b)
-    keys <<= 1
-    keys[:, d:] |= 1
-    keys.sort(axis=1)
-    side = (keys & 1).astype(np.int8)
-    last = (keys[:, 1:] ^ keys[:, :-1]) >> 1 != 0
-    return _largest(side, last)
-
-
-def _order_keys(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Map floats to integers of the same order; sign and magnitude, so that both zeros become 0."""
-    kind = np.dtype(f"i{x.dtype.itemsize}")
-    bits = np.ascontiguousarray(x).view(kind)
-    negative = bits >> (8 * kind.itemsize - 1)  # all ones or all zeros
-    magnitude = bits & np.iinfo(kind).max
-    return (magnitude ^ negative) - negative
-
-
-def _count_wide(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Count rows of floats too wide to share one integer with the mark of their sample."""
+def _count_sorted(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Count rows of any float type by sorting both samples of a row together."""
     d = a.shape[1]
     both = np.concatenate([a, b], axis=1)
     order = np.argsort(both, axis=1, kind="stable")

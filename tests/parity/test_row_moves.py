@@ -1,0 +1,74 @@
+"""How far rows moved, against plain definitions in NumPy and SciPy, and against exact arithmetic where those cancel."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from scipy.spatial.distance import cosine
+from scipy.special import rel_entr, softmax
+
+from ks_lottery.stats.moves import MOVES, row_moves
+
+
+def moves(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    out = np.zeros((len(a), len(MOVES)))
+    row_moves(a, b, out)
+    return dict(zip(MOVES, out.T, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 5, 33, 576])
+def test_definitions(d: int, dtype: type) -> None:
+    generator = np.random.default_rng(d)
+    a = generator.normal(size=(6, d)).astype(dtype)
+    b = (a + generator.normal(size=(6, d))).astype(dtype)
+    a[0, : d // 2] = 0
+    b[1, : d // 2] = a[1, : d // 2]
+    found = moves(a, b)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    nonzero = x != 0
+    wanted = {
+        "moved": (x != y).sum(axis=1),
+        "squares": ((y - x) ** 2).sum(axis=1),
+        "total": np.abs(y - x).sum(axis=1),
+        "largest": np.abs(y - x).max(axis=1),
+        "variance": x.var(axis=1),
+        "cosine": [cosine(u, v) for u, v in zip(x, y, strict=True)],
+        "relative": np.where(nonzero, y / np.where(nonzero, x, 1), 0).sum(axis=1),
+        "nonzero": nonzero.sum(axis=1),
+        "kl": rel_entr(softmax(y, axis=1), softmax(x, axis=1)).sum(axis=1),
+    }
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-15, err_msg=name)
+
+
+def test_small_moves_do_not_cancel() -> None:
+    """Where the usual formulas in float64 lose every digit."""
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=(3, 40))
+    b = a + 1e-9 * generator.normal(size=a.shape)
+    found = moves(a, b)
+    mpmath.mp.dps = 60
+    for row in range(3):
+        x, y = ([mpmath.mpf(float(v)) for v in s[row]] for s in (a, b))
+        dot = mpmath.fsum(u * v for u, v in zip(x, y, strict=True))
+        norm = mpmath.sqrt(mpmath.fsum(u * u for u in x)) * mpmath.sqrt(mpmath.fsum(v * v for v in y))
+        assert found["cosine"][row] == pytest.approx(float(1 - dot / norm), rel=1e-6)
+        before, after = (mpmath.fsum(mpmath.exp(u) for u in s) for s in (x, y))
+        kl = mpmath.fsum(
+            mpmath.exp(v) / after * (v - u - mpmath.log(after) + mpmath.log(before)) for u, v in zip(x, y, strict=True)
+        )
+        assert found["kl"][row] == pytest.approx(float(kl), rel=1e-6)
+
+
+def test_extremes() -> None:
+    a = np.array([[0.0, 0.0, 0.0], [1000.0, -1000.0, 0.0], [1.0, 2.0, 3.0]])
+    b = np.array([[1.0, 0.0, 0.0], [-1000.0, 1000.0, 0.0], [1.0, 2.0, 3.0]])
+    found = moves(a, b)
+    assert np.isnan(found["cosine"][0])  # a zero vector has no direction
+    assert found["nonzero"].tolist() == [0, 2, 3]
+    assert found["cosine"][1] == pytest.approx(2)
+    assert found["moved"].tolist() == [1, 2, 0]
+    for name in ("squares", "total", "largest", "cosine", "kl"):
+        assert found[name][2] == 0, name
