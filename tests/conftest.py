@@ -8,7 +8,10 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from ks_lottery import Scan
 
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
@@ -68,6 +71,26 @@ def make_model(folder: Path, *, tied: bool = True, spread: float = 0.3) -> Path:
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
+
+
+def scan_of_counts(counts: Sequence[int], width: int) -> Scan:
+    """Return a scan of one embedding with these counts, of rows that moved in proportion."""
+    import numpy as np
+
+    from ks_lottery.scans import Part, Scan
+
+    k = np.array(counts, dtype=np.int64)
+    columns = dict.fromkeys(("distance", "largest", "spread", "cos", "absolute", "kl"), k / width)
+    return Scan(
+        (Part("embed_tokens.weight", 0, len(k), width, "float32"),),
+        k, (k > 0).astype(np.int64), np.zeros_like(k), **columns, relative=1 + k / width,
+        made_from={"base": {"name": "x"}}, settings={"vocabulary": ["embed_tokens.weight"]},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_scan() -> Callable[[Sequence[int], int], Scan]:
+    return scan_of_counts
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ks_lottery.errors import UserError
     from ks_lottery.export import to_merged, to_peft
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.scanning import Scan, scan
+    from ks_lottery.scanning import scan
+    from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
     from ks_lottery.tickets import Tickets, select
 
@@ -28,7 +29,7 @@ _HOME = {
     "Corpus": "corpus.corpus",
     "RowPatch": "checkpoint.patch",
     "RunConfig": "config",
-    "Scan": "scanning",
+    "Scan": "scans",
     "Tickets": "tickets",
     "UserError": "errors",
     "certify": "api",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.scanning import Scan
+    from ks_lottery.scans import Scan
     from ks_lottery.tickets import Tickets
 
 

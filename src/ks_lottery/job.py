@@ -14,7 +14,7 @@ from ks_lottery.corpus.batches import Example, encode
 from ks_lottery.evaluation.next_token import Predictions
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.tokens import token_strings
-from ks_lottery.scanning import Scan
+from ks_lottery.scans import Scan
 from ks_lottery.tickets import Tickets
 
 if TYPE_CHECKING:

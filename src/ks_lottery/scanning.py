@@ -1,194 +1,305 @@
-"""What fine-tuning changed: for each row of the embedding, the exact KS count and how far it moved.
+"""What fine-tuning changed: for each unit of two checkpoints, the exact KS count, how far it moved, and the rival scores.
 
-Must never hold both matrices whole: rows are read in blocks, and rows that a patch leaves alone are not read at all.
+Must never hold a tensor whole: units are read in blocks, each once, and units that a patch leaves alone are not read at all.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from ks_lottery.artifacts import manifest, read_table, write_table
+from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
-from ks_lottery.stats.ks import ks_counts
-from ks_lottery.stats.null import critical_count, log_pvalues
+from ks_lottery.scans import Part, Scan
+from ks_lottery.stats.kernels import threads
+from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
+from ks_lottery.stats.moves import MOVES, row_moves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
-    import torch
 
-    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.checkpoint.source import Source
 
-BLOCK = 4096
-"""Rows compared at a time."""
+BLOCK_BYTES = 4 << 20
+"""Bytes of float32 of one side that a thread works on at a time."""
+
+UNITS = ("embedding", "output", "matrix-rows", "all")
+"""``embedding``: rows of the input embedding. ``output``: rows of the output embedding. ``matrix-rows``: rows of every matrix.
+``all``: those, and every vector as one unit."""
+
+COARSENESS = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+"""Types by falling precision."""
 
 
 @dataclass(frozen=True)
-class Scan:
-    """Base against tuned, one entry for each of the V rows of the embedding.
+class _Pair:
+    """Two tensors to compare: name of the part, tensors on both sides, and how they are cut."""
+
+    name: str
+    before: str
+    after: str
+    count: int
+    width: int
+    compared_as: torch.dtype
+    removed: int
+    added: int
+    touched: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some units of a pair: all of ``ids``, or ``start`` to ``stop`` where that is None."""
+
+    pair: int
+    start: int
+    stop: int
+    ids: npt.NDArray[np.int64] | None = None
+
+
+def scan(
+    base: Source,
+    tuned: Source | RowPatch,
+    *,
+    units: str = "embedding",
+    tensors: str | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Test each unit, before against after (section 3.1 of the paper): two-sample KS over its coordinates.
+
+    Two checkpoints that were stored independently are rounded to the coarser of their types first, since otherwise rounding
+    alone counts as change; a patch or an adapter over the base is compared in float32, where its small moves are. Where the
+    embeddings have different numbers of rows the common ones are compared.
+
+    Under ``torchrun`` or ``accelerate launch`` the blocks are shared out among the processes; each gets the whole scan.
 
     Parameters
     ----------
-    width
-        Coordinates d of a row, the size of both samples.
-    counts
-        Integer KS counts k, shape (V,); D = k / d.
-    moved
-        Coordinates that changed, shape (V,).
-    distance
-        Euclidean length of the move, shape (V,).
-    largest
-        Largest absolute change of a coordinate, shape (V,).
-    spread
-        Mean absolute change over the standard deviation of the row before, shape (V,): what the test can see. Infinite
-        for a constant row that moved, and 0 for any row that did not.
-    made_from, settings
-        Fingerprints and settings.
-    """
-
-    width: int
-    counts: npt.NDArray[np.int64]
-    moved: npt.NDArray[np.int64]
-    distance: npt.NDArray[np.float64]
-    largest: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-    made_from: Mapping[str, Any]
-    settings: Mapping[str, Any]
-
-    def __len__(self) -> int:
-        """Return the number V of rows."""
-        return len(self.counts)
-
-    @property
-    def statistics(self) -> npt.NDArray[np.float64]:
-        """D of each row."""
-        return self.counts / self.width
-
-    @property
-    def log_pvalues(self) -> npt.NDArray[np.float64]:
-        """Exact log p of each row; p itself underflows."""
-        return log_pvalues(self.width)[self.counts]
-
-    @property
-    def pvalues(self) -> npt.NDArray[np.float64]:
-        """Exact p of each row."""
-        return np.exp(self.log_pvalues)
-
-    def passing(self, alpha: float) -> npt.NDArray[np.int64]:
-        """Return the rows with p < alpha, by descending count, then ascending row."""
-        rows = np.flatnonzero(self.counts >= critical_count(self.width, alpha))
-        return rows[np.argsort(-self.counts[rows], kind="stable")]
-
-    def power(self, alpha: float) -> dict[str, float | int]:
-        """Say whether the test could see anything: the critical D against the largest there is.
-
-        Returns
-        -------
-        dict
-            ``rows_moved``, ``rows_passing``, ``critical_statistic`` (smallest D with p < alpha), ``largest_statistic``,
-            ``largest_spread`` (largest mean move of a row over its standard deviation, constant rows apart).
-        """
-        return {
-            "alpha": alpha,
-            "rows_moved": int(np.count_nonzero(self.moved)),
-            "rows_passing": len(self.passing(alpha)),
-            "critical_statistic": min(1.0, critical_count(self.width, alpha) / self.width),
-            "largest_statistic": float(self.statistics.max(initial=0.0)),
-            "largest_spread": float(self.spread[np.isfinite(self.spread)].max(initial=0.0)),
-        }
-
-    def save(self, path: Path, tokens: Sequence[str] | None = None) -> None:
-        """Write one row a unit as Parquet, with the manifest in its metadata."""
-        columns: dict[str, Any] = {"row": np.arange(len(self), dtype=np.int64)}
-        if tokens is not None:
-            columns["token"] = list(tokens)
-        columns |= {
-            "count": self.counts,
-            "statistic": self.statistics,
-            "pvalue": self.pvalues,
-            "log_pvalue": self.log_pvalues,
-            "moved": self.moved,
-            "distance": self.distance,
-            "largest": self.largest,
-            "spread": self.spread,
-        }
-        settings = {**self.settings, "width": self.width}
-        write_table(path, columns, manifest("scan", made_from=self.made_from, settings=settings))
-
-    @classmethod
-    def open(cls, path: Path) -> Scan:
-        """Read what `save` wrote."""
-        columns, about = read_table(path, "scan")
-        names = ("counts", "moved", "distance", "largest", "spread")
-        arrays = {name: columns["count" if name == "counts" else name] for name in names}
-        return cls(
-            int(about["settings"]["width"]),
-            **arrays,
-            made_from=about["made_from"],
-            settings=about["settings"],
-        )
-
-
-def scan(base: Checkpoint, tuned: RowPatch | Checkpoint) -> Scan:
-    """Test each row of the input embedding, before against after (section 3.1 of the paper).
-
-    The two samples of a test are the d coordinates of a row in `base` and in `tuned`; both are compared in float32. Rows
-    that a patch does not hold are the base's bit for bit: their count is 0 without a look.
+    units
+        One of `UNITS`.
+    tensors
+        Glob pattern: only tensors whose name matches.
+    tick
+        Called with blocks done and blocks in all.
 
     Raises
     ------
     UserError
-        When the two do not fit each other, or a row holds NaN.
+        When the two do not fit each other, nothing is left to compare, or a unit holds NaN.
     """
-    count, width = base.vocabulary, base.width
-    result: dict[str, npt.NDArray[Any]] = {
-        "counts": np.zeros(count, dtype=np.int64),
-        "moved": np.zeros(count, dtype=np.int64),
-        "distance": np.zeros(count),
-        "largest": np.zeros(count),
-        "spread": np.zeros(count),
-    }
+    made: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
     if isinstance(tuned, RowPatch):
-        tuned.check_base(base)
-        ids, made = tuned.ids, {"base": base.describe(), "patch": tuned.content}
+        if isinstance(base, Checkpoint):
+            tuned.check_base(base)
+        made = {"base": dict(tuned.base), "patch": tuned.content}
+    after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
+    pairs, alone = _pairs(base, after, units, tensors)
+    starts = np.concatenate([[0], np.cumsum([pair.count for pair in pairs])])
+    columns = _columns(int(starts[-1]))
+    blocks = list(_blocks(pairs))
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    mine = range(rank, len(blocks), world)
+    found: dict[int, tuple[dict[str, npt.NDArray[Any]], bytes]] = {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # one block a thread; a block's own work is not split further
+    try:
+        with ThreadPoolExecutor(threads()) as pool:
+            for index, result in zip(
+                mine, pool.map(lambda i: _compare(base, after, pairs[blocks[i].pair], blocks[i]), mine), strict=True
+            ):
+                found[index] = result
+                if tick:
+                    tick(len(found), len(mine))
+    finally:
+        torch.set_num_threads(before)
+    if world > 1:
+        found = _gathered(found, world)
+    digests: dict[str, Any] = {}
+    for index, block in enumerate(blocks):
+        values, digest = found[index]
+        pair = pairs[block.pair]
+        place = starts[block.pair] + (np.arange(block.start, block.stop) if block.ids is None else block.ids)
+        for name, column in values.items():
+            columns[name][place] = column
+        digests.setdefault(pair.name, hashlib.sha256()).update(digest)
+    content = {name: digest.hexdigest() for name, digest in digests.items()}
+    parts = tuple(
+        Part(pair.name, int(starts[i]), pair.count, pair.width, _type_name(pair.compared_as), pair.removed, pair.added)
+        for i, pair in enumerate(pairs)
+    )
+    settings = {
+        "units": units,
+        "tensors": tensors,
+        "vocabulary": [pair.name for pair in pairs if pair.before in {base.embedding, base.head}]
+        if _has_text(base)
+        else [],
+        "only_in_base": alone[0],
+        "only_in_tuned": alone[1],
+    }
+    return Scan(parts, **columns, made_from={**made, "compared": content}, settings=settings)
+
+
+def _has_text(base: Source) -> bool:
+    """Say whether a source is a language model, with rows that are tokens."""
+    try:
+        return bool(base.embedding)
+    except UserError:
+        return False
+
+
+def _columns(count: int) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of units that did not move."""
+    columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(count) for name in ("distance", "largest", "spread")}
+    columns |= {name: np.zeros(count) for name in ("cos", "absolute", "kl")}
+    columns |= {name: np.zeros(count, dtype=np.int64) for name in ("counts", "moved", "zeros")}
+    return {**columns, "relative": np.ones(count)}
+
+
+def _pairs(
+    base: Source, tuned: Source, units: str, pattern: str | None
+) -> tuple[list[_Pair], tuple[list[str], list[str]]]:
+    """Return what is compared with what, and the tensors that only one side has."""
+    if units not in UNITS:
+        raise UserError(f"units {units} is not known; there are {', '.join(UNITS)}")
+    wanted: Iterable[tuple[str, str, str]]
+    alone: tuple[list[str], list[str]] = ([], [])
+    if units == "embedding":
+        wanted = [(base.embedding, base.embedding, tuned.embedding)]
+    elif units == "output":
+        wanted = [(tuned.head if base.head == base.embedding else base.head, base.head, tuned.head)]
     else:
-        if (tuned.vocabulary, tuned.width) != (count, width):
-            raise UserError(
-                f"{base.name} has an embedding of {count:,} x {width:,}, {tuned.name} one of "
-                f"{tuned.vocabulary:,} x {tuned.width:,}: they cannot be compared row by row"
-            )
-        ids, made = np.arange(count, dtype=np.int64), {"base": base.describe(), "tuned": tuned.describe()}
-    for start in range(0, len(ids), BLOCK):
-        block = ids[start : start + BLOCK]
-        after = tuned.values[start : start + BLOCK] if isinstance(tuned, RowPatch) else tuned.rows(block)
-        _compare(base.rows(block), after, block, result, base.name)
-    return Scan(width, **result, made_from=made, settings={"units": "embedding rows", "compared_as": "float32"})
-
-
-def _compare(
-    before: torch.Tensor,
-    after: torch.Tensor,
-    block: npt.NDArray[np.int64],
-    result: Mapping[str, Any],
-    name: str,
-) -> None:
-    a, b = before.numpy(), after.numpy()
-    bad = np.flatnonzero(np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1))
-    if len(bad):
-        raise UserError(
-            f"{name} or its tuned rows hold NaN in row {block[bad[0]]}: the training diverged, or a file is damaged"
+        names = [name for name, unit in base.units.items() if unit.matrix or units == "all"]
+        wanted = [(name, name, name) for name in sorted(names) if name in tuned.units]
+        alone = (
+            sorted(set(base.units) - set(tuned.units)),
+            sorted(set(tuned.units) - set(base.units)),
         )
-    move = np.abs(b.astype(np.float64) - a)
-    deviation = a.std(axis=1, dtype=np.float64)
-    result["counts"][block] = ks_counts(a, b)
-    result["moved"][block] = np.count_nonzero(a != b, axis=1)
-    result["distance"][block] = np.sqrt((move**2).sum(axis=1))
-    result["largest"][block] = move.max(axis=1)
-    mean = move.mean(axis=1)
-    result["spread"][block] = np.divide(mean, deviation, out=np.where(mean > 0, np.inf, 0.0), where=deviation > 0)
+    kept = [names for names in wanted if pattern is None or fnmatch.fnmatch(names[0], pattern)]
+    if not kept:
+        what = f"tensor matches {pattern}" if pattern else "tensor stands in both"
+        raise UserError(f"{base.name} and {tuned.name}: no {what}, so there is nothing to compare")
+    return [_pair(base, tuned, *names) for names in kept], alone
+
+
+def _pair(base: Source, tuned: Source, name: str, before: str, after: str) -> _Pair:
+    a, b = base.units[before], tuned.units[after]
+    vocabulary = a.matrix and _has_text(base) and before in {base.embedding, base.head}
+    if a.width != b.width or (a.count != b.count and not vocabulary):
+        raise UserError(
+            f"tensor {name} is {a.count:,} x {a.width:,} in {base.name} and {b.count:,} x {b.width:,} in {tuned.name}: "
+            "they cannot be compared unit by unit"
+        )
+    touched = tuned.changed(after)
+    kind = max(a.dtype, b.dtype, key=COARSENESS.index) if touched is None else torch.float32
+    common = min(a.count, b.count)
+    return _Pair(name, before, after, common, a.width, kind, a.count - common, b.count - common, touched)
+
+
+def _blocks(pairs: list[_Pair]) -> Iterable[_Block]:
+    for index, pair in enumerate(pairs):
+        size = max(1, BLOCK_BYTES // (4 * pair.width))
+        for start in range(0, pair.count, size):
+            stop = min(start + size, pair.count)
+            if pair.touched is None:
+                yield _Block(index, start, stop)
+                continue
+            ids = pair.touched[(pair.touched >= start) & (pair.touched < stop)]
+            if len(ids):
+                yield _Block(index, start, stop, ids)
+
+
+def _compare(base: Source, tuned: Source, pair: _Pair, block: _Block) -> tuple[dict[str, npt.NDArray[Any]], bytes]:
+    """Measure one block, and return its columns and the SHA-256 of what was compared."""
+    sides = [s.block(t, block.start, block.stop) for s, t in ((base, pair.before), (tuned, pair.after))]
+    if block.ids is not None:
+        keep = torch.from_numpy(block.ids - block.start)
+        sides = [side[keep] for side in sides]
+    raw = b"".join(hashlib.sha256(_bytes(side)).digest() for side in sides)
+    a, b = (side.to(pair.compared_as) for side in sides)
+    if pair.compared_as in COARSENESS[4:]:
+        a, b = a.to(torch.float16), b.to(torch.float16)  # exact: a type of 8 bits fits into float16
+    infinity = INFINITY_BITS.get(_type_name(a.dtype), 0)
+    x, y = (side.numpy() if side.dtype in COARSENESS[:2] else side.float().numpy() for side in (a, b))
+    if pair.width > WIDEST:
+        counts = _counts_of_wide(x, y)
+    elif infinity:
+        counts = count_block(bits(a), bits(b), infinity)
+    else:
+        counts = count_block(x, y)
+    if (counts < 0).any():
+        place = int(np.flatnonzero(counts < 0)[0])
+        row = block.start + place if block.ids is None else int(block.ids[place])
+        raise UserError(
+            f"{pair.name} of {base.name} or of {tuned.name} holds NaN in row {row}: the training diverged, or a file is damaged"
+        )
+    measured = np.empty((len(x), len(MOVES)))
+    row_moves(x, y, measured)
+    return {"counts": counts, **_moves(dict(zip(MOVES, measured.T, strict=True)), pair.width)}, raw
+
+
+def _counts_of_wide(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Count what is too wide for the compiled loops; rows with NaN get -1 as there."""
+    bad = np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1)
+    counts = np.full(len(a), -1, dtype=np.int64)
+    counts[~bad] = ks_counts(a[~bad], b[~bad]) if not bad.all() else 0
+    return counts
+
+
+def _moves(measured: Mapping[str, npt.NDArray[np.float64]], width: int) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of a scan from those of `row_moves`."""
+    mean = measured["total"] / width
+    deviation = np.sqrt(measured["variance"])
+    still = measured["moved"] == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.where(mean > 0, mean / deviation, 0.0)
+        relative = measured["relative"] / measured["nonzero"]
+    return {
+        "moved": measured["moved"].astype(np.int64),
+        "distance": np.sqrt(measured["squares"]),
+        "largest": measured["largest"],
+        "spread": spread,
+        "zeros": width - measured["nonzero"].astype(np.int64),
+        "cos": np.where(still, 0.0, measured["cosine"]),
+        "absolute": mean,
+        "relative": np.where(still, 1.0, relative),
+        "kl": np.where(still, 0.0, measured["kl"]),
+    }
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    return tensor.contiguous().view(torch.uint8).numpy().data
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _gathered(found: dict[int, Any], world: int) -> dict[int, Any]:
+    """Bring the blocks of all processes together, in each of them."""
+    import torch.distributed as dist
+
+    own = not dist.is_initialized()
+    if own:
+        dist.init_process_group("gloo")
+    every: list[dict[int, Any]] = [{} for _ in range(world)]
+    dist.all_gather_object(every, found)
+    if own:
+        dist.destroy_process_group()
+    return {index: result for part in every for index, result in part.items()}

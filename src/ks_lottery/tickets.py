@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ks_lottery.scanning import Scan
+    from ks_lottery.scans import Scan
 
 
 @dataclass(frozen=True)

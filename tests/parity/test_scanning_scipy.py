@@ -21,33 +21,37 @@ def base(tied_model):
 
 def moved(folder, source, change, dtype=torch.float32):
     shutil.copytree(source, folder)
-    tensors = {name: tensor.to(dtype) for name, tensor in load_file(source / "model.safetensors").items()}
+    tensors = load_file(source / "model.safetensors")
     change(tensors["model.embed_tokens.weight"])
-    save_file(tensors, folder / "model.safetensors")
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, folder / "model.safetensors")
     return open_checkpoint(str(folder))
 
 
 def some_rows(weight: torch.Tensor) -> None:
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
-    weight[::3] += (0.4 * noise[::3]).to(weight.dtype)
+    weight[::3] += 0.4 * noise[::3]
     weight[9] *= 3
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_two_checkpoints(base, tied_model, tmp_path, dtype):
+    """Stored apart in two types: both are rounded to the coarser one."""
     tuned = moved(tmp_path / "tuned", tied_model, some_rows, dtype)
     found = scan(base, tuned)
+    coarser = torch.float32 if dtype == torch.float64 else dtype
+    assert found.parts[0].compared_as == str(coarser).removeprefix("torch.")
     every = np.arange(384)
-    before, after = base.rows(every).numpy(), tuned.rows(every).numpy()
+    before, after = (side.rows(every).to(coarser).double().numpy() for side in (base, tuned))
     for row in range(384):
         wanted = ks_2samp(before[row], after[row])
         assert found.counts[row] == round(wanted.statistic * 32)
         assert found.pvalues[row] == pytest.approx(wanted.pvalue, rel=1e-9)
-    step = np.abs(after.astype(np.float64) - before)
+    step = np.abs(after - before)
     np.testing.assert_allclose(found.distance, np.linalg.norm(step, axis=1))
     np.testing.assert_array_equal(found.largest, step.max(axis=1))
     np.testing.assert_array_equal(found.moved, (before != after).sum(axis=1))
-    deviation = before.astype(np.float64).std(axis=1)
+    np.testing.assert_allclose(found.absolute, step.mean(axis=1))
+    deviation = before.std(axis=1)
     assert deviation[0] == 0  # the padding row is all zeros, and was moved
     assert found.spread[0] == np.inf
     np.testing.assert_allclose(found.spread[1:], step.mean(axis=1)[1:] / deviation[1:], rtol=1e-6)
@@ -59,7 +63,7 @@ def test_a_patch_is_scanned_like_the_checkpoint_it_makes(base, tied_model, tmp_p
     ids = np.flatnonzero((tuned.rows(np.arange(384)) != base.rows(np.arange(384))).any(dim=1).numpy())
     found = scan(base, RowPatch(ids, tuned.rows(ids), base.describe()))
     whole = scan(base, tuned)
-    for name in ("counts", "moved", "distance", "largest", "spread"):
+    for name in ("counts", "moved", "distance", "largest", "spread", "cos", "absolute", "relative", "ratio", "kl"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name), name)
 
 

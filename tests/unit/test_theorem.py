@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ks_lottery import Scan
 from ks_lottery.certification.certify import certify, tau_of
 from ks_lottery.certification.theorem import RULES, certified
 from ks_lottery.config import CertifyConfig
@@ -30,10 +29,9 @@ def predictions(seed: int, sentences: int = 12, length: int = 25) -> Predictions
     )
 
 
-def scan_of(seed: int = 0) -> Scan:
-    counts = np.random.default_rng(seed).integers(0, 64, 50)
-    still = np.zeros(50)
-    return Scan(64, counts, np.ones(50, dtype=np.int64), still, still, still, {}, {})
+@pytest.fixture
+def scan(make_scan):
+    return make_scan(np.random.default_rng(0).integers(0, 64, 50), 64)
 
 
 def by_hand(rule: str, original: Predictions, tuned: Predictions, tau: float) -> list[bool]:
@@ -60,16 +58,14 @@ def test_rules_refuse_what_does_not_fit():
         certified("theorem", predictions(1), predictions(2, sentences=3), 0.1)
 
 
-def test_tau_empirical_is_the_largest_unselected_distance():
-    scan = scan_of()
+def test_tau_empirical_is_the_largest_unselected_distance(scan):
     for alpha in (0.0, 0.01, 0.05, 0.5, 0.99, 1.0):
         left = [D for row, D in enumerate(scan.statistics) if row not in set(scan.passing(alpha).tolist())]
         assert tau_of("empirical", alpha, scan) == max(left, default=0.0)
 
 
 @pytest.mark.parametrize("kind", ["exact", "table"])
-def test_the_other_taus_bound_the_unselected(kind):
-    scan = scan_of()
+def test_the_other_taus_bound_the_unselected(scan, kind):
     taus = [tau_of(kind, alpha, scan) for alpha in (0.0, 0.01, 0.05, 0.5, 1.0)]
     assert taus == sorted(taus, reverse=True)
     assert taus[-1] == 0.0
@@ -78,8 +74,8 @@ def test_the_other_taus_bound_the_unselected(kind):
         assert tau_of("exact", alpha, scan) >= tau_of("empirical", alpha, scan)
 
 
-def test_the_certificate_counts_what_it_says():
-    original, tuned, scan = predictions(1), predictions(2), scan_of()
+def test_the_certificate_counts_what_it_says(scan):
+    original, tuned = predictions(1), predictions(2)
     small = [(0.05, predictions(3)), (1.0, tuned)]
     found = certify(original, tuned, small, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
     assert found.positions == 12 * 20
@@ -104,13 +100,13 @@ def test_the_certificate_counts_what_it_says():
     assert last.accuracy == found.tuned_accuracy
 
 
-def test_the_certificate_survives_the_disk(tmp_path):
+def test_the_certificate_survives_the_disk(scan, tmp_path):
     import pyarrow.parquet as pq
 
     from ks_lottery.artifacts import read_json
 
     original, tuned = predictions(1), predictions(2)
-    found = certify(original, tuned, [(0.05, predictions(3))], scan_of(), config=CertifyConfig(alphas=(0.05,)))
+    found = certify(original, tuned, [(0.05, predictions(3))], scan, config=CertifyConfig(alphas=(0.05,)))
     found.save(tmp_path)
     table = pq.read_table(tmp_path / "certificate.parquet").to_pydict()
     assert sum(table["theorem"]) == found.levels[0].rules["theorem"].positions

@@ -6,43 +6,37 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from ks_lottery import Scan, Tickets, select
+from ks_lottery import Tickets, select
 from ks_lottery.tickets import select_by_occurrence, select_random
-
-
-def scan_of(counts: list[int], width: int = 64) -> Scan:
-    array = np.array(counts, dtype=np.int64)
-    still = np.zeros(len(array))
-    return Scan(width, array, (array > 0).astype(np.int64), still, still, still, {"base": {"name": "x"}}, {})
 
 
 def pvalue(k: int, d: int = 64) -> float:
     return float(ks_2samp(np.arange(d), np.arange(d) + k - 0.5 if k else np.arange(d)).pvalue)
 
 
-def test_tickets_are_the_rows_with_p_below_alpha():
+def test_tickets_are_the_rows_with_p_below_alpha(make_scan):
     counts = [0, 5, 15, 16, 40, 15, 64]
-    scan = scan_of(counts)
+    scan = make_scan(counts, 64)
     for alpha in (0.01, 0.05, 0.3, 0.9):
         wanted = {row for row, k in enumerate(counts) if pvalue(k) < alpha}
         assert set(select(scan, alpha=alpha).rows.tolist()) == wanted, alpha
 
 
-def test_the_bounds_of_alpha():
-    scan = scan_of([0, 64, 3])
+def test_the_bounds_of_alpha(make_scan):
+    scan = make_scan([0, 64, 3], 64)
     assert len(select(scan, alpha=0)) == 0
     assert select(scan, alpha=1).rows.tolist() == [1, 2, 0]  # every row by definition, also the one that did not move
 
 
-def test_order_is_by_p_then_by_row():
-    tickets = select(scan_of([40, 64, 40, 64]))
+def test_order_is_by_p_then_by_row(make_scan):
+    tickets = select(make_scan([40, 64, 40, 64], 64))
     assert tickets.rows.tolist() == [1, 3, 0, 2]
     assert tickets.ids.tolist() == [0, 1, 2, 3]
     assert [s["pvalue"] for s in tickets.scores] == pytest.approx([pvalue(64)] * 2 + [pvalue(40)] * 2, rel=1e-9)
 
 
-def test_tickets_survive_the_disk(tmp_path):
-    tickets = select(scan_of([40, 64, 40]))
+def test_tickets_survive_the_disk(make_scan, tmp_path):
+    tickets = select(make_scan([40, 64, 40], 64))
     tickets.save(tmp_path / "tickets.json", ["'a'", "'\\n'", "'ü'"])
     again = Tickets.open(tmp_path / "tickets.json")
     assert again.rows.tolist() == tickets.rows.tolist()
@@ -74,8 +68,8 @@ def test_occurrence_counts_and_breaks_ties_downward():
     assert [s["occurrences"] for s in tickets.scores] == [9, 2, 2]
 
 
-def test_power_says_why_nothing_was_found():
-    power = scan_of([0, 3, 5]).power(0.05)
+def test_power_says_why_nothing_was_found(make_scan):
+    power = make_scan([0, 3, 5], 64).power(0.05)
     assert power["rows_passing"] == 0
     assert power["rows_moved"] == 2
     assert power["largest_statistic"] == 5 / 64

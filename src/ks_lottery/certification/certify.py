@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.next_token import Predictions
     from ks_lottery.models.load import LoadedModel
-    from ks_lottery.scanning import Scan
+    from ks_lottery.scans import Scan
 
 MEANING = (
     "A bound under the assumptions of theorem 2 (each row's shift taken alone, a smooth model), not a guarantee; "

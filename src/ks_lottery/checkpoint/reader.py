@@ -1,4 +1,4 @@
-"""A checkpoint on disk, read tensor by tensor and row by row, without building the model.
+"""A checkpoint on disk, read tensor by tensor and block by block, without building the model.
 
 Must never run code from a checkpoint: safetensors alone are read here, and their headers are checked before their bytes.
 """
@@ -10,12 +10,13 @@ import json
 import mmap
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from ks_lottery.artifacts import digest_json
+from ks_lottery.checkpoint.source import Units, cut, find_embedding, find_head
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ DTYPES: dict[str, torch.dtype] = {
     "F8_E5M2": torch.float8_e5m2,
 }
 """Names of element types in a safetensors header."""
-
-EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "tok_embed")
-"""What model families call the module of their input embedding."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +73,22 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path, name: str | None = None) -> Checkpoint:
-        """Open a folder of safetensors (one file, or shards with an index).
+        """Open a folder of safetensors (one file, or shards with an index), or one such file.
 
         Raises
         ------
         UserError
             When there is nothing to read, a file is truncated or damaged, or only a pickle is there.
         """
-        if not folder.is_dir():
+        if not folder.exists():
             raise UserError(f"model folder {folder} does not exist")
         tensors: dict[str, TensorEntry] = {}
-        for file in _weight_files(folder):
-            tensors.update(_read_header(file))
-        return cls(folder, name or str(folder), tensors)
+        for file in _weight_files(folder) if folder.is_dir() else [folder]:
+            for tensor, entry in _read_header(file).items():
+                if tensor in tensors:
+                    raise UserError(f"tensor {tensor} is in {tensors[tensor].file} and in {file}: remove one of them")
+                tensors[tensor] = entry
+        return cls(folder if folder.is_dir() else folder.parent, name or str(folder), tensors)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -100,7 +101,17 @@ class Checkpoint:
         except ValueError as error:
             raise UserError(f"{path} is not valid JSON") from error
 
+    @property
+    def units(self) -> Mapping[str, Units]:
+        """Every tensor of floats, as samples."""
+        return self._units
+
     @cached_property
+    def _units(self) -> Mapping[str, Units]:
+        kind = str(self.config.get("model_type", "")) if (self.folder / "config.json").is_file() else ""
+        return cut({name: (entry.shape, entry.dtype) for name, entry in self.tensors.items()}, kind)
+
+    @property
     def embedding(self) -> str:
         """Name of the input embedding, shape (V, d).
 
@@ -109,15 +120,39 @@ class Checkpoint:
         UserError
             When there is none, or more than one.
         """
-        found = [
-            name
-            for name, entry in self.tensors.items()
-            if len(entry.shape) == 2 and name.split(".")[-2:-1] and name.split(".")[-2] in EMBEDDING_NAMES
-        ]
-        if len(found) != 1:
-            what = "no input embedding" if not found else f"several input embeddings ({', '.join(found)})"
-            raise UserError(f"{self.name} has {what}: give a causal language model's checkpoint")
-        return found[0]
+        return find_embedding(self.units, self.name)
+
+    @property
+    def head(self) -> str:
+        """Name of the output embedding; the input embedding's where the two are tied."""
+        return find_head(self.units, self.name)
+
+    def block(self, tensor: str, start: int, stop: int) -> torch.Tensor:
+        """Return units `start` to `stop` of a tensor, shape (stop - start, width), in its stored type.
+
+        Their bytes are read into memory of their own, not mapped, so that nothing more stays resident.
+        """
+        entry, unit = self.tensors[tensor], self.units[tensor]
+        if unit.transposed:
+            size = entry.dtype.itemsize
+            table = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(unit.width, unit.count, size))
+            picked = np.ascontiguousarray(table[:, start:stop].transpose(1, 0, 2))
+            return torch.from_numpy(picked.reshape(stop - start, -1)).view(entry.dtype)
+        row = unit.width * entry.dtype.itemsize
+        buffer = np.empty((stop - start) * row, np.uint8)
+        with entry.file.open("rb", buffering=0) as handle:
+            handle.seek(entry.start + start * row)
+            view, done = memoryview(cast("Any", buffer)), 0
+            while done < len(buffer):
+                got = handle.readinto(view[done:])
+                if not got:
+                    raise UserError(f"{entry.file} became shorter while it was read: tensor {tensor}")
+                done += got
+        return torch.from_numpy(buffer).view(entry.dtype).reshape(stop - start, unit.width)
+
+    def changed(self, tensor: str) -> None:  # noqa: ARG002 (a checkpoint stands alone)
+        """Return None: what this checkpoint was made from is not known."""
+        return
 
     @property
     def vocabulary(self) -> int:
@@ -192,9 +227,11 @@ def _read_header(file: Path) -> dict[str, TensorEntry]:
         if size < 8 or length > size - 8:
             raise UserError(f"{file} is truncated or no safetensors file: get it again")
         try:
-            header: dict[str, Any] = json.loads(handle.read(length))
+            header: Any = json.loads(handle.read(length))
         except ValueError as error:
             raise UserError(f"{file} has a damaged header: get it again") from error
+    if not isinstance(header, dict):
+        raise UserError(f"{file} has a damaged header: get it again")
     header.pop("__metadata__", None)
     entries: dict[str, TensorEntry] = {}
     for name, about in header.items():
@@ -206,7 +243,12 @@ def _read_header(file: Path) -> dict[str, TensorEntry]:
             raise UserError(f"{file}: tensor {name} has a header that cannot be read: get the file again") from error
         if stop > size:
             raise UserError(f"{file} is truncated: tensor {name} ends at byte {stop:,}, the file at {size:,}")
-        if stop - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+        if min(shape, default=0) < 0 or stop - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
             raise UserError(f"{file}: the bytes of tensor {name} do not fit its shape: get the file again")
         entries[name] = TensorEntry(file, dtype, shape, start, stop)
+    end, last = 8 + length, ""
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start < end:
+            raise UserError(f"{file}: tensor {name} overlaps {last or 'the header'}: get the file again")
+        end, last = entry.stop, name
     return entries
