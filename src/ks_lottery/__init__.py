@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.api import certify, tune
+    from ks_lottery.api import certify, scan, tune
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config import RunConfig
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ks_lottery.errors import UserError
     from ks_lottery.export import to_merged, to_peft
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.scanning import scan
     from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
     from ks_lottery.tickets import Tickets, select
@@ -37,7 +36,7 @@ _HOME = {
     "ks_test": "stats.ks",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
-    "scan": "scanning",
+    "scan": "api",
     "select": "tickets",
     "split": "corpus.selection",
     "to_merged": "export",

@@ -1,25 +1,32 @@
-"""The library's calls for tuning and certifying, for people who write Python.
+"""The library's calls for tuning, scanning and certifying, for people who write Python; the commands call them too.
 
 Must never do what the pipeline does not: both call the same functions below.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.certify import Certificate, transfer_predictions
 from ks_lottery.certification.certify import certify as certify_predictions
+from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config import CertifyConfig, TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.sources import open_source
+from ks_lottery.models.tokens import check_same, read_vocabulary
+from ks_lottery.scanning import scan as scan_sources
 from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
 
 if TYPE_CHECKING:
-    from ks_lottery.checkpoint.patch import RowPatch
+    from collections.abc import Callable
+
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.checkpoint.source import Source
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.scans import Scan
     from ks_lottery.tickets import Tickets
@@ -65,6 +72,77 @@ def tune(
     rows = size if size is not None else 0 if tickets is None else len(tickets)
     chosen = rows_of(method, Choice(loaded, examples, tickets, rows, seed))
     return train_rows(loaded, examples, chosen.ids, config=config, seed=seed, method=method).patch
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A scan, and the token strings of its rows where a tokenizer was there."""
+
+    scan: Scan
+    tokens: tuple[str, ...] | None
+
+
+def compare(
+    base: str | Path | Source,
+    tuned: str | Path | Source | RowPatch,
+    *,
+    units: str = "embedding",
+    tensors: str | None = None,
+    ignore_tokenizer: bool = False,
+    tick: Callable[[int, int], None] | None = None,
+) -> Compared:
+    """Open two models, check that their ids mean the same, and scan them; see `scan`."""
+    before = open_source(base) if isinstance(base, str | Path) else base
+    if isinstance(before, RowPatch):
+        raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
+    after = open_source(tuned, before) if isinstance(tuned, str | Path) else tuned
+    vocabulary = read_vocabulary(before.folder)
+    if not isinstance(after, RowPatch) and after.folder != before.folder and not ignore_tokenizer:
+        check_same(vocabulary, read_vocabulary(after.folder), (before.name, after.name))
+    found = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
+    rows = max((part.count for part in found.parts if found.is_vocabulary(part)), default=0)
+    if vocabulary is None:
+        return Compared(found, None)
+    return Compared(found, (*vocabulary.shown[:rows], *["''"] * (rows - len(vocabulary.shown))))
+
+
+def scan(
+    base: str | Path | Source,
+    tuned: str | Path | Source | RowPatch,
+    *,
+    units: str = "embedding",
+    tensors: str | None = None,
+    ignore_tokenizer: bool = False,
+) -> Scan:
+    """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).
+
+    A unit is a row of a matrix, one output unit, or a vector as a whole; its coordinates are the sample. The KS count and p
+    are exact at any width, under any ties.
+
+    Parameters
+    ----------
+    base, tuned
+        Folder or file of safetensors, pickled tensors (``.bin``, tensors alone are unpickled), GGUF file, hub id, or an opened
+        `Checkpoint`. `tuned` may be a PEFT adapter over `base` (LoRA, trainable tokens) or a `RowPatch` too.
+    units
+        ``embedding``, ``output``, ``matrix-rows`` or ``all``.
+    tensors
+        Glob pattern for the names of tensors.
+    ignore_tokenizer
+        Compare by id although the two tokenizers mean different strings by the same ids.
+
+    Returns
+    -------
+    Scan
+        One entry a unit. Rows that only one side has are listed in its parts and not compared. Independent checkpoints are
+        rounded to the coarser of their types first; patches and adapters are compared in float32.
+
+    Raises
+    ------
+    UserError
+        When one of the two cannot be read, they do not fit each other, or a unit holds NaN.
+    """
+    return compare(base, tuned, units=units, tensors=tensors, ignore_tokenizer=ignore_tokenizer).scan
 
 
 def certify(

@@ -9,12 +9,18 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ks_lottery.config import RunConfig
+
+
+RANKINGS = (
+    "ks", "cos", "absolute", "relative", "ratio", "kl", "frequency", "occurrence", "random", "random-reachable",
+)  # fmt: skip
+"""What select can rank rows by."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,6 +81,33 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def scan(arguments: argparse.Namespace) -> int:
+    """Say what fine-tuning changed."""
+    from ks_lottery.scan_command import run_scan
+
+    return run_scan(arguments)
+
+
+def select(arguments: argparse.Namespace) -> int:
+    """Select tickets from a saved scan."""
+    from ks_lottery.select_command import run_select
+
+    return run_select(arguments)
+
+
+def overlap(arguments: argparse.Namespace) -> int:
+    """Compare sets of tickets."""
+    from rich.console import Console
+
+    from ks_lottery.report.overlap_table import overlap_table
+    from ks_lottery.tickets import Tickets
+    from ks_lottery.tickets import overlap as shared
+
+    sets = {name: Tickets.open(Path(name)) for name in arguments.tickets}
+    Console(soft_wrap=True, highlight=False).print(overlap_table(shared(sets)))
+    return 0
+
+
 def _parser() -> _Parser:
     from importlib.metadata import version
 
@@ -96,6 +129,9 @@ def _parser() -> _Parser:
 
     commands.add_parser("run", help="the main job on your own model and text (see run --help)", add_help=False)
 
+    _add_scan(commands)
+    _add_select(commands)
+
     one = commands.add_parser("translate", help="translate with a run's small model")
     one.add_argument("run", help="folder of a run, such as runs/demo")
     one.add_argument("text", nargs="*", help="sentences; without one, each line of standard input")
@@ -110,6 +146,50 @@ def _parser() -> _Parser:
     one.add_argument("--base", help="the base model, if it is no longer where the run found it")
     one.set_defaults(work=export)
     return parser
+
+
+def _add_scan(commands: Any) -> None:
+    one = commands.add_parser("scan", help="what fine-tuning changed: test every row of two checkpoints")
+    one.add_argument("base", help="model before: folder, file, hub id or GGUF")
+    one.add_argument("tuned", help="model after, or a PEFT adapter or row patch over base")
+    one.add_argument("--units", default="embedding", choices=("embedding", "output", "matrix-rows", "all"),
+                     help="rows of the embedding (default), of the output embedding, of every matrix, or those and vectors")  # fmt: skip
+    one.add_argument("--tensors", metavar="GLOB", help="only tensors whose name matches, such as '*.mlp.*'")
+    one.add_argument("--out", metavar="FILE", help="write every unit to this Parquet file")
+    one.add_argument("--top", type=int, default=30, metavar="N", help="units to show (default: 30)")
+    one.add_argument("--alpha", type=float, default=0.05, help="threshold of p (default: 0.05)")
+    one.add_argument("--correction", default="none", choices=("none", "bonferroni", "holm", "bh"),
+                     help="correct p for the number of units (default: none, as in the paper)")  # fmt: skip
+    one.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    one.add_argument("--ignore-tokenizer", action="store_true", help="compare by id although the tokenizers differ")
+    one.add_argument("--fail-above", type=float, metavar="D", help="exit with 1 when a unit's D is above this")
+    one.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    one.set_defaults(work=scan)
+
+
+def _add_select(commands: Any) -> None:
+    one = commands.add_parser("select", help="select tickets from a saved scan")
+    one.add_argument("scan", help="Parquet file that scan wrote")
+    one.add_argument("--out", required=True, metavar="FILE", help="write the tickets to this JSON file")
+    how = one.add_mutually_exclusive_group(required=True)
+    how.add_argument("--alpha", type=float, help="all rows with p below this; 1 selects every row")
+    how.add_argument("--interval", type=float, nargs=2, metavar=("LO", "HI"), help="all rows with LO <= p < HI")
+    how.add_argument("--top-k", type=int, metavar="K", help="the K rows that come first by --by")
+    one.add_argument("--by", default="ks", choices=RANKINGS, help="what rows are ranked by (default: ks)")
+    one.add_argument("--correction", default="none", choices=("none", "bonferroni", "holm", "bh"),
+                     help="correct p for the number of rows")  # fmt: skip
+    one.add_argument("--tensor", help="tensor to select from, where the scan has several")
+    one.add_argument("--corpus", metavar="TEXT", help="text that frequency, occurrence and random-reachable look at")
+    one.add_argument("--model", help="model whose tokenizer reads the corpus (default: the scan's base)")
+    one.add_argument("--source-language", default="en", help="of the corpus, for occurrence (default: en)")
+    one.add_argument("--target-language", default="ca", help="of the corpus, for occurrence (default: ca)")
+    one.add_argument("--template", default="alpaca", help="prompt around the corpus, for occurrence (default: alpaca)")
+    one.add_argument("--seed", type=int, default=0, help="seed of a random draw (default: 0)")
+    one.set_defaults(work=select)
+
+    one = commands.add_parser("overlap", help="how much sets of tickets share")
+    one.add_argument("tickets", nargs="+", help="JSON files that select or a run wrote")
+    one.set_defaults(work=overlap)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -194,6 +194,57 @@ class Scan:
             "needed": None if passing or largest == 0 else critical / largest,
         }
 
+    def summary(self, alpha: float, correction: str = "none") -> dict[str, Any]:
+        """Return what was compared and what came out, in plain values.
+
+        ``levels`` has the critical D, at the width of the unit with the smallest p, and how many units pass, at `alpha` and at
+        each of `POWER_ALPHAS`.
+        """
+        levels = [self.power(a, correction) for a in dict.fromkeys([alpha, *POWER_ALPHAS])]
+        return {
+            "units": len(self),
+            "tensors": len(self.parts),
+            "compared_as": sorted({part.compared_as for part in self.parts}),
+            "removed": {part.tensor: part.removed for part in self.parts if part.removed},
+            "added": {part.tensor: part.added for part in self.parts if part.added},
+            "only_in_base": self.settings.get("only_in_base", []),
+            "only_in_tuned": self.settings.get("only_in_tuned", []),
+            "correction": correction,
+            **self.power(alpha, correction),
+            "levels": [
+                {name: level[name] for name in ("alpha", "critical_statistic", "rows_passing")} for level in levels
+            ],
+        }
+
+    def top(self, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the units with the smallest p, those that did not move apart, in plain values."""
+        log_p = self.log_pvalues
+        order = np.lexsort((np.arange(len(self)), -self.distance, log_p))[:most]
+        found: list[dict[str, Any]] = []
+        for unit in order[self.moved[order] > 0].tolist():
+            part = next(p for p in self.parts if p.start <= unit < p.start + p.count)
+            row = unit - part.start
+            token = {} if tokens is None else {"token": self.tokens_of(part, tokens)[row]}
+            values = {name: _plain(self.score(name)[unit]) for name in SCORES if name != "ks"}
+            found.append(
+                {
+                    "tensor": part.tensor,
+                    "row": row,
+                    **token,
+                    "count": int(self.counts[unit]),
+                    "width": part.width,
+                    "statistic": float(self.counts[unit] / part.width),
+                    "pvalue": float(np.exp(log_p[unit])),
+                    "log_pvalue": float(log_p[unit]),
+                    "moved": int(self.moved[unit]),
+                    "distance": float(self.distance[unit]),
+                    "largest": float(self.largest[unit]),
+                    "spread": _plain(self.spread[unit]),
+                    **values,
+                }
+            )
+        return found
+
     def save(self, path: Path, tokens: Sequence[str] | None = None) -> None:
         """Write one row a unit as Parquet, with the manifest in its metadata.
 
@@ -254,6 +305,11 @@ class Scan:
 
 
 _COLUMNS = tuple(field.name for field in fields(Scan) if field.name not in {"parts", "made_from", "settings"})
+
+
+def _plain(value: Any) -> float | None:
+    """Return a number that JSON has."""
+    return float(value) if math.isfinite(value) else None
 
 
 def rank_fraction(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -58,24 +58,43 @@ def open_checkpoint(name: str) -> Checkpoint:
         raise UserError(f"{path} is a pickle, which could run code when loaded: convert the checkpoint to safetensors")
     if path.exists():
         raise UserError(f"{path} is not a model folder or a GGUF file")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise UserError(f"model {name} does not exist: give a folder, a GGUF file or a hub id such as owner/model")
-    return Checkpoint.open(_from_hub(name), name)
+    return Checkpoint.open(from_hub(name), name)
 
 
-def _from_hub(name: str) -> Path:
+def is_hub_id(name: str) -> bool:
+    """Say whether a name has the form of a hub id, ``owner/model``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def from_hub(name: str, *, pickles: bool = False) -> Path:
+    """Return the folder of a hub id in huggingface_hub's cache, fetched if it is not there.
+
+    Parameters
+    ----------
+    pickles
+        Take ``.bin`` files where the repository has no safetensors.
+
+    Raises
+    ------
+    UserError
+        When it is neither in the cache nor to be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        with quiet():
-            return Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        if pickles and not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*wanted, "*.bin"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(
             f"model {name} is neither a folder here nor to be had from the hub ({type(error).__name__}): "
             "give a local folder or a GGUF file, or log in if it is gated"
         ) from error
+    return folder
 
 
 def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

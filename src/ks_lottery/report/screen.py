@@ -50,7 +50,7 @@ class Screen:
         self.say(f"[{self.number:>2}/{self.total}] {title}: done before")
 
     @contextmanager
-    def stage(self, title: str) -> Generator[Callable[[int, int], None]]:
+    def stage(self, title: str, *, silent: bool = False) -> Generator[Callable[[int, int], None]]:
         """Show a stage while its block runs; yields a function that takes what is done and what there is to do."""
         self.number += 1
         label = f"[{self.number:>2}/{self.total}] {title}"
@@ -63,8 +63,9 @@ class Screen:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        live = self.console.is_terminal
+        live = self.console.is_terminal and not silent
         with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
             task = progress.add_task(label, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
-        self.say(f"{label}: {time.perf_counter() - start:.1f} s")
+        if not silent:
+            self.say(f"{label}: {time.perf_counter() - start:.1f} s")

@@ -1,0 +1,68 @@
+"""A name becomes something that can be scanned: a checkpoint of any kind, an adapter over its base, or a row patch.
+
+Must never load a model, nor run code from a file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG, AdaptedCheckpoint
+from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
+from ks_lottery.checkpoint.pickled import PICKLES, PickledCheckpoint
+from ks_lottery.checkpoint.reader import Checkpoint
+from ks_lottery.errors import UserError
+from ks_lottery.models.load import from_hub, is_hub_id, open_checkpoint
+
+if TYPE_CHECKING:
+    from ks_lottery.checkpoint.source import Source
+
+
+def open_source(name: str | Path, base: Source | None = None) -> Source | RowPatch:
+    """Open one side of a scan.
+
+    Parameters
+    ----------
+    name
+        Folder or file of safetensors, folder or file of pickled tensors (``.bin``), GGUF file, PEFT adapter, row patch, hub id,
+        or the embedded model.
+    base
+        The other side, which an adapter or a patch belongs to.
+
+    Raises
+    ------
+    UserError
+        When nothing of that name is there, it cannot be read safely, or it needs a base.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if not path.exists() and is_hub_id(text):
+        path = from_hub(text, pickles=True)
+    if path.is_dir():
+        return _open_folder(path, text, base)
+    if path.is_file() and path.suffix in PICKLES:
+        return PickledCheckpoint.open(path, text)
+    if path.is_file() and path.suffix == ".safetensors":
+        return _open_patch(path, text, base) if path.name == PATCH_FILE else Checkpoint.open(path, text)
+    return open_checkpoint(text)
+
+
+def _open_folder(path: Path, text: str, base: Source | None) -> Source | RowPatch:
+    if (path / ADAPTER_CONFIG).is_file():
+        if base is None:
+            raise UserError(f"{text} is an adapter: give its base first, and the adapter as the second")
+        return AdaptedCheckpoint.open(path, base, text)
+    if (path / PATCH_FILE).is_file():
+        return _open_patch(path, text, base)
+    if (path / "embed" / PATCH_FILE).is_file():
+        raise UserError(f"{text} is a run: give one of its patches, such as {path / 'embed'}")
+    if not any(path.glob("*.safetensors")) and any(f.suffix in PICKLES for f in path.iterdir()):
+        return PickledCheckpoint.open(path, text)
+    return Checkpoint.open(path, text)
+
+
+def _open_patch(path: Path, text: str, base: Source | None) -> RowPatch:
+    if base is None:
+        raise UserError(f"{text} is a row patch: give its base first, and the patch as the second")
+    return RowPatch.open(path)
