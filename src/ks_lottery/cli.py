@@ -22,6 +22,9 @@ RANKINGS = (
 )  # fmt: skip
 """What select can rank rows by."""
 
+CORRECTIONS = ("none", "bonferroni", "holm", "bh")
+"""Corrections of p-values; the paper's setting is none."""
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -152,14 +155,19 @@ def _add_scan(commands: Any) -> None:
     one = commands.add_parser("scan", help="what fine-tuning changed: test every row of two checkpoints")
     one.add_argument("base", help="model before: folder, file, hub id or GGUF")
     one.add_argument("tuned", help="model after, or a PEFT adapter or row patch over base")
-    one.add_argument("--units", default="embedding", choices=("embedding", "output", "matrix-rows", "all"),
-                     help="rows of the embedding (default), of the output embedding, of every matrix, or those and vectors")  # fmt: skip
+    one.add_argument(
+        "--units",
+        default="embedding",
+        choices=("embedding", "output", "matrix-rows", "all"),
+        help="rows of the embedding (default), of the output embedding, of every matrix; all: those, and vectors",
+    )
     one.add_argument("--tensors", metavar="GLOB", help="only tensors whose name matches, such as '*.mlp.*'")
     one.add_argument("--out", metavar="FILE", help="write every unit to this Parquet file")
     one.add_argument("--top", type=int, default=30, metavar="N", help="units to show (default: 30)")
     one.add_argument("--alpha", type=float, default=0.05, help="threshold of p (default: 0.05)")
-    one.add_argument("--correction", default="none", choices=("none", "bonferroni", "holm", "bh"),
-                     help="correct p for the number of units (default: none, as in the paper)")  # fmt: skip
+    one.add_argument(
+        "--correction", default="none", choices=CORRECTIONS, help="correct p for the number of units (default: none)"
+    )
     one.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     one.add_argument("--ignore-tokenizer", action="store_true", help="compare by id although the tokenizers differ")
     one.add_argument("--fail-above", type=float, metavar="D", help="exit with 1 when a unit's D is above this")
@@ -176,8 +184,7 @@ def _add_select(commands: Any) -> None:
     how.add_argument("--interval", type=float, nargs=2, metavar=("LO", "HI"), help="all rows with LO <= p < HI")
     how.add_argument("--top-k", type=int, metavar="K", help="the K rows that come first by --by")
     one.add_argument("--by", default="ks", choices=RANKINGS, help="what rows are ranked by (default: ks)")
-    one.add_argument("--correction", default="none", choices=("none", "bonferroni", "holm", "bh"),
-                     help="correct p for the number of rows")  # fmt: skip
+    one.add_argument("--correction", default="none", choices=CORRECTIONS, help="correct p for the number of rows")
     one.add_argument("--tensor", help="tensor to select from, where the scan has several")
     one.add_argument("--corpus", metavar="TEXT", help="text that frequency, occurrence and random-reachable look at")
     one.add_argument("--model", help="model whose tokenizer reads the corpus (default: the scan's base)")

@@ -35,8 +35,8 @@ KNOWN = {"LORA", "TRAINABLE_TOKENS"}
 
 PARTS = re.compile(
     r"^base_model\.model\.(?P<module>.+?)\."
-    r"(?P<part>lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|token_adapter\.trainable_tokens_delta"
-    r"|base_layer\.bias|weight|bias)$"
+    r"(?P<part>lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|(?:token_adapter\.)?trainable_tokens_delta"
+    r"|base_layer\.(?:weight|bias)|weight|bias)$"
 )
 """Names of tensors in an adapter: LoRA (Hu et al., 2021), trainable tokens, biases, and modules saved whole."""
 
@@ -97,7 +97,7 @@ class AdaptedCheckpoint:
             found = PARTS.match(key)
             if found is None:
                 raise UserError(f"adapter {where} holds {key}, which is not understood: merge it with PEFT first")
-            parts.setdefault(found["module"], {})[found["part"]] = tensor.float()
+            parts.setdefault(found["module"], {})[found["part"].removeprefix("token_adapter.")] = tensor.float()
         overlays: dict[str, Overlay] = {}
         tied = None
         for module, known in parts.items():
@@ -212,7 +212,8 @@ def _overlays(
             result[f"{target}.bias"] = Overlay(whole=parts[bias].reshape(1, -1))
     if set(parts) <= {"bias", "base_layer.bias"} or units is None:
         return result
-    whole, left, right, ids = parts.get("weight"), None, None, None
+    # PEFT saves the base's own matrix too where an adapter sits on an embedding: base_layer.weight.
+    whole, left, right, ids = parts.get("weight", parts.get("base_layer.weight")), None, None, None
     if whole is not None:
         whole = whole.T if units.transposed else whole
         whole = whole.reshape(units.count, units.width)
@@ -220,7 +221,7 @@ def _overlays(
         left, right = parts["lora_B.weight"], parts["lora_A.weight"]
     elif "lora_embedding_A" in parts:
         left, right = parts["lora_embedding_A"].T, parts["lora_embedding_B"].T
-    rows = parts.get("token_adapter.trainable_tokens_delta")
+    rows = parts.get("trainable_tokens_delta")
     if rows is not None:
         ids = _token_ids(module, config)
     scale = 0.0 if right is None else _scale(module, config, len(right))

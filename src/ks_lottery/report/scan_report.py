@@ -58,7 +58,8 @@ def _short(value: float | None) -> str:
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """Say what was compared, how many units pass at each alpha, and whether the test had power at all."""
-    what = f"{summary['units']:,} units of {summary['tensors']} tensor(s), compared as {' and '.join(summary['compared_as'])}"
+    kinds = " and ".join(summary["compared_as"])
+    what = f"{summary['units']:,} units of {summary['tensors']} tensor(s), compared as {kinds}"
     lines = [f"{what}; {summary['rows_moved']:,} moved."]
     for side, rows in (("base", summary["removed"]), ("tuned", summary["added"])):
         lines += [
@@ -76,15 +77,13 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         f"{level['rows_passing']:,} pass p < {level['alpha']:g} (D of {level['critical_statistic']:.4f})"
         for level in summary["levels"]
     )
-    lines.append(
-        f"{passing}. The largest D is {summary['largest_statistic']:.4f}, the largest move {summary['largest_spread']:.3g} of a "
-        "unit's own spread."
-    )
+    largest, spread, needed = summary["largest_statistic"], summary["largest_spread"], summary["needed"]
+    lines.append(f"{passing}. The largest D is {largest:.4f}, the largest move {spread:.3g} of a unit's own spread.")
     if not summary["rows_passing"]:
         reason = (
-            f"the test had no power at this scale: the moves, and so about lr x steps, would have to be {summary['needed']:.2g} "
-            "times as large"
-            if summary["needed"] is not None and summary["needed"] > 1
+            "the test had no power at this scale: the moves, and so about lr x steps, would have to be "
+            f"{needed:.2g} times as large"
+            if needed is not None and needed > 1
             else "the moves left every unit's distribution as it was, or the correction asks for more"
         )
         lines.append(f"Nothing passes p < {summary['alpha']:g}: {reason}.")

@@ -1,0 +1,330 @@
+"""The commands scan, select and overlap, on small checkpoints of every kind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import ks_2samp, rankdata
+
+from ks_lottery import Scan, Tickets, open_checkpoint, scan, select
+from ks_lottery.cli import main
+from ks_lottery.models.quiet import quiet
+from ks_lottery.tickets import overlap
+
+
+@pytest.fixture(scope="module")
+def tuned(tied_model, tmp_path_factory):
+    """Rows 10 to 39 moved, more and more; one matrix row and one vector moved too."""
+    folder = tmp_path_factory.mktemp("tuned") / "model"
+    shutil.copytree(tied_model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    noise = torch.randn(30, 32, generator=torch.Generator().manual_seed(0))
+    tensors["model.embed_tokens.weight"][10:40] += noise * torch.linspace(0.01, 2, 30).unsqueeze(1)
+    tensors["model.layers.1.mlp.up_proj.weight"][3] += 5
+    tensors["model.norm.weight"] *= 2
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tied_model, tuned, tmp_path_factory):
+    file = tmp_path_factory.mktemp("scan") / "scan.parquet"
+    assert main(["scan", str(tied_model), str(tuned), "--quiet", "--out", str(file)]) == 0
+    return file
+
+
+def printed(capfd, *command: str) -> str:
+    capfd.readouterr()
+    assert main(list(command)) == 0
+    return capfd.readouterr().out
+
+
+def fails(capfd, *command: str) -> str:
+    capfd.readouterr()
+    assert main(list(command)) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_the_table_and_the_sentences(tied_model, tuned, capfd):
+    out = printed(capfd, "scan", str(tied_model), str(tuned), "--top", "3")
+    assert "384 units of 1 tensor(s), compared as float32; 30 moved." in out
+    assert "pass p < 0.05 (D of 0.3438)" in out
+    assert len([line for line in out.splitlines() if "e-0" in line]) == 3
+
+
+def test_the_saved_table_holds_everything(tied_model, tuned, saved):
+    table = pq.read_table(saved).to_pydict()
+    names = ["tensor", "row", "token", "count", "statistic", "pvalue", "log_pvalue", "moved", "distance", "largest", "spread",
+             "cos", "absolute", "relative", "ratio", "kl", "rank_ks", "rank_cos", "rank_absolute", "rank_relative",
+             "rank_ratio", "rank_kl"]  # fmt: skip
+    assert set(names) <= set(table)
+    before, after = (open_checkpoint(str(f)).rows(np.arange(384)).double().numpy() for f in (tied_model, tuned))
+    for row in range(384):
+        assert table["pvalue"][row] == pytest.approx(ks_2samp(before[row], after[row]).pvalue, rel=1e-9)
+    absolute = np.abs(after - before).mean(axis=1)
+    np.testing.assert_allclose(table["absolute"], absolute)
+    np.testing.assert_allclose(table["rank_absolute"], rankdata(-absolute) / 384)
+    np.testing.assert_allclose(table["rank_ks"], rankdata(-np.array(table["count"])) / 384)
+    known = ~np.isnan(np.array(table["rank_relative"], dtype=float))
+    assert known.sum() == 384
+    np.testing.assert_array_equal(table["rank_relative"], table["rank_ratio"])
+    assert table["tensor"][0] == "model.embed_tokens.weight"
+    assert table["token"][2] == "'</s>'"
+
+
+def test_json_is_one_object(tied_model, tuned, capfd):
+    content = json.loads(printed(capfd, "scan", str(tied_model), str(tuned), "--json", "--top", "2", "--units", "all"))
+    assert content["summary"]["rows_moved"] == 32
+    assert content["summary"]["tensors"] > 10
+    assert len(content["top"]) == 2
+    assert {"tensor", "row", "token", "count", "statistic", "log_pvalue", "cos", "kl"} <= set(content["top"][0])
+
+
+def test_units_and_globs(tied_model, tuned):
+    every = scan(tied_model, tuned, units="all")
+    rows = scan(tied_model, tuned, units="matrix-rows")
+    vectors = {part.tensor for part in every.parts} - {part.tensor for part in rows.parts}
+    assert vectors == {name for name in vectors if "norm" in name}
+    assert "model.norm.weight" in vectors
+    assert every.only("model.norm.weight").counts.tolist() == [32]
+    mlp = scan(tied_model, tuned, units="all", tensors="*.mlp.*")
+    moved = {part.tensor: np.flatnonzero(mlp.only(part.tensor).moved).tolist() for part in mlp.parts}
+    assert {name: rows for name, rows in moved.items() if rows} == {"model.layers.1.mlp.up_proj.weight": [3]}
+    assert len(moved) == 6
+
+
+def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
+    assert "Nothing changed." in printed(capfd, "scan", str(tied_model), str(tied_model))
+    small = tmp_path / "small"
+    shutil.copytree(tied_model, small)
+    tensors = load_file(small / "model.safetensors")
+    tensors["model.embed_tokens.weight"][1:] += 1e-2
+    save_file(tensors, small / "model.safetensors", metadata={"format": "pt"})
+    out = printed(capfd, "scan", str(tied_model), str(small), "--alpha", "0.01")
+    assert "Nothing passes p < 0.01: the test had no power at this scale" in out
+    assert "times as large" in out
+
+
+def test_fail_above_and_quiet(tied_model, tuned, capfd):
+    capfd.readouterr()
+    assert main(["scan", str(tied_model), str(tuned), "--fail-above", "0.5", "--quiet"]) == 1
+    assert main(["scan", str(tied_model), str(tuned), "--fail-above", "1.0", "--quiet"]) == 0
+    assert main(["scan", str(tied_model), str(tied_model), "--fail-above", "0", "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert out == err == ""
+
+
+def test_corrections(tied_model, tuned, capfd):
+    counts = {}
+    for name in ("none", "bonferroni", "holm", "bh"):
+        content = json.loads(printed(capfd, "scan", str(tied_model), str(tuned), "--json", "--correction", name))
+        counts[name] = content["summary"]["rows_passing"]
+    assert counts["bonferroni"] <= counts["holm"] <= counts["bh"] <= counts["none"]
+    assert 0 < counts["bonferroni"] < counts["none"]
+
+
+def test_more_and_fewer_rows(tied_model, tuned, tmp_path, capfd):
+    larger = tmp_path / "larger"
+    shutil.copytree(tuned, larger)
+    tensors = load_file(larger / "model.safetensors")
+    weight = tensors["model.embed_tokens.weight"]
+    tensors["model.embed_tokens.weight"] = torch.cat([weight, torch.ones(5, 32)])
+    save_file(tensors, larger / "model.safetensors", metadata={"format": "pt"})
+    out = printed(capfd, "scan", str(tied_model), str(larger))
+    assert "5 rows stand in tuned alone and were not compared" in out
+    assert "5 rows stand in base alone" in printed(capfd, "scan", str(larger), str(tied_model))
+    np.testing.assert_array_equal(scan(tied_model, larger).counts, scan(tied_model, tuned).counts)
+
+
+def test_tokenizers_that_differ(tied_model, tuned, tmp_path, capfd):
+    other = tmp_path / "other"
+    shutil.copytree(tuned, other)
+    text = (other / "tokenizer.json").read_text(encoding="utf-8")
+    (other / "tokenizer.json").write_text(text.replace('"</s>"', '"<end>"'), encoding="utf-8")
+    line = fails(capfd, "scan", str(tied_model), str(other))
+    assert "mean different strings by 1 ids, the first of them 2 ('</s>' and '<end>')" in line
+    assert "--ignore-tokenizer" in line
+    assert printed(capfd, "scan", str(tied_model), str(other), "--ignore-tokenizer")
+    for file in other.glob("tokenizer*"):
+        file.unlink()
+    assert printed(capfd, "scan", str(tied_model), str(other))  # no tokenizer: ids alone
+
+
+def test_a_hub_id_from_the_local_cache(tied_model, tuned, tmp_path, monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--me--tuned" / "snapshots" / "abc123"
+    snapshot.parent.mkdir(parents=True)
+    shutil.copytree(tuned, snapshot)
+    (cache / "models--me--tuned" / "refs").mkdir()
+    (cache / "models--me--tuned" / "refs" / "main").write_text("abc123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    content = json.loads(printed(capfd, "scan", str(tied_model), "me/tuned", "--json"))
+    assert content["summary"]["rows_moved"] == 30
+    assert "neither a folder here nor to be had from the hub" in fails(capfd, "scan", str(tied_model), "me/other")
+
+
+def test_shards_files_and_gguf_are_read(tied_model, tuned, tmp_path):
+    from huggingface_hub import save_torch_state_dict
+
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    save_torch_state_dict(load_file(tuned / "model.safetensors"), shards, max_shard_size="20KB")
+    assert len(list(shards.glob("*.safetensors"))) > 2
+    wanted = scan(tied_model, tuned).counts
+    for source in (shards, tuned / "model.safetensors"):
+        np.testing.assert_array_equal(scan(tied_model / "model.safetensors", source).counts, wanted)
+
+
+def test_damaged_files_are_named(tied_model, tuned, tmp_path, capfd):
+    raw = (tuned / "model.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+
+    def broken(name: str, change) -> str:
+        altered = json.loads(json.dumps(header))
+        change(altered)
+        text = json.dumps(altered).encode()
+        file = tmp_path / f"{name}.safetensors"
+        file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+        return fails(capfd, "scan", str(tied_model), str(file))
+
+    embedding, other = "model.embed_tokens.weight", "model.norm.weight"
+    first = header[embedding]["data_offsets"][0] + 4
+    offsets = [first, first + 32 * 4]
+    line = broken("overlap", lambda h: h[other].update(data_offsets=offsets))
+    assert "overlap.safetensors: tensor model.norm.weight overlaps model.embed_tokens.weight" in line
+    assert "do not fit its shape" in broken("size", lambda h: h[embedding].update(shape=[384, 31]))
+    assert "truncated" in broken(
+        "long", lambda h: h[embedding].update(shape=[10**6, 32], data_offsets=[0, 128 * 10**6])
+    )
+    assert "cannot be read" in broken("kind", lambda h: h[embedding].update(dtype="F7"))
+    assert "do not fit" in broken("negative", lambda h: h[embedding].update(shape=[-384, -32]))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    index = {"weight_map": {embedding: "../../etc/passwd"}}
+    (outside / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "passwd" in fails(capfd, "scan", str(tied_model), str(outside))
+    nan = tmp_path / "nan"
+    shutil.copytree(tuned, nan)
+    tensors = load_file(nan / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"][4, 2] = torch.nan
+    save_file(tensors, nan / "model.safetensors", metadata={"format": "pt"})
+    line = fails(capfd, "scan", str(tied_model), str(nan), "--units", "all")
+    assert "model.layers.0.mlp.up_proj.weight" in line
+    assert "NaN in row 4" in line
+
+
+def test_two_processes_make_the_same_file(tied_model, tuned, tmp_path):
+    call = ["scan", str(tied_model), str(tuned), "--units", "all", "--out"]
+    assert main([*call, str(tmp_path / "one.parquet"), "--quiet"]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "ks_lottery.cli", *call, str(tmp_path / "two.parquet")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("moved.") == 1
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "check"),
+    [
+        (["--alpha", "0.05"], lambda scan, t: (scan.pvalues[t.rows] < 0.05).all()),
+        (["--interval", "0.05", "0.9"], lambda scan, t: ((scan.pvalues[t.rows] >= 0.05) & (scan.pvalues[t.rows] < 0.9)).all()),
+        (["--top-k", "7"], lambda scan, t: t.rows.tolist() == scan.passing(1.0)[:7].tolist()),
+        (["--top-k", "7", "--by", "kl"], lambda scan, t: t.rows.tolist() == np.argsort(-scan.kl, kind="stable")[:7].tolist()),
+        (["--top-k", "7", "--by", "random", "--seed", "3"], lambda scan, t: len(set(t.rows.tolist())) == 7),
+    ],
+)  # fmt: skip
+def test_select(saved, tmp_path, flags, check):
+    assert main(["select", str(saved), *flags, "--out", str(tmp_path / "t.json")]) == 0
+    tickets, found = Tickets.open(tmp_path / "t.json"), Scan.open(saved)
+    assert len(tickets) > 0
+    assert check(found, tickets)
+    if "--interval" in flags:
+        inside = (found.pvalues >= 0.05) & (found.pvalues < 0.9)
+        assert len(tickets) == inside.sum()
+
+
+def test_select_by_text(saved, text_file, tied_model, tmp_path):
+    from collections import Counter
+
+    from ks_lottery.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(open_checkpoint(str(tied_model)))
+    targets = [line.split("\t")[1] for line in text_file.read_text(encoding="utf-8").splitlines()]
+    plain = tmp_path / "plain.txt"
+    plain.write_text("\n".join(targets), encoding="utf-8")
+    counts = Counter(i for t in targets for i in tokenizer(t)["input_ids"])
+    wanted = sorted(range(384), key=lambda row: (-counts[row], row))[:12]
+    for corpus in (text_file, plain):
+        call = ["select", str(saved), "--top-k", "12", "--by", "frequency", "--corpus", str(corpus), "--out"]
+        assert main([*call, str(tmp_path / "f.json")]) == 0
+        assert Tickets.open(tmp_path / "f.json").rows.tolist() == wanted
+    for by in ("occurrence", "random-reachable"):
+        call = ["select", str(saved), "--top-k", "12", "--by", by, "--corpus", str(text_file), "--out"]
+        assert main([*call, str(tmp_path / f"{by}.json")]) == 0
+        assert len(Tickets.open(tmp_path / f"{by}.json")) == 12
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--by", "kl", "--alpha", "0.05"], "top_k"),
+        (["--by", "frequency", "--top-k", "3"], "--corpus"),
+        (["--by", "random", "--alpha", "0.5"], "--top-k"),
+        (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
+        (["--alpha", "1.5"], "alpha is 1.5"),
+        (["--top-k", "-1"], "top_k is -1"),
+        (["--top-k", "3", "--tensor", "nope"], "no tensor nope"),
+        (["--alpha", "0.1", "--top-k", "3"], "not allowed with"),
+    ],
+)
+def test_select_refuses(saved, tmp_path, capfd, flags, named):
+    assert named in fails(capfd, "select", str(saved), *flags, "--out", str(tmp_path / "t.json"))
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_set_algebra_and_overlap(make_scan, tmp_path, capfd):
+    found = make_scan([0, 60, 40, 50, 30], 64)
+    a, b = select(found, top_k=3), select(found, alpha=0.001)
+    assert a.rows.tolist() == [1, 3, 2]
+    union, both, rest = b | a, a & b.head(2), a - b.head(2)
+    assert both.rows.tolist() == [1, 3]
+    assert rest.rows.tolist() == [2]
+    assert set(union.rows.tolist()) == set(a.rows.tolist()) | set(b.rows.tolist())
+    assert len(union.scores) == len(union)
+    (pair,) = overlap({"a": a, "b": b.head(2)})
+    assert (pair["shared"], pair["jaccard"], pair["rows"]) == (2, 2 / 3, [1, 3])
+    for name, tickets in (("a", a), ("b", b.head(2))):
+        tickets.save(tmp_path / f"{name}.json")
+    assert "0.667" in printed(capfd, "overlap", str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+
+
+def test_tickets_train_in_peft(saved, tied_model):
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    tickets = select(Scan.open(saved))
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(tied_model), tickets.to_peft_config())
+    trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
+    assert trained == [(len(tickets), 32)]
