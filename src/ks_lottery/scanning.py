@@ -22,7 +22,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.scans import Part, Scan
 from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
-from ks_lottery.stats.moves import MOVES, row_moves
+from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -236,29 +236,28 @@ def _compare(base: Source, tuned: Source, pair: _Pair, block: _Block) -> tuple[d
     if pair.compared_as in COARSENESS[4:]:
         a, b = a.to(torch.float16), b.to(torch.float16)  # exact: a type of 8 bits fits into float16
     infinity = INFINITY_BITS.get(_type_name(a.dtype), 0)
-    x, y = (side.numpy() if side.dtype in COARSENESS[:2] else side.float().numpy() for side in (a, b))
-    if pair.width > WIDEST:
-        counts = _counts_of_wide(x, y)
-    elif infinity:
-        counts = count_block(bits(a), bits(b), infinity)
-    else:
-        counts = count_block(x, y)
+    x, y = (bits(side) if infinity else side.numpy() for side in (a, b))
+    counts = _counts_of_wide(a, b) if pair.width > WIDEST else count_block(x, y, infinity)
     if (counts < 0).any():
         place = int(np.flatnonzero(counts < 0)[0])
         row = block.start + place if block.ids is None else int(block.ids[place])
         raise UserError(
             f"{pair.name} of {base.name} or of {tuned.name} holds NaN in row {row}: the training diverged, or a file is damaged"
         )
-    measured = np.empty((len(x), len(MOVES)))
-    row_moves(x, y, measured)
+    measured = np.empty((len(counts), len(MOVES)))
+    if infinity:
+        row_moves_16(x, y, infinity, measured)
+    else:
+        row_moves(x, y, measured)
     return {"counts": counts, **_moves(dict(zip(MOVES, measured.T, strict=True)), pair.width)}, raw
 
 
-def _counts_of_wide(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _counts_of_wide(a: torch.Tensor, b: torch.Tensor) -> npt.NDArray[np.int64]:
     """Count what is too wide for the compiled loops; rows with NaN get -1 as there."""
-    bad = np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1)
+    bad = (torch.isnan(a) | torch.isnan(b)).any(dim=1)
     counts = np.full(len(a), -1, dtype=np.int64)
-    counts[~bad] = ks_counts(a[~bad], b[~bad]) if not bad.all() else 0
+    if not bool(bad.all()):
+        counts[~bad.numpy()] = ks_counts(a[~bad], b[~bad])
     return counts
 
 

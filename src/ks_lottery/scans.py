@@ -237,8 +237,8 @@ class Scan:
                     "pvalue": float(np.exp(log_p[unit])),
                     "log_pvalue": float(log_p[unit]),
                     "moved": int(self.moved[unit]),
-                    "distance": float(self.distance[unit]),
-                    "largest": float(self.largest[unit]),
+                    "distance": _plain(self.distance[unit]),
+                    "largest": _plain(self.largest[unit]),
                     "spread": _plain(self.spread[unit]),
                     **values,
                 }

@@ -37,6 +37,8 @@ def agree(a: Any, b: Any, method: str = "auto") -> None:
     result, counts = ks_test(a, b, method=method), ks_counts(a, b)
     with mock.patch.object(ks, "SMALL", 0):  # small inputs are sorted; the compiled loops must agree
         np.testing.assert_array_equal(ks_counts(a, b), counts)
+    with mock.patch.object(ks, "GPUS", ("cpu",)):  # what a GPU does, on this processor
+        np.testing.assert_array_equal(ks_counts(torch.as_tensor(a), torch.as_tensor(b)), counts)
     x, y = (v.to(torch.float64).numpy() if isinstance(v, torch.Tensor) else v for v in (a, b))
     d = x.shape[-1]
     assert counts.shape == x.shape[:-1]
@@ -171,12 +173,23 @@ def test_compiled_loops_on_hard_rows(d: int, dtype: str) -> None:
     a, b = a.to(getattr(torch, dtype)), b.to(getattr(torch, dtype))
     with mock.patch.object(ks, "SMALL", 0):
         counts = ks_counts(a, b)
+    with mock.patch.object(ks, "GPUS", ("cpu",)):
+        np.testing.assert_array_equal(ks_counts(a, b), counts)
     for row, count in enumerate(counts):
         x, y = a[row].double().numpy(), b[row].double().numpy()
         assert count == round(reference(x, y, "asymp")[0] * d), row
 
 
-def test_compiled_loops_name_rows_with_nan() -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_on_a_gpu(dtype: str) -> None:
+    a, b = (torch.from_numpy(x).clamp(-6e4, 6e4).to(getattr(torch, dtype)) for x in hard_rows(4096))
+    np.testing.assert_array_equal(ks_counts(a.cuda(), b.cuda()), ks_counts(a, b))
+
+
+@pytest.mark.parametrize("devices", [(), ("cpu",)])
+def test_rows_with_nan_are_named(devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ks, "GPUS", devices)
     for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
         a = torch.zeros(300, 400, dtype=dtype)
         b = torch.ones(300, 400, dtype=dtype)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cosine
 from scipy.special import rel_entr, softmax
 
-from ks_lottery.stats.moves import MOVES, row_moves
+from ks_lottery.stats.ks import INFINITY_BITS, bits
+from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
 
 
 def moves(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,3 +74,15 @@ def test_extremes() -> None:
     assert found["moved"].tolist() == [1, 2, 0]
     for name in ("squares", "total", "largest", "cosine", "kl"):
         assert found[name][2] == 0, name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_16_bit_value_is_widened_exactly(dtype: str) -> None:
+    """Each value there is, subnormal ones and infinity included, against torch's own float32."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(getattr(torch, dtype))
+    a = every[~every.isnan()].reshape(-1, 2)  # short rows: a sum over one of them tells its values apart
+    b = a.flip(1).contiguous()
+    found, wanted = np.zeros((2, len(a), len(MOVES)))
+    row_moves_16(bits(a), bits(b), INFINITY_BITS[dtype], found)
+    row_moves(a.float().numpy(), b.float().numpy(), wanted)
+    np.testing.assert_array_equal(found, wanted)

@@ -29,6 +29,9 @@ WIDEST = 32_767
 INFINITY_BITS = {"float16": 0x7C00, "bfloat16": 0x7F80}
 """Bits of +infinity by the name of a 16-bit type."""
 
+GPUS = ("cuda", "xpu")
+"""Kinds of devices on which tensors are counted where they lie; from any other they are copied to the processor."""
+
 _CHUNK_BYTES = 8 << 20
 """Bytes of sort keys, or of values, that are worked on at once."""
 _NAMED_ROWS = 5
@@ -86,7 +89,7 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
 
     Notes
     -----
-    Time O(d) a row, on all processors; small inputs, d above 32,767 and long doubles are sorted instead, in O(d log d).
+    Tensors on a GPU are counted there (`ks_lottery.stats.ks_device`). Else time is O(d) a row, on all processors; small inputs, d above 32,767 and long doubles are sorted instead, in O(d log d).
     Beside the input, memory is bounded whatever the number of rows.
 
     Examples
@@ -104,6 +107,8 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
     batch, d = shape[:-1], shape[-1]
     rows = int(np.prod(batch, dtype=np.int64))
     a, b = a.reshape(rows, d), b.reshape(rows, d)
+    if _on_gpu(a) and _on_gpu(b):
+        return _count_on_gpu(a, b, batch)
     counts = np.zeros(rows, dtype=np.int64)
     dtype = np.promote_types(_numpy(a[:0]).dtype, _numpy(b[:0]).dtype)
     if rows * d < SMALL or d > WIDEST or dtype.itemsize > 8:
@@ -114,6 +119,24 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
         _count_compiled(a, b, dtype, counts)
         if (counts < 0).any():
             _refuse_nan(a, b, batch)
+    return counts.reshape(batch)
+
+
+def _on_gpu(x: Any) -> bool:
+    return not isinstance(x, np.ndarray) and x.device.type in GPUS
+
+
+def _count_on_gpu(a: Any, b: Any, batch: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    import torch
+
+    from ks_lottery.stats.ks_device import count_on_device
+
+    # Exact: bfloat16 holds every value of a type of 8 bits.
+    a, b = (x.to(torch.bfloat16) if x.dtype.itemsize == 1 else x for x in (a, b.to(a.device)))
+    common = torch.promote_types(a.dtype, b.dtype)
+    counts = count_on_device(a.to(common), b.to(common)).cpu().numpy()
+    if (counts < 0).any():
+        _refuse_nan(a, b, batch)
     return counts.reshape(batch)
 
 
