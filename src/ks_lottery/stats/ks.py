@@ -89,7 +89,8 @@ def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
 
     Notes
     -----
-    Tensors on a GPU are counted there (`ks_lottery.stats.ks_device`). Else time is O(d) a row, on all processors; small inputs, d above 32,767 and long doubles are sorted instead, in O(d log d).
+    Tensors on a GPU are counted there (`ks_lottery.stats.ks_device`). Else time is O(d) a row, on all processors; small
+    inputs, d above 32,767 and long doubles are sorted instead, in O(d log d).
     Beside the input, memory is bounded whatever the number of rows.
 
     Examples
