@@ -165,12 +165,12 @@ class KSCallback(TrainerCallback):
 
     @property
     def tickets(self) -> Tickets:
-        """The tickets of the latest check, by descending count, then ascending row; empty in all but the main process.
+        """The tickets of the latest check, by descending count, then ascending row.
 
         Raises
         ------
         UserError
-            When there was no check yet.
+            When there was no check yet, as always in all but the main process.
         """
         if not self.checks:
             raise UserError("no check was made yet, so there are no tickets: train first, in the main process")
