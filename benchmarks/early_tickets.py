@@ -4,9 +4,9 @@
 
 One embed tuning is checked at every 5% of its steps. Where the set has settled by rules that were fixed beforehand, its
 tickets are trained alone, beside the tickets of the whole embed tuning, as many of those with the largest D, random draws of
-as many reachable rows, the rows that occur most, and what a short embed tuning with a schedule of its own ranks first. A training
-that is stopped at a step has the weights of the whole one at that step, so no rule needs a training of its own. About nine
-minutes on two cores.
+as many reachable rows, the rows that occur most, and what a short embed tuning with a schedule of its own ranks first. A
+training that is stopped at a step has the weights of the whole one at that step, so no rule needs a training of its own.
+About nine minutes on two cores.
 """
 
 from __future__ import annotations
