@@ -144,13 +144,12 @@ def test_tensorboard_writes_the_checks(folder, tmp_path):
         trained(dense(folder), tmp_path, [callback], report_to=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
-    written = {
-        name: [(e.step, e.value) for e in events.Scalars(f"train/ks/{name}")]
-        for name in ("tickets", "largest_D", "jaccard")
-    }
-    assert written["tickets"] == [(check.step, len(check.rows)) for check in callback.checks]
-    assert written["largest_D"] == pytest.approx([(check.step, check.largest) for check in callback.checks])
-    assert [step for step, _ in written["jaccard"]] == [check.step for check in callback.checks[1:]]
+    tickets, largest, overlap = (events.Scalars(f"train/ks/{name}") for name in ("tickets", "largest_D", "jaccard"))
+    assert [(e.step, e.value) for e in tickets] == [(check.step, len(check.rows)) for check in callback.checks]
+    assert [e.step for e in largest] == [check.step for check in callback.checks]
+    assert [e.value for e in largest] == pytest.approx([check.largest for check in callback.checks])
+    assert [e.step for e in overlap] == [check.step for check in callback.checks[1:]]
+    assert [e.value for e in overlap] == pytest.approx([check.jaccard for check in callback.checks[1:]])
 
 
 def test_a_16_bit_embedding_is_compared_in_its_own_type(folder, tmp_path):
@@ -254,7 +253,7 @@ class _Poison(TrainerCallback):
             model.get_input_embeddings().weight[7, 3] = float("nan")
 
 
-def test_what_cannot_be_watched_is_refused(folder, tied_model, tmp_path):
+def test_what_cannot_be_watched_is_refused(folder, tmp_path):
     def refused(model, message, callbacks):
         with pytest.raises(UserError, match=message):
             trained(model, tmp_path, callbacks)
@@ -265,9 +264,9 @@ def test_what_cannot_be_watched_is_refused(folder, tied_model, tmp_path):
     refused(frozen, "the input embedding is frozen", [KSCallback()])
     from peft import TrainableTokensConfig, get_peft_model
 
-    adapted = get_peft_model(
-        dense(folder), TrainableTokensConfig(target_modules=["embed_tokens"], token_indices=[5, 6])
-    )
+    with quiet():
+        settings = TrainableTokensConfig(target_modules=["embed_tokens"], token_indices=[5, 6])
+        adapted = get_peft_model(dense(folder), settings)
     refused(adapted, "the input embedding is a TrainableTokens", [KSCallback()])
     refused(dense(folder), "holds NaN at step 2: the training diverged", [_Poison(), KSCallback(every=2)])
     refused(dense(folder), "model nowhere does not exist", [KSCallback(base="nowhere")])
