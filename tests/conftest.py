@@ -116,6 +116,11 @@ def narrow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def narrow_untied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("narrow_untied"), tied=False, spread=0.02)
+
+
+@pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("text") / "pairs.tsv"
     file.write_text("".join(f"{s}\t{t}\n" for s, t in sentence_pairs(120)), encoding="utf-8")

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
     from ks_lottery.tickets import Tickets, select
+    from ks_lottery.tuning.callback import KSCallback
 
 _HOME = {
     "Checkpoint": "checkpoint.reader",
     "Corpus": "corpus.corpus",
+    "KSCallback": "tuning.callback",
     "RowPatch": "checkpoint.patch",
     "RunConfig": "config",
     "Scan": "scans",
@@ -47,6 +49,7 @@ _HOME = {
 __all__ = [
     "Checkpoint",
     "Corpus",
+    "KSCallback",
     "RowPatch",
     "RunConfig",
     "Scan",

@@ -23,7 +23,9 @@ from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from transformers import TrainerCallback
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.checkpoint.source import Source
@@ -42,6 +44,7 @@ def tune(
     template: str = "alpaca",
     max_tokens: int = 512,
     seed: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
     **settings: Any,
 ) -> RowPatch:
     """Train rows of the input embedding on `corpus` and return them as a patch; `base` is left as it was.
@@ -53,6 +56,8 @@ def tune(
     method
         ``embed`` (every row the corpus reaches), ``partial`` (the `tickets`), ``random`` or ``occurrence``
         (`size` rows, by default as many as there are tickets).
+    callbacks
+        Callbacks of the transformers Trainer, such as `KSCallback`, which logs the tickets and can stop early.
     settings
         Fields of `TrainConfig`, such as ``learning_rate``, ``epochs`` and ``batch_size``.
 
@@ -71,7 +76,8 @@ def tune(
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
     rows = size if size is not None else 0 if tickets is None else len(tickets)
     chosen = rows_of(method, Choice(loaded, examples, tickets, rows, seed))
-    return train_rows(loaded, examples, chosen.ids, config=config, seed=seed, method=method).patch
+    trained = train_rows(loaded, examples, chosen.ids, config=config, seed=seed, method=method, callbacks=callbacks)
+    return trained.patch
 
 
 @dataclass(frozen=True)

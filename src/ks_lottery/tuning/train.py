@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from transformers import TrainerCallback
 
     from ks_lottery.config import TrainConfig
     from ks_lottery.corpus.batches import Example
@@ -45,6 +46,7 @@ def train_rows(
     seed: int,
     method: str,
     tick: Callable[[int, int], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
     """Train the rows `ids` of the original model's input embedding and leave the model as it was.
 
@@ -59,6 +61,8 @@ def train_rows(
         Name of the method, for the manifest and for embed tuning's own settings.
     tick
         Called with steps done and steps in all.
+    callbacks
+        More callbacks of the Trainer, such as `KSCallback`.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def train_rows(
             args=arguments,
             train_dataset=[e.features() for e in examples],  # pyright: ignore[reportArgumentType]  (any sequence will do)
             data_collator=collate,
-            callbacks=[Tick()],
+            callbacks=[Tick(), *callbacks],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
