@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ks_lottery.artifacts import versions, write_json
-
 RUNS = 5
 
 
@@ -43,12 +41,17 @@ def fresh(call: list[str], *, runs: int = RUNS, python: Path | None = None) -> d
 
 def peak_mb() -> float:
     """Return the largest resident memory that this process has had, in MB (10^6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent had before it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
 
 
 def machine() -> dict[str, Any]:
     """Describe the machine and the versions."""
+    from ks_lottery.artifacts import versions
+
     about = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in about.read_text().splitlines() if line.startswith("model name")] \
         if about.is_file() else [platform.processor()]  # fmt: skip
@@ -65,5 +68,7 @@ def machine() -> dict[str, Any]:
 
 def save(file: Path, content: dict[str, Any]) -> None:
     """Write the results, whole or not at all."""
+    from ks_lottery.artifacts import write_json
+
     write_json(file, {"machine": machine(), **content})
     print(f"results in {file}")

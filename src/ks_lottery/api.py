@@ -23,13 +23,14 @@ from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from transformers import TrainerCallback
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.checkpoint.source import Source
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.models.tokens import Vocabulary
     from ks_lottery.scans import Scan
     from ks_lottery.tickets import Tickets
 
@@ -82,10 +83,14 @@ def tune(
 
 @dataclass(frozen=True)
 class Compared:
-    """A scan, and the token strings of its rows where a tokenizer was there."""
+    """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
+
+    ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty where that is not known) for each such row.
+    """
 
     scan: Scan
     tokens: tuple[str, ...] | None
+    only: Mapping[str, Sequence[tuple[int, str]]]
 
 
 def compare(
@@ -102,14 +107,27 @@ def compare(
     if isinstance(before, RowPatch):
         raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
     after = open_source(tuned, before) if isinstance(tuned, str | Path) else tuned
-    vocabulary = read_vocabulary(before.folder)
-    if not isinstance(after, RowPatch) and after.folder != before.folder and not ignore_tokenizer:
-        check_same(vocabulary, read_vocabulary(after.folder), (before.name, after.name))
+    vocabulary = other = read_vocabulary(before.folder)
+    if not isinstance(after, RowPatch) and after.folder != before.folder:
+        other = read_vocabulary(after.folder)
+        if not ignore_tokenizer:
+            check_same(vocabulary, other, (before.name, after.name))
     found = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
-    rows = max((part.count for part in found.parts if found.is_vocabulary(part)), default=0)
-    if vocabulary is None:
-        return Compared(found, None)
-    return Compared(found, (*vocabulary.shown[:rows], *["''"] * (rows - len(vocabulary.shown))))
+    known = [part for part in found.parts if found.is_vocabulary(part)]
+    rows = max((part.count for part in known), default=0)
+    tokens = None if vocabulary is None else _strings(vocabulary, range(rows))
+    only = {
+        side: [*zip(more, _strings(strings, more), strict=True)]
+        for side, strings, count in (("base", vocabulary, "removed"), ("tuned", other, "added"))
+        for more in [range(rows, rows + max((getattr(part, count) for part in known), default=0))]
+    }
+    return Compared(found, tokens, only)
+
+
+def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:
+    """Return the token string of each row, for rows beyond the tokenizer's an empty one."""
+    shown = () if vocabulary is None else vocabulary.shown
+    return tuple(shown[row] if row < len(shown) else "''" for row in rows)
 
 
 def scan(

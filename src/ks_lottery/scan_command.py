@@ -42,9 +42,10 @@ def run_scan(arguments: argparse.Namespace) -> int:
             found.save(Path(arguments.out), result.tokens)
         summary, rows = found.summary(arguments.alpha, arguments.correction), found.top(arguments.top, result.tokens)
         if arguments.json:
-            sys.stdout.write(to_json({"summary": summary, "top": rows}))
+            alone = {f"only_in_{side}": [{"row": r, "token": t} for r, t in more] for side, more in result.only.items()}
+            sys.stdout.write(to_json({"summary": summary, "top": rows, "rows": alone}))
         elif not arguments.quiet:
-            print_scan(screen.console, summary, rows)
+            print_scan(screen.console, summary, rows, result.only)
             if arguments.out:
                 screen.say(f"Every unit lies in {arguments.out}.")
     return 1 if exceeded else 0

@@ -142,7 +142,10 @@ def test_more_and_fewer_rows(tied_model, tuned, tmp_path, capfd):
     tensors["model.embed_tokens.weight"] = torch.cat([weight, torch.ones(5, 32)])
     save_file(tensors, larger / "model.safetensors", metadata={"format": "pt"})
     out = printed(capfd, "scan", str(tied_model), str(larger))
-    assert "5 rows stand in tuned alone and were not compared" in out
+    assert "5 rows stand in tuned alone and were not compared: 384 '', 385 ''" in out
+    alone = json.loads(printed(capfd, "scan", str(tied_model), str(larger), "--json"))["rows"]
+    assert alone["only_in_base"] == []
+    assert [row["row"] for row in alone["only_in_tuned"]] == [384, 385, 386, 387, 388]
     assert "5 rows stand in base alone" in printed(capfd, "scan", str(larger), str(tied_model))
     np.testing.assert_array_equal(scan(tied_model, larger).counts, scan(tied_model, tuned).counts)
 

@@ -8,8 +8,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import ks_2samp
 
-from ks_lottery import RowPatch, keep_useful, open_checkpoint, split, to_merged, to_peft
+from ks_lottery import RowPatch, keep_useful, open_checkpoint, scan, split, to_merged, to_peft, tune
 from ks_lottery.assets import catalog_files, catalog_root, model_gguf
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
@@ -106,3 +108,29 @@ def test_a_float32_head_leaves_no_ties(examples):
     narrow = load_model(open_checkpoint(DEFAULT_MODEL), dtype="bfloat16", device="cpu")
     found = predict(LabelledLanguageModel(narrow.lm), examples, batch_size=6)
     assert (found.p_first > found.p_second).all()
+
+
+def test_the_scan_of_a_real_tuning_is_scipys(loaded, tmp_path):
+    """Rows that training moved, in float32 as a patch, and in bfloat16 as a checkpoint, where thousands of values tie."""
+    corpus, _ = read_catalogs(catalog_files(), catalog_root(), target_language="ca")
+    patch = tune(loaded, split(keep_useful(corpus)[0]).train.head(40), epochs=1, learning_rate=2e-2)
+    assert len(patch) > 300
+    found = scan(loaded.checkpoint, patch)
+    before = loaded.checkpoint.rows(patch.ids)
+    for place in range(0, len(patch), 5):
+        wanted = ks_2samp(before[place].numpy(), patch.values[place].numpy())
+        row = int(patch.ids[place])
+        assert found.counts[row] == round(wanted.statistic * 576)
+        assert found.pvalues[row] == pytest.approx(wanted.pvalue, rel=1e-9)
+    assert found.counts.max() > 20
+    assert np.count_nonzero(found.moved) <= len(patch)
+
+    to_merged(loaded.checkpoint, patch, tmp_path / "merged")
+    for file in (tmp_path / "merged").glob("*.safetensors"):
+        save_file({name: t.bfloat16() for name, t in load_file(file).items()}, file, metadata={"format": "pt"})
+    coarse = scan(model_gguf(), tmp_path / "merged")
+    assert coarse.parts[0].compared_as == "bfloat16"
+    for place in range(0, len(patch), 5):
+        a, b = (side[place].bfloat16().double().numpy() for side in (before, patch.values))
+        assert len(np.unique(a)) < 576  # ties
+        assert coarse.counts[int(patch.ids[place])] == round(ks_2samp(a, b).statistic * 576)

@@ -56,14 +56,19 @@ def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def sentences(summary: Mapping[str, Any]) -> list[str]:
+MOST_NAMED = 8
+"""Rows of one side alone that are named on the screen; ``--json`` has them all."""
+
+
+def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int, str]]] | None = None) -> list[str]:
     """Say what was compared, how many units pass at each alpha, and whether the test had power at all."""
     kinds = " and ".join(summary["compared_as"])
     what = f"{summary['units']:,} units of {summary['tensors']} tensor(s), compared as {kinds}"
     lines = [f"{what}; {summary['rows_moved']:,} moved."]
     for side, rows in (("base", summary["removed"]), ("tuned", summary["added"])):
         lines += [
-            f"{tensor}: {count:,} rows stand in {side} alone and were not compared." for tensor, count in rows.items()
+            f"{tensor}: {count:,} rows stand in {side} alone and were not compared{_named((only or {}).get(side, ()))}."
+            for tensor, count in rows.items()
         ]
     for side in ("base", "tuned"):
         names = summary[f"only_in_{side}"]
@@ -90,10 +95,20 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_scan(console: Console, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a scan."""
+def _named(rows: Sequence[tuple[int, str]]) -> str:
+    named = ", ".join(f"{row} {token}" for row, token in rows[:MOST_NAMED])
+    return f": {named}{', ...' if len(rows) > MOST_NAMED else ''}" if rows else ""
+
+
+def print_scan(
+    console: Console,
+    summary: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    only: Mapping[str, Sequence[tuple[int, str]]],
+) -> None:
+    """Print a scan; `only` has the rows that one side alone has, with their token strings."""
     if rows:
         console.print(top_table(rows))
         console.print()
-    for line in sentences(summary):
+    for line in sentences(summary, only):
         console.print(line, markup=False)
