@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from measuring import fresh, peak_mb, save
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -144,15 +146,10 @@ SIDES = {
 
 def run_side(name: str, folder: Path, dtype: str) -> None:
     """Measure one side in this process, leave its D, and print what a fresh process is asked for."""
-    import resource
-
     seconds, rows, distance = SIDES[name](folder, dtype)
     if distance is not None:
         np.save(folder / f"{dtype}.{name}.D.npy", np.asarray(distance, dtype=np.float64))
-    peak = round(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1
-    )
-    print(json.dumps({"seconds": seconds, "rows": rows, "peak_mb": peak}))
+    print(json.dumps({"seconds": seconds, "rows": rows, "peak_mb": peak_mb()}))
 
 
 def make_matrices(folder: Path, rows: int, width: int, few: int) -> None:
@@ -190,8 +187,6 @@ def peers() -> tuple[Path, Path]:
 
 def against_peers(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure rows a second of every side, and count the rows whose D differs from SciPy's."""
-    from measuring import fresh
-
     alibi, drift = peers()
     make_matrices(folder, given.rows, given.width, given.sample)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(drift), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
@@ -299,14 +294,8 @@ def run_scan(one: Path, other: Path) -> None:
 
 def run_idle(_one: Path, _other: Path) -> None:
     """Measure an interpreter that imports what the command does, and nothing else."""
-    import resource
-
-    seconds, _ = timed(lambda: __import__("ks_lottery.scan_command"))
-    print(
-        json.dumps(
-            {"seconds": seconds, "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)}
-        )
-    )
+    seconds, _ = timed(lambda: (__import__("ks_lottery.scan_command"), __import__("ks_lottery.stats.moves")))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
 
 
 COLD = {"kernel": run_kernel, "read": run_read, "scan": run_scan, "idle": run_idle}
@@ -314,8 +303,6 @@ COLD = {"kernel": run_kernel, "read": run_read, "scan": run_scan, "idle": run_id
 
 def cold(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure the cold command against its kernel and one cold read."""
-    from measuring import fresh
-
     one, other = checkpoint(folder, given.gigabytes, given.width)
     found = {name: fresh([str(HERE), "--cold", name, "--folder", str(folder)], runs=given.runs) for name in COLD}
     seconds = {name: row["seconds"] for name, row in found.items()}
@@ -352,8 +339,6 @@ def main() -> None:
     if given.cold:
         COLD[given.cold](given.folder / "before.safetensors", given.folder / "after.safetensors")
         return
-    from measuring import save
-
     with tempfile.TemporaryDirectory() as scratch:
         peers_found = against_peers(given, Path(scratch))
     with tempfile.TemporaryDirectory() as scratch:
