@@ -5,35 +5,58 @@ Must never run code of a dataset: the datasets library reads data files alone.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 
-def read_dataset(name: str, config: str | None, split: str) -> Iterable[Any]:
-    """Return the rows of a split.
+def read_dataset(name: str, config: str | None, split: str, *, streaming: bool = False) -> Iterator[Any]:
+    """Yield the rows of a split.
 
     Parameters
     ----------
     name
-        Hub id, or a folder of data files.
+        Hub id, a folder of data files, or a folder that ``save_to_disk`` wrote.
+    streaming
+        Read row by row, without storing the dataset first.
 
     Raises
     ------
     UserError
-        When there is no such dataset, configuration or split, or the hub cannot be reached.
+        When there is no such dataset, configuration or split, the hub cannot be reached, or a data file is damaged.
     """
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import disable_progress_bars
 
     disable_progress_bars()
+    number = 0
     try:
-        return load_dataset(name, config, split=split)
+        for row in _open(name, config, split, streaming=streaming):
+            number += 1
+            yield row
+    except UserError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
+        where = f", row {number + 1}" if number else ""
+        kind = "a dataset" if Path(name).is_dir() else "no file here, and as a Hugging Face dataset"
         raise UserError(
-            f"text {name} is no file here, and as a Hugging Face dataset (config {config}, split {split}) it cannot be "
-            f"read: {type(error).__name__}: {reason}"
+            f"text {name} is {kind} (config {config}, split {split}) that cannot be read{where}: {type(error).__name__}: {reason}"
         ) from error
+
+
+def _open(name: str, config: str | None, split: str, *, streaming: bool) -> Any:
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    folder = Path(name)
+    if not any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
+        return load_dataset(name, config, split=split, streaming=streaming)
+    saved = load_from_disk(name)
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if split not in saved:
+        raise UserError(f"text {name} has no split {split}; it has {', '.join(map(str, saved))}")
+    return saved[split]
