@@ -22,7 +22,7 @@ def sentence_of(element: Any) -> str:
     Examples
     --------
     >>> from lxml import etree
-    >>> sentence_of(etree.fromstring("<seg>Click <bpt i='1'>&lt;b&gt;</bpt>here<ept i='1'>&lt;/b&gt;</ept>, <hi>now</hi></seg>"))
+    >>> sentence_of(etree.fromstring("<seg>Click <bpt i='1'>&lt;b&gt;</bpt>here<ept i='1'/>, <hi>now</hi></seg>"))
     'Click here, now'
     """
     return " ".join("".join(_pieces(element)).split())

@@ -108,7 +108,9 @@ def read_corpus(
         rows = read_dataset(str(source), dataset_config, dataset_split, streaming=streaming)
         pairs: Iterable[Pair] = from_records(rows, f"dataset {source}", request)
     elif streaming:
-        raise UserError(f"streaming is for Hugging Face datasets, but {source} is read as {kind}: leave it out, or give limit")
+        raise UserError(
+            f"streaming is for Hugging Face datasets, but {source} is read as {kind}: leave it out, or give limit"
+        )
     elif kind in READERS:
         for file in (path, other):
             if file is not None and not file.is_file():

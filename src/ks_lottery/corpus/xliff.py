@@ -71,7 +71,12 @@ def _open(request: Request) -> tuple[Any, str]:
     store = Xliff2File() if version == "2" else Xliff1File()
     try:
         store.parse(content)
-    except (ValueError, StopIteration, AttributeError, KeyError) as error:  # what it raises for a file without its parts
+    except (
+        ValueError,
+        StopIteration,
+        AttributeError,
+        KeyError,
+    ) as error:  # what it raises for a file without its parts
         raise UserError(f"{request.path} cannot be read as XLIFF: {error or 'it has no file element'}") from error
     return store, version
 
