@@ -85,7 +85,7 @@ def inspect_text(
             "source_language": read.source_language,
             "target_language": read.target_language,
             "read": len(read),
-            "left_out": dict(read.left_out),
+            "left_out": {reason: count for reason, count in read.left_out.items() if count},
             "cleaning": cleaning,
             "pairs": len(corpus),
         },

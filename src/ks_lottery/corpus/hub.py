@@ -22,7 +22,7 @@ def read_dataset(name: str, config: str | None, split: str, *, streaming: bool =
     name
         Hub id, a folder of data files, or a folder that ``save_to_disk`` wrote.
     streaming
-        Read row by row, without storing the dataset first.
+        Read row by row, without storing the dataset first; a local folder is always read so.
 
     Raises
     ------
@@ -54,7 +54,9 @@ def _open(name: str, config: str | None, split: str, *, streaming: bool) -> Any:
 
     folder = Path(name)
     if not any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
-        return load_dataset(name, config, split=split, streaming=streaming)
+        # The library's cache does not tell two folders of one name apart, nor see that a file changed: files that are here are
+        # read as they are, row by row.
+        return load_dataset(name, config, split=split, streaming=streaming or folder.is_dir())
     saved = load_from_disk(name)
     if not isinstance(saved, DatasetDict):
         return saved

@@ -36,7 +36,7 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
     UserError
         When the file is no well-formed TMX (named by line), or no unit has both languages.
     """
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (it comes without types)
 
     languages: dict[str, None] = {}
     found = units = 0

@@ -53,7 +53,7 @@ def read_xliff(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
 
 
 def _open(request: Request) -> tuple[Any, str]:
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (it comes without types)
     from translate.storage.xliff import Xliff1File
     from translate.storage.xliff2 import Xliff2File
 
