@@ -92,11 +92,11 @@ def test_all_stages_see_one_prompt(chat_model, alpaca_file, tmp_path, monkeypatc
 def test_too_long_examples_say_what_keeps_them(tied_model, text_file, tmp_path, capfd):
     out = tmp_path / "run"
     call = ["run", "--model.name", str(tied_model), "--text.train", str(text_file), "--out", str(out), *FAST]
-    assert main([*call, "--text.max-tokens", "280"]) == 0
+    assert main([*call, "--text.max-tokens", "231"]) == 0
     lines = (out / "log.txt").read_text().splitlines()
     (line,) = [line for line in lines if "left out as too long" in line]
     need = int(line.rsplit("text.max_tokens ", maxsplit=1)[1].split()[0])
-    assert "(over 280 tokens; text.max_tokens" in line
+    assert "(over 231 tokens; text.max_tokens" in line
     tokenizer = AutoTokenizer.from_pretrained(tied_model)
     splits = [
         [json.loads(row) for row in (out / "text" / f"{name}.jsonl").read_text().splitlines()]

@@ -1,6 +1,6 @@
 """What `inspect` prints: examples token by token with the loss mask, the lengths, and what is too long.
 
-Must never print a token raw: it may hold control characters.
+Must never print a token or a prompt raw: they may hold control characters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _print_example(console: Console, example: Mapping[str, Any], shared: int) ->
     )
     console.print()
     for line in example["prompt"].split("\n"):
-        console.print(f"  | {line}", markup=False)
+        console.print(f"  | {_printable(line)}", markup=False)
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("place", "id"):
@@ -53,6 +53,10 @@ def _print_example(console: Console, example: Mapping[str, Any], shared: int) ->
             table.add_row(str(place), str(token["id"]), _plain(token["token"]), "loss" if token["loss"] else "")
     console.print(table)
     console.print()
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _plain(text: str) -> str:
