@@ -133,7 +133,7 @@ def test_a_dataset_that_cannot_be_read_is_one_sentence(parquet, more, named):
 def test_a_damaged_dataset_is_one_sentence(parquet, streaming):
     file = parquet / "ca-en" / "train.parquet"
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(UserError, match="is a dataset .* that cannot be read"):
+    with pytest.raises(UserError, match="dataset .*opus cannot be read"):
         read(parquet, dataset_config="ca-en", streaming=streaming)
 
 

@@ -42,10 +42,13 @@ def read_dataset(name: str, config: str | None, split: str, *, streaming: bool =
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         where = f", row {number + 1}" if number else ""
-        kind = "a dataset" if Path(name).is_dir() else "no file here, and a Hugging Face dataset"
+        what = (
+            f"dataset {name}"
+            if Path(name).is_dir()
+            else f"text {name} is no file here, and as a Hugging Face dataset it"
+        )
         raise UserError(
-            f"text {name} is {kind} (config {config}, split {split}) that cannot be read{where}: {type(error).__name__}: "
-            f"{reason}"
+            f"{what} cannot be read (config {config}, split {split}){where}: {type(error).__name__}: {reason}"
         ) from error
 
 
