@@ -98,6 +98,13 @@ def select(arguments: argparse.Namespace) -> int:
     return run_select(arguments)
 
 
+def inspect(arguments: argparse.Namespace) -> int:
+    """Show a text as the model will see it."""
+    from ks_lottery.inspect_command import run_inspect
+
+    return run_inspect(arguments)
+
+
 def overlap(arguments: argparse.Namespace) -> int:
     """Compare sets of tickets."""
     from rich.console import Console
@@ -132,6 +139,7 @@ def _parser() -> _Parser:
 
     commands.add_parser("run", help="the main job on your own model and text (see run --help)", add_help=False)
 
+    _add_inspect(commands)
     _add_scan(commands)
     _add_select(commands)
 
@@ -149,6 +157,31 @@ def _parser() -> _Parser:
     one.add_argument("--base", help="the base model, if it is no longer where the run found it")
     one.set_defaults(work=export)
     return parser
+
+
+def _add_inspect(commands: Any) -> None:
+    one = commands.add_parser("inspect", help="a text as the model will see it: tokens, loss mask, lengths")
+    one.add_argument("text", help="file or Hugging Face dataset of parallel text, as for run --text.train")
+    one.add_argument("--target", metavar="FILE", help="the other of two line-aligned files")
+    one.add_argument(
+        "--model", default="asset:smollm2-135m-instruct", metavar="M", help="whose tokenizer (default: the demo's)"
+    )
+    one.add_argument("--source-language", default="en", help="language to translate from (default: en)")
+    one.add_argument("--target-language", default="ca", help="language to translate to (default: ca)")
+    one.add_argument("--format", default="auto", help="format of the text (default: by its ending)")
+    one.add_argument("--source-column", help="column or key of the source sentence, where it cannot be told")
+    one.add_argument("--target-column", help="column or key of the target sentence, where it cannot be told")
+    one.add_argument("--dataset-config", help="configuration of a Hugging Face dataset")
+    one.add_argument("--dataset-split", default="train", help="split of a Hugging Face dataset (default: train)")
+    one.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
+    one.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
+    one.add_argument("--template", default="alpaca", help="alpaca (default), plain, chat, or text with {source}")
+    one.add_argument("--instruction", help="instruction of every prompt, in place of the text's or our own")
+    one.add_argument("--max-tokens", type=int, default=512, metavar="N", help="longest example (default: 512)")
+    one.add_argument("--examples", type=int, default=3, metavar="N", help="examples to show (default: 3)")
+    one.add_argument("--keep-all", action="store_true", help="do not clean the text first, as run does")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    one.set_defaults(work=inspect)
 
 
 def _add_scan(commands: Any) -> None:

@@ -44,25 +44,32 @@ class TextConfig:
     """The parallel text and how it is cleaned, split and shown to the model."""
 
     train: str = "asset:catalogs"
-    """File (TSV, CSV, JSONL, PO, MO, or one of two line-aligned files), or the name of a Hugging Face dataset."""
+    """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), or the name
+    or folder of a Hugging Face dataset."""
     target: str | None = None
     """The other one of two line-aligned files."""
-    format: Literal["auto", "tsv", "csv", "jsonl", "lines", "po", "mo", "dataset"] = "auto"
+    format: Literal["auto", "tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset"] = "auto"
     """Format of the text; auto goes by the file's ending."""
     source_language: str = "en"
     """Code or English name of the language to translate from."""
     target_language: str = "ca"
     """Code or English name of the language to translate to."""
     source_column: str | None = None
-    """Column of the source sentence, where it cannot be told."""
+    """Column or key of the source sentence, where it cannot be told: its name, or its number from 1 without a header."""
     target_column: str | None = None
-    """Column of the target sentence, where it cannot be told."""
+    """Column or key of the target sentence, where it cannot be told."""
     dataset_config: str | None = None
     """Configuration of a Hugging Face dataset."""
     dataset_split: str = "train"
     """Split of a Hugging Face dataset."""
+    dataset_streaming: bool = False
+    """Read a Hugging Face dataset row by row, without storing it first."""
+    limit: int | None = None
+    """Read the first so many pairs of the text only."""
+    instruction: str | None = None
+    """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
     template: str = "alpaca"
-    """Prompt: alpaca, plain, or your own text with {instruction} and {source}."""
+    """Prompt: alpaca, plain, chat (the tokenizer's own chat template), or your own text with {instruction} and {source}."""
     min_words: int = 4
     """Pairs with fewer words on a side are dropped."""
     drop_placeholders: bool = True
@@ -91,7 +98,7 @@ class TextConfig:
             _require(0 < getattr(self, key) < 1, f"text.{key}", getattr(self, key), "between 0 and 1")
         share = self.calibration_share + self.test_share
         _require(share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on")
-        for key in ("max_train", "max_test"):
+        for key in ("max_train", "max_test", "limit"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"text.{key}", value, "1 or more")
 

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import read_json, write_error
-from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompts import check_template
 from ks_lottery.errors import UserError
 from ks_lottery.job import Job
 from ks_lottery.models.load import load_tokenizer, open_checkpoint
@@ -33,11 +34,11 @@ def prepare(config: RunConfig, folder: RunFolder) -> Job:
         For whatever is wrong with them.
     """
     folder.check(config)
-    render_prompt(config.text.template, instruction(config.text.source_language, config.text.target_language), "")
+    check_template(config.text.template)
     checkpoint = open_checkpoint(config.model.name)
     _ = checkpoint.embedding
     split, report = load_text(config.text)
-    load_tokenizer(checkpoint, trust_remote_code=config.model.trust_remote_code)
+    PromptForm(load_tokenizer(checkpoint, trust_remote_code=config.model.trust_remote_code), config.text.template)
     return Job(config, folder, checkpoint, split, report)
 
 

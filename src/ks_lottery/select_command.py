@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ks_lottery.corpus.batches import encode, occurrences
-from ks_lottery.corpus.readers import ENDINGS, numbered_lines, read_corpus
+from ks_lottery.corpus.lines import ending_of, numbered_lines
+from ks_lottery.corpus.readers import ENDINGS, read_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
@@ -110,11 +111,10 @@ def _examples(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace)
 def _frequencies(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> Counter[int]:
     """Count tokens in the target side of parallel text, or in a plain text with one sentence a line."""
     path = Path(arguments.corpus).expanduser()
-    ending = next((s for s in path.suffixes[::-1] if s not in {".gz", ".xz"}), "")
-    if ending.lower() in ENDINGS:
+    if ending_of(path) in ENDINGS:
         sentences = [pair.target for pair in _read(arguments)]
     elif path.is_file():
-        sentences = [line for _, line in numbered_lines(path) if line]
+        sentences = [line for _, line in numbered_lines(path) if line.strip()]
     else:
         raise UserError(f"text file {path} does not exist")
     counts: Counter[int] = Counter()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.artifacts import read_json, read_json_lines, write_json, write_json_lines
 from ks_lottery.certification.certify import Certificate, certify, transfer_predictions
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
-from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.corpus.batches import longest
+from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompts import orders, usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.next_token import Predictions, predict
 from ks_lottery.evaluation.scores import score
@@ -57,18 +59,28 @@ def _text(job: Job, tick: Tick) -> Left:
         if not kept:
             limit = job.config.text.max_tokens
             raise UserError(f"no {name} example fits into {limit} tokens: raise text.max_tokens")
-    report: dict[str, Any] = {**job.report, "overlong": overlong}
+    report: dict[str, Any] = {**job.report, "overlong": overlong, "instruction": usual_order(job.split.train)}
     write_json(job.path / "text" / "report.json", report)
     tick(1, 1)
     return Left(
         [*files, job.path / "text" / "report.json"],
         [
             report["sentence"],
+            *([f"left out in reading: {report['left_out']}"] if report["left_out"] else []),
             f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} pairs; "
-            f"left out as too long: train {overlong['train']}, test {overlong['test']}",
+            f"left out as too long: train {overlong['train']}, test {overlong['test']}{_advice(job, overlong)}",
         ],
         shown=True,
     )
+
+
+def _advice(job: Job, overlong: dict[str, int]) -> str:
+    """Say what would keep the examples that are too long."""
+    if not any(overlong.values()):
+        return ""
+    text = job.config.text
+    need = max(longest(job.loaded.tokenizer, getattr(job.split, name), template=text.template) for name in overlong)
+    return f" (over {text.max_tokens} tokens; text.max_tokens {need} keeps them all)"
 
 
 def _tune(job: Job, method: str, tick: Tick) -> Left:
@@ -143,8 +155,8 @@ def _measure(job: Job, tick: Tick) -> Left:
 def _translate(job: Job, tick: Tick) -> Left:
     settings, text = job.config.evaluate, job.config.text
     pairs = job.split.test.pairs[: settings.translations]
-    order = instruction(text.source_language, text.target_language)
-    prompts = [render_prompt(text.template, order, pair.source) for pair in pairs]
+    form = PromptForm(job.loaded.tokenizer, text.template)
+    prompts = form.prompts(orders(job.split.test)[: len(pairs)], [pair.source for pair in pairs])
     done: dict[str, list[str]] = {}
     files: list[Path] = []
     for number, method in enumerate(METHODS):
@@ -153,7 +165,7 @@ def _translate(job: Job, tick: Tick) -> Left:
             with installed_rows(job.loaded.lm, patch.ids, patch.values):
                 done[patch.content] = translate(
                     job.loaded.lm,
-                    job.loaded.tokenizer,
+                    form,
                     prompts,
                     num_beams=settings.num_beams,
                     max_new_tokens=settings.max_new_tokens,

@@ -5,6 +5,7 @@ Must never train on, or count, a pair that it did not report.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery import assets
@@ -14,6 +15,8 @@ from ks_lottery.corpus.selection import Split, keep_useful, split
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ks_lottery.config import TextConfig
     from ks_lottery.corpus.corpus import Corpus
 
@@ -37,7 +40,7 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
         When the text cannot be read, or has too few usable pairs; for the embedded catalogs it lists the languages that
         have enough.
     """
-    corpus, extra = _read(config)
+    corpus = read_text(config)
     kept, report = keep_useful(
         corpus,
         min_words=config.min_words,
@@ -56,22 +59,46 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
     described = {
         "origin": corpus.origin,
         "sentence": report.sentence(),
-        "dropped": {**report.as_dict(), **extra},
+        "dropped": {**report.as_dict(), **corpus.left_out},
+        "left_out": "" if config.train == CATALOGS else reasons(corpus.left_out),
         "split": sizes,
         "fingerprint": kept.fingerprint,
     }
     return cut, described
 
 
-def _read(config: TextConfig) -> tuple[Corpus, dict[str, int]]:
+def reasons(left_out: Mapping[str, int]) -> str:
+    """Return what was left out in reading, for people.
+
+    >>> reasons({"unfinished": 1200, "empty": 3})
+    '1,200 unfinished, 3 empty'
+    """
+    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
+
+
+def read_text(config: TextConfig) -> Corpus:
+    """Read the text that settings name, whole: neither cleaned nor split.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read.
+    """
+    corpus = _read(config)
+    return corpus if config.instruction is None else corpus.with_instruction(config.instruction)
+
+
+def _read(config: TextConfig) -> Corpus:
     if config.train.startswith("asset:"):
         if config.train != CATALOGS:
             raise UserError(f"text {config.train} is not known; the embedded one is {CATALOGS}")
         if config.source_language != "en":
             raise UserError(f"{CATALOGS} translates from en only, not from {config.source_language}")
         files = assets.catalog_files()
-        return read_catalogs(files, assets.catalog_root(), target_language=config.target_language)
-    corpus = read_corpus(
+        corpus, left_out = read_catalogs(files, assets.catalog_root(), target_language=config.target_language)
+        kept = corpus if config.limit is None else corpus.head(config.limit)
+        return replace(kept, left_out=left_out)
+    return read_corpus(
         config.train,
         source_language=config.source_language,
         target_language=config.target_language,
@@ -81,8 +108,9 @@ def _read(config: TextConfig) -> tuple[Corpus, dict[str, int]]:
         target_column=config.target_column,
         dataset_config=config.dataset_config,
         dataset_split=config.dataset_split,
+        streaming=config.dataset_streaming,
+        limit=config.limit,
     )
-    return corpus, {}
 
 
 def _too_few(config: TextConfig, found: int) -> UserError:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.artifacts import read_json
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
-from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompts import instruction
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.load import load_model, open_checkpoint
@@ -45,14 +47,17 @@ def translate_with_run(
         device=content["model"]["device"],
         trust_remote_code=content["model"]["trust_remote_code"],
     )
-    order = instruction(content["text"]["source_language"], content["text"]["target_language"])
-    prompts = [render_prompt(content["text"]["template"], order, sentence) for sentence in sentences]
+    text = content["text"]
+    report = read_json(folder / "text" / "report.json")
+    order = str(report.get("instruction") or instruction(text["source_language"], text["target_language"]))
+    form = PromptForm(loaded.tokenizer, text["template"])
+    prompts = form.prompts([order] * len(sentences), sentences)
     settings: dict[str, Any] = {
         key: int(content["evaluate"][key]) for key in ("num_beams", "max_new_tokens", "batch_size")
     }
-    before = translate(loaded.lm, loaded.tokenizer, prompts, **settings) if compare else []
+    before = translate(loaded.lm, form, prompts, **settings) if compare else []
     with installed_rows(loaded.lm, patch.ids, patch.values):
-        after = translate(loaded.lm, loaded.tokenizer, prompts, **settings)
+        after = translate(loaded.lm, form, prompts, **settings)
     for number, answer in enumerate(after):
         if compare:
             yield f"source:   {sentences[number]}\noriginal: {before[number]}\n{method + ':':<9} {answer}"

@@ -17,7 +17,9 @@ from ks_lottery.cli import main
 PYTHON = [sys.executable, "-m", "ks_lottery.cli"]
 
 
-@pytest.mark.parametrize("command", [["--help"], ["demo", "--help"], ["run", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["demo", "--help"], ["run", "--help"], ["inspect", "--help"], ["export", "--help"]]
+)
 def test_help_comes_at_once(command):
     times = []
     for _ in range(3):

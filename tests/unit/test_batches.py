@@ -13,9 +13,9 @@ from ks_lottery.corpus.batches import (
     collate,
     encode,
     occurrences,
-    special_token,
 )
 from ks_lottery.corpus.corpus import Pair
+from ks_lottery.corpus.forms import special_token
 from ks_lottery.models.load import load_tokenizer
 
 

@@ -50,7 +50,7 @@ def test_csv_with_quoted_commas(tmp_path):
 def test_a_short_row_is_named(tmp_path):
     file = tmp_path / "a.tsv"
     file.write_text("one\tun\n\ntwo\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"a\.tsv, row 3 has 1 column"):
+    with pytest.raises(UserError, match=r"a\.tsv, line 3 has 1 column"):
         read(file)
 
 

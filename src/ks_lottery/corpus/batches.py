@@ -5,11 +5,13 @@ Must never cut an example in silence: what is too long is left out and counted.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompts import orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,10 @@ class Example:
     prompt: tuple[int, ...]
     response: tuple[int, ...]
 
+    def __len__(self) -> int:
+        """Return the number of tokens, prompt and response together."""
+        return len(self.prompt) + len(self.response)
+
     @property
     def sequence(self) -> list[int]:
         """Prompt and response in one."""
@@ -46,35 +52,17 @@ class Example:
         }
 
 
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int, ...]:
-    """Tokenize a prompt as the model expects a text to begin, and leave it open at the end."""
-    ids = list(tokenizer(prompt)["input_ids"])
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return tuple(ids)
-
-
-def special_token(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
-    """Return the id of the first special token of these names that the tokenizer has.
-
-    Raises
-    ------
-    ValueError
-        When it has none of them.
-    """
-    for name in names:
-        found = getattr(tokenizer, name)
-        if isinstance(found, int):
-            return found
-    raise ValueError(f"the tokenizer has no {' or '.join(names)}")
-
-
 def encode(
     tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512
 ) -> tuple[list[Example], list[int]]:
-    """Render and tokenize a corpus.
+    """Render and tokenize a corpus, with the instruction of each pair.
 
-    Prompt and response are tokenized apart, so that training sees the boundary that generation will meet.
+    Parameters
+    ----------
+    template
+        ``alpaca``, ``plain``, ``chat``, or a text of your own; see `PromptForm`.
+    max_tokens
+        Longest example, prompt and response together.
 
     Returns
     -------
@@ -82,19 +70,23 @@ def encode(
         Those that fit into `max_tokens`.
     kept
         Their indices in the corpus.
+
+    Raises
+    ------
+    UserError
+        When the template is not known, or the tokenizer has none to chat with.
     """
-    order = instruction(corpus.source_language, corpus.target_language)
-    end = special_token(tokenizer, "eos_token_id")
-    examples: list[Example] = []
-    kept: list[int] = []
-    for index, pair in enumerate(corpus.pairs):
-        prompt = prompt_tokens(tokenizer, render_prompt(template, order, pair.source))
-        answer = tokenizer(pair.target, add_special_tokens=False)["input_ids"]
-        example = Example(prompt, (*answer, end))
-        if len(example.prompt) + len(example.response) <= max_tokens:
-            examples.append(example)
-            kept.append(index)
-    return examples, kept
+    form = PromptForm(tokenizer, template)
+    prompts = form.prompts(orders(corpus), [pair.source for pair in corpus.pairs])
+    responses = form.responses([pair.target for pair in corpus.pairs])
+    every = [Example(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    kept = [index for index, example in enumerate(every) if len(example) <= max_tokens]
+    return [every[index] for index in kept], kept
+
+
+def longest(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca") -> int:
+    """Return the ``max_tokens`` that leaves no example out."""
+    return max(len(example) for example in encode(tokenizer, corpus, template=template, max_tokens=sys.maxsize)[0])
 
 
 def collate(features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

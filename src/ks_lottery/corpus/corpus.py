@@ -5,23 +5,32 @@ Must never change a sentence after it was read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ks_lottery.artifacts import digest_json, write_json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sentence and its translation; `document` is where they stood, if that is known."""
+    """A sentence and its translation.
+
+    Parameters
+    ----------
+    document
+        Where they stood, if that is known.
+    instruction
+        What the text itself tells the model to do with this sentence, as Alpaca files do; empty where it says nothing.
+    """
 
     source: str
     target: str
     document: str = ""
+    instruction: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,15 @@ class Corpus:
         Code or English name.
     origin
         What it was read from, as the user named it.
+    left_out
+        How many entries of the text are no pairs, by reason, such as an empty side or an unfinished translation.
     """
 
     pairs: tuple[Pair, ...]
     source_language: str
     target_language: str
     origin: str
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -53,20 +65,30 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of languages and pairs."""
-        pairs = [[pair.source, pair.target] for pair in self.pairs]
+        """SHA-256 of languages and pairs, and of the instructions that the text itself gives."""
+        told = any(pair.instruction for pair in self.pairs)
+        pairs = [[pair.source, pair.target, *([pair.instruction] if told else [])] for pair in self.pairs]
         return digest_json([self.source_language, self.target_language, pairs])
 
     def head(self, count: int) -> Corpus:
         """Keep the first `count` pairs."""
         return replace(self, pairs=self.pairs[:count])
 
+    def with_instruction(self, instruction: str) -> Corpus:
+        """Tell the model `instruction` in every pair, whatever the text says."""
+        return replace(self, pairs=tuple(replace(pair, instruction=instruction) for pair in self.pairs))
+
     def save(self, path: Path) -> None:
         """Write one JSON object a pair, as `read_corpus` reads it."""
         write_json_lines(
             path,
             [
-                {"source": p.source, "target": p.target, **({"document": p.document} if p.document else {})}
+                {
+                    "source": p.source,
+                    "target": p.target,
+                    **({"document": p.document} if p.document else {}),
+                    **({"instruction": p.instruction} if p.instruction else {}),
+                }
                 for p in self.pairs
             ],
         )

@@ -6,15 +6,20 @@ Must never take an entry that is unfinished (fuzzy, obsolete), or one of several
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.corpus import Corpus, Pair
+from ks_lottery.corpus.languages import language_rank
+from ks_lottery.corpus.lines import ending_of, unpacked
 from ks_lottery.corpus.selection import keep_useful
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections import Counter
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from ks_lottery.corpus.request import Request
 
 
 def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
@@ -25,12 +30,23 @@ def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
     UserError
         When the file is no catalog.
     """
+    return _pairs_of(_entries(path))
+
+
+def _entries(path: Path) -> Any:
     import polib
 
-    try:
-        entries = polib.mofile(str(path)) if path.suffix == ".mo" else polib.pofile(str(path))
-    except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
-        raise UserError(f"{path} is not a gettext catalog that can be read: {error}") from error
+    with unpacked(path) as plain:
+        try:
+            return polib.mofile(str(plain)) if ending_of(path) == ".mo" else polib.pofile(str(plain))
+        except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
+            reason = str(error).replace(str(plain), str(path))
+            raise UserError(f"{path} is not a gettext catalog that can be read: {reason}") from error
+
+
+def _pairs_of(entries: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    import polib
+
     pairs: list[tuple[str, str]] = []
     dropped = {"plural": 0, "untranslated": 0}
     for entry in entries:
@@ -41,6 +57,23 @@ def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
         else:
             pairs.append((" ".join(entry.msgid.split()), " ".join(entry.msgstr.split())))
     return pairs, dropped
+
+
+def read_gettext(request: Request, left_out: Counter[str]) -> Iterable[Pair]:
+    """Read one catalog that the user named.
+
+    Raises
+    ------
+    UserError
+        When the catalog says that it translates to another language.
+    """
+    entries = _entries(request.path)
+    language = str(entries.metadata.get("Language", "")).strip()
+    if language and language_rank(language, request.target_language) is None:
+        raise UserError(f"{request.path} translates to {language}, not to {request.target_language}")
+    pairs, dropped = _pairs_of(entries)
+    left_out.update(dropped)
+    return [Pair(source, target) for source, target in pairs]
 
 
 def language_of(path: Path) -> str:

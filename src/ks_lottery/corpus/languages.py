@@ -1,4 +1,4 @@
-"""English names of languages, for the instruction that the model reads.
+"""Languages: their English names, for the instruction that the model reads, and whether two codes mean the same one.
 
 Must never guess: an unknown code is an error that names the nearest known one.
 """
@@ -6,8 +6,37 @@ Must never guess: an unknown code is an error that names the nearest known one.
 from __future__ import annotations
 
 import difflib
+import re
+from functools import cache
+from typing import TYPE_CHECKING
 
 from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@cache
+def _names() -> dict[str, str]:
+    from babel import Locale
+
+    return {str(key): str(value) for key, value in Locale("en").languages.items()}
+
+
+@cache
+def _places() -> dict[str, str]:
+    from babel import Locale
+
+    english = Locale("en")
+    return {str(key): str(value) for key, value in {**english.territories, **english.scripts}.items()}
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    """Return codes of three letters and old codes, each with the one that is used here (cat: ca)."""
+    from babel.core import get_global
+
+    return {str(old): str(new) for old, new in get_global("language_aliases").items()}
 
 
 def language_name(code: str) -> str:
@@ -16,7 +45,7 @@ def language_name(code: str) -> str:
     Parameters
     ----------
     code
-        ``ca``, ``pt_BR``, ``pt-BR``, ``sr_Latn``, or an English name such as ``Catalan``, which is returned as it is.
+        ``ca``, ``cat``, ``pt_BR``, ``pt-BR``, ``sr_Latn``, or an English name such as ``Catalan``, which is returned as it is.
 
     Raises
     ------
@@ -28,17 +57,52 @@ def language_name(code: str) -> str:
     >>> language_name("ca"), language_name("pt_BR"), language_name("Catalan")
     ('Catalan', 'Portuguese (Brazil)', 'Catalan')
     """
-    from babel import Locale
-
-    english = Locale("en")
-    names = {str(key): str(value) for key, value in english.languages.items()}
+    names = _names()
     if code in names.values():
         return code
     first, *rest = code.replace("-", "_").split("_")
-    places = {**english.territories, **english.scripts}
-    more = [str(places.get(part.upper()) or places.get(part.title(), "")) for part in rest]
-    if first.lower() in names and all(more):
-        return names[first.lower()] + (f" ({', '.join(more)})" if more else "")
+    first = _aliases().get(first.lower(), first.lower())
+    more = [_places().get(part.upper()) or _places().get(part.title(), "") for part in rest]
+    if first in names and all(more):
+        return names[first] + (f" ({', '.join(more)})" if more else "")
     near = difflib.get_close_matches(code, [*names, *names.values()], n=1, cutoff=0.5)
     hint = f"; the nearest known one is {near[0]}" if near else ""
     raise UserError(f"language {code!r} is not known: give a code such as ca or a name such as Catalan{hint}")
+
+
+@cache
+def _subtags(code: str) -> tuple[str, ...]:
+    """Return the parts of a code, or of a name's code, in one form: language first, then script and region."""
+    by_name = {name.lower(): key for key, name in _names().items()}
+    known = by_name.get(code.strip().lower(), code)
+    first, *rest = re.split(r"[-_@.]", known.strip().lower())
+    return _aliases().get(first, first), *rest
+
+
+def language_rank(found: str, wanted: str) -> int | None:
+    """Say how well the code `found` in a file serves for the language that is `wanted`.
+
+    Returns
+    -------
+    int or None
+        0 for the same language, 1 for a variant of it (en-US for en), 2 for the language that `wanted` is a variant of
+        (pt for pt_BR), None for another one (pt-PT for pt_BR).
+
+    Examples
+    --------
+    >>> [language_rank(code, "pt_BR") for code in ("PT-br", "pt", "por", "pt-PT", "Portuguese", "es")]
+    [0, 2, 2, None, 2, None]
+    """
+    one, other = _subtags(found), _subtags(wanted)
+    if one[0] != other[0]:
+        return None
+    parts, asked = set(one[1:]), set(other[1:])
+    if parts == asked:
+        return 0
+    return 1 if asked < parts else 2 if parts < asked else None
+
+
+def best_match(found: Iterable[str], wanted: str) -> str | None:
+    """Return the code in `found` that serves best for `wanted`, the first of several equals, or None."""
+    ranked = [(rank, code) for code in found if (rank := language_rank(code, wanted)) is not None]
+    return min(ranked, key=lambda entry: entry[0])[1] if ranked else None

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from ks_lottery.corpus.corpus import Corpus
 
 TEMPLATES = {
     "alpaca": (
@@ -20,6 +25,9 @@ TEMPLATES = {
     "plain": "{instruction}\n{source}\n",
 }
 """Name to template. ``alpaca`` is the wording of Stanford Alpaca, as in the paper."""
+
+CHAT = "chat"
+"""Name of the template that the tokenizer brings along; see `ks_lottery.corpus.chat`."""
 
 
 def instruction(source_language: str, target_language: str) -> str:
@@ -33,8 +41,33 @@ def instruction(source_language: str, target_language: str) -> str:
     )
 
 
+def orders(corpus: Corpus) -> list[str]:
+    """Return the instruction of each pair: the text's own where it has one, else the one that the languages make."""
+    general = instruction(corpus.source_language, corpus.target_language)
+    return [pair.instruction or general for pair in corpus.pairs]
+
+
+def usual_order(corpus: Corpus) -> str:
+    """Return the instruction that most pairs have, the first of equals; what a sentence without one is shown with."""
+    return Counter(orders(corpus)).most_common(1)[0][0]
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that is neither known nor has a place for the sentence.
+
+    Raises
+    ------
+    UserError
+        Naming the nearest one that is known.
+    """
+    if template in {*TEMPLATES, CHAT} or "{source}" in template:
+        return
+    near = difflib.get_close_matches(template, [*TEMPLATES, CHAT], n=1, cutoff=0.0)[0]
+    raise UserError(f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}")
+
+
 def render_prompt(template: str, order: str, source: str) -> str:
-    r"""Fill a template.
+    r"""Fill a template of text.
 
     Parameters
     ----------
@@ -51,8 +84,6 @@ def render_prompt(template: str, order: str, source: str) -> str:
     >>> render_prompt("plain", "Translate.", "a {source} b")
     'Translate.\na {source} b\n'
     """
-    if template not in TEMPLATES and "{source}" not in template:
-        near = difflib.get_close_matches(template, TEMPLATES, n=1, cutoff=0.0)[0]
-        raise UserError(f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}")
+    check_template(template)
     values = {"{instruction}": order, "{source}": source}
     return re.sub(r"\{instruction\}|\{source\}", lambda found: values[found[0]], TEMPLATES.get(template, template))

@@ -69,9 +69,13 @@ def sentence_key(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
+def is_spaced(language: str) -> bool:
+    """Say whether a language writes spaces between its words."""
+    return re.split(r"[-_]", language)[0].lower() not in UNSPACED
+
+
 def _is_short(text: str, language: str, min_words: int) -> bool:
-    spaced = re.split(r"[-_]", language)[0].lower() not in UNSPACED
-    return spaced and len(text.split()) < min_words
+    return is_spaced(language) and len(text.split()) < min_words
 
 
 def keep_useful(

@@ -1,0 +1,124 @@
+"""Pairs from records: JSON lines, JSON lists such as Alpaca files, and rows of datasets.
+
+Must never take a value for a sentence that is no text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.corpus.corpus import Pair
+from ks_lottery.corpus.languages import best_match
+from ks_lottery.corpus.lines import numbered_lines
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ks_lottery.corpus.request import Request
+
+KNOWN = (("source", "target"), ("input", "output"))
+"""Keys of both sides that need not be named; ``input`` and ``output`` are Alpaca's."""
+
+
+def read_json(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001 (every record is a pair)
+    """Read a list of objects, as Alpaca files are; a file of one object a line is read as such, whatever its ending."""
+    lines = [line for _, line in numbered_lines(request.path)]
+    if next((line for line in lines if line.strip()), "").lstrip().startswith("{"):
+        return from_records(_json_lines(request.path), str(request.path), request)
+    try:
+        content = json.loads("\n".join(lines))
+    except ValueError as error:
+        raise UserError(f"{request.path} is not valid JSON: {error}") from error
+    if not isinstance(content, list):
+        raise UserError(f"{request.path} does not hold a list of objects")
+    return from_records(content, str(request.path), request)
+
+
+def read_json_lines(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001
+    """Read one object a line."""
+    return from_records(_json_lines(request.path), str(request.path), request)
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is not valid JSON") from error
+
+
+def from_records(records: Iterable[Any], origin: str, request: Request) -> Iterator[Pair]:
+    """Yield the pairs of records.
+
+    A record has both sides under known keys, under the languages' codes, the latter also one level down under
+    ``translation``, or under the names that the user gave (``translation.en`` for one that lies deeper). A missing value
+    (null) is an empty sentence. ``instruction`` and ``document`` are kept where a record has them.
+    """
+    keys: tuple[str, str] | None = None
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{origin}, record {number} is no object")
+        keys = keys or _keys(record, origin, request)
+        source, target = (_text(record, key, f"{origin}, record {number}") for key in keys)
+        instruction, document = record.get("instruction"), record.get("document")
+        yield Pair(
+            source,
+            target,
+            "" if document is None else str(document),
+            instruction.strip() if isinstance(instruction, str) else "",
+        )
+
+
+def _keys(record: Mapping[str, Any], origin: str, request: Request) -> tuple[str, str]:
+    found = _known(record, request)
+    given = (request.source_column, request.target_column)
+    if given == (None, None) and found is not None:
+        return found
+    if given != (None, None) and (found is not None or None not in given):
+        source, target = found or ("", "")
+        return request.source_column or source, request.target_column or target
+    raise UserError(
+        f"{origin} has no keys that are known (source and target, input and output, or the languages' codes); it has "
+        f"{', '.join(_shown(record))}: name them with text.source_column and text.target_column"
+    )
+
+
+def _known(record: Mapping[str, Any], request: Request) -> tuple[str, str] | None:
+    for pair in KNOWN:
+        if all(name in record for name in pair):
+            return pair
+    nested = record.get("translation")
+    inside = nested if isinstance(nested, dict) else record
+    names = [str(name) for name in inside]
+    source, target = (best_match(names, language) for language in (request.source_language, request.target_language))
+    if source is None or target is None:
+        return None
+    lead = "translation." if inside is nested else ""
+    return lead + source, lead + target
+
+
+def _shown(record: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield str(name)
+
+
+def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+    value: Any = record
+    for part in [key] if key in record else key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise UserError(f"{where} has no {key!r}; it has {', '.join(_shown(record))}")
+        value = value[part]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {key!r} is {type(value).__name__}, but must be text")
+    return value.strip()

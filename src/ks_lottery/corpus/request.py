@@ -1,0 +1,44 @@
+"""What a reader of parallel text is asked for, and what it answers to.
+
+Must never hold what was read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ks_lottery.corpus.corpus import Pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a reader is asked for.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    target
+        The other one of two line-aligned files.
+    source_language, target_language
+        Codes or English names.
+    source_column, target_column
+        Names of columns or keys; numbers from 1 for a table without a header.
+    """
+
+    path: Path
+    target: Path | None
+    source_language: str
+    target_language: str
+    source_column: str | None
+    target_column: str | None
+
+
+Reader = Callable[[Request, Counter[str]], Iterable[Pair]]
+"""Reads the pairs of a file in their order, and counts by reason what in it is no pair."""
