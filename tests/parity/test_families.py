@@ -23,7 +23,7 @@ from ks_lottery.models.sides import base_values, check_side, installed_patch, in
 if TYPE_CHECKING:
     from pathlib import Path
 
-V, D = 384, 32
+V, D = 400, 32
 TOKENS = torch.tensor([[1, 5, 77, 300, 9, 301], [5, 5, 6, 3, 301, 2]])
 IDS = np.array([5, 77, 301])
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -149,9 +149,6 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
     after = loaded.lm.state_dict()
     assert set(after) == set(state)
     assert all(torch.equal(after[key], state[key]) for key in state)
-    if side == "input":  # nothing but what follows from the lookup changes
-        still = TOKENS[1:, 3:4]
-        assert not np.isin(still.numpy(), IDS).any()
 
     to_merged(checkpoint, patch, tmp_path / "merged")
     merged = plain(tmp_path / "merged")
