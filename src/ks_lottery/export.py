@@ -290,14 +290,9 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
     }[kind]
     about = json.dumps(dict(patch.settings), indent=2)
     of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
-    forced = (
-        ""
-        if patch.base.get("fingerprint") == checkpoint.fingerprint
-        else (
-            f" The rows were made on another base, {patch.base.get('name')} (`{patch.base.get('fingerprint')}`), and put onto this "
-            "one by force."
-        )
-    )
+    there = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
+    same = patch.base.get("fingerprint") == checkpoint.fingerprint
+    forced = "" if same else f" The rows were made on another base, {there}, and put onto this one by force."
     return (
         f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
         f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"

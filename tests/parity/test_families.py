@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.export import to_merged, to_peft
@@ -75,7 +76,9 @@ FAMILIES = {
     "opt": Family("OPTConfig", tied=True, sizes=OPT),
     "opt untied": Family("OPTConfig", tied=False, sizes=OPT),
     "cohere": Family("CohereConfig", tied=True, sizes={**DECODER, "logit_scale": 0.25}),
-    "granite": Family("GraniteConfig", tied=True, sizes={**DECODER, "logits_scaling": 2.0, "embedding_multiplier": 3.0}),
+    "granite": Family(
+        "GraniteConfig", tied=True, sizes={**DECODER, "logits_scaling": 2.0, "embedding_multiplier": 3.0}
+    ),
 }
 CASES = [(name, side) for name in FAMILIES for side in SIDES]
 
@@ -156,9 +159,46 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
         FAMILIES[name].tied and side == "both"
     )
     assert torch.allclose(logits_of(merged), wanted, atol=1e-4, rtol=1e-4)
+    only_these_rows_differ(checkpoint, tmp_path / "merged", side, tied=FAMILIES[name].tied)
+    losses_agree(loaded.lm, merged, patch)
 
     to_peft(checkpoint, patch, tmp_path / "adapter")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
     assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
+
+
+def only_these_rows_differ(checkpoint, merged: Path, side: str, *, tied: bool) -> None:
+    """AdamW decays what it is given; what it is not given keeps its bits."""
+    before, after = load_file(checkpoint.folder / "model.safetensors"), load_file(merged / "model.safetensors")
+    head = "lm_head.weight" if "lm_head.weight" in after else checkpoint.head
+    changed = {"input": {checkpoint.embedding}, "output": {head}, "both": {checkpoint.embedding, head}}[side]
+    assert set(after) - set(before) == ({head} if tied and side != "both" else set())
+    rest = np.setdiff1d(np.arange(V), IDS)
+    for name, tensor in after.items():
+        base = before.get(name, before[checkpoint.embedding])
+        assert torch.equal(tensor[rest] if name in changed else tensor, base[rest] if name in changed else base), name
+        assert name not in changed or not (tensor[IDS] == base[IDS]).all(dim=1).any()
+
+
+def losses_agree(lm, merged, patch: RowPatch) -> None:
+    """Logits at labels alone, with and without the shared prefix, against the plain loss of the merged folder."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, V, (3, 20), generator=generator)
+    ids[:, :10], ids[:, 4], ids[1:, 12:14] = ids[0, :10], 77, 301
+    mask = torch.ones_like(ids)
+    mask[1, 17:] = 0
+    labels = ids.roll(-1, dims=1)
+    labels[:, :11] = -100
+    labels[mask == 0] = -100
+    with torch.no_grad():
+        logits = merged(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        wanted = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        with installed_patch(lm, patch):
+            for share in (False, True):
+                loss = LabelledLanguageModel(lm, share_prefix=share)(ids, mask, labels)["loss"]
+                assert torch.allclose(loss, wanted, rtol=1e-4), share
+            options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
+            ours = lm.generate(ids[:, :12], attention_mask=mask[:, :12], **options)
+    assert torch.equal(ours, merged.generate(ids[:, :12], attention_mask=mask[:, :12], **options))
