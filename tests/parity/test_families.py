@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file
 
+from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.export import to_merged, to_peft
 from ks_lottery.models.language_model import LabelledLanguageModel
@@ -57,6 +58,7 @@ OPT = {
     "max_position_embeddings": 64,
 }
 GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 4, "n_positions": 64}
+NEOX = {key: size for key, size in DECODER.items() if key != "num_key_value_heads"}
 FAMILIES = {
     "llama": Family("LlamaConfig", tied=False, sizes=DECODER),
     "llama tied": Family("LlamaConfig", tied=True, sizes=DECODER),
@@ -69,7 +71,8 @@ FAMILIES = {
     "gemma3": Family("Gemma3TextConfig", tied=True, sizes={**GEMMA, "sliding_window": 32}),
     "gpt2": Family("GPT2Config", tied=True, sizes=GPT2),
     "gpt2 untied": Family("GPT2Config", tied=False, sizes=GPT2),
-    "gpt-neox": Family("GPTNeoXConfig", tied=False, sizes={k: v for k, v in DECODER.items() if "key_value" not in k}),
+    "gpt-neox": Family("GPTNeoXConfig", tied=False, sizes=NEOX),
+    "gpt-neox tied": Family("GPTNeoXConfig", tied=True, sizes=NEOX),
     "phi": Family("PhiConfig", tied=False, sizes=DECODER),
     "phi tied": Family("PhiConfig", tied=True, sizes=DECODER),
     "bloom": Family("BloomConfig", tied=True, sizes={"hidden_size": D, "n_layer": 2, "n_head": 4}),
@@ -167,6 +170,26 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
         warnings.simplefilter("ignore")
         adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
     assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
+    scans_agree(checkpoint, patch, tmp_path)
+
+
+def scans_agree(checkpoint, patch: RowPatch, made: Path) -> None:
+    """Patch, adapter and merged folder are three ways to say the same, read without a model."""
+    ways = [
+        AdaptedCheckpoint.of_patch(patch, checkpoint),
+        AdaptedCheckpoint.open(made / "adapter", checkpoint),
+        open_checkpoint(str(made / "merged")),
+    ]
+    for side in ("input", "output"):
+        wanted = checkpoint.rows(np.arange(V), side=side)
+        rows = patch.values_of(side)
+        if rows is not None:
+            wanted[IDS] = rows
+        for way in ways:
+            tensor = way.embedding if side == "input" else way.head
+            assert torch.equal(way.block(tensor, 0, V).float(), wanted)
+        touched = ways[0].changed(ways[0].embedding if side == "input" else ways[0].head)
+        assert touched.tolist() == ([] if rows is None else IDS.tolist())
 
 
 def only_these_rows_differ(checkpoint, merged: Path, side: str, *, tied: bool) -> None:
@@ -202,3 +225,23 @@ def losses_agree(lm, merged, patch: RowPatch) -> None:
             options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
             ours = lm.generate(ids[:, :12], attention_mask=mask[:, :12], **options)
     assert torch.equal(ours, merged.generate(ids[:, :12], attention_mask=mask[:, :12], **options))
+
+
+@pytest.mark.parametrize("name", ["llama", "llama tied", "phi"])
+@pytest.mark.parametrize("side", ["output", "both"])
+def test_every_row_of_the_head_can_be_exported(folder, name, side, tmp_path):
+    """The softmax reaches them all, so this is what output tuning leaves."""
+    from peft import PeftModel
+
+    checkpoint = open_checkpoint(str(folder(name)))
+    loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    patch = tuned(loaded, side, np.arange(V))
+    with installed_patch(loaded.lm, patch):
+        wanted = logits_of(loaded.lm)
+    to_merged(checkpoint, patch, tmp_path / "merged")
+    assert torch.allclose(logits_of(plain(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
+    to_peft(checkpoint, patch, tmp_path / "adapter")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
+    assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
