@@ -161,7 +161,12 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+    checkpoint: Checkpoint,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    quantization: Any = None,
 ) -> LoadedModel:
     """Load a causal language model, frozen and in evaluation mode.
 
@@ -171,17 +176,23 @@ def load_model(
         ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the processor has it.
     device
         ``cpu``, ``cuda``, ``mps``, or ``auto``.
+    quantization
+        A quantisation config of transformers for the body, such as `BitsAndBytesConfig`; None for floats.
 
     Raises
     ------
     UserError
-        When transformers does not know the architecture, or its input embedding is not a plain one.
+        When transformers does not know the architecture, or it is one that cannot be handled: the reason is named.
     """
     from transformers import AutoModelForCausalLM
 
-    from ks_lottery.models.rows import input_embedding
-
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise UserError(
+            f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
+            "and the method is that of decoder-only language models"
+        )
     chosen = choose_device(device)
+    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": chosen}}
     with quiet():
         try:
             lm: Any = AutoModelForCausalLM.from_pretrained(
@@ -190,13 +201,28 @@ def load_model(
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
+                **more,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {error}") from error
-    try:
-        input_embedding(lm)
-    except TypeError as error:
-        raise UserError(f"{checkpoint.name} cannot be handled yet: {error}") from error
+    _check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False)
     lm.eval()
-    return LoadedModel(checkpoint, lm.to(chosen), load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
+    lm = lm.to(chosen) if quantization is None else lm
+    return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
+
+
+def _check_handled(checkpoint: Checkpoint, lm: Any) -> None:
+    from ks_lottery.models.rows import input_embedding
+
+    stored, reason = checkpoint.units[checkpoint.embedding], ""
+    try:
+        embedding, head = input_embedding(lm), lm.get_output_embeddings()
+        if tuple(embedding.weight.shape) != (stored.count, stored.width):
+            reason = f"its input embedding is not {checkpoint.embedding}, which is {stored.count:,} x {stored.width:,}"
+        elif checkpoint.head == checkpoint.embedding and head is not None and head.weight is not embedding.weight:
+            reason = "its config says that the head is a matrix of its own, but none is stored"
+    except TypeError as error:
+        reason = str(error)
+    if reason:
+        raise UserError(f"{checkpoint.name} cannot be handled: {reason}")

@@ -15,7 +15,7 @@ from ks_lottery.corpus.batches import collate
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
