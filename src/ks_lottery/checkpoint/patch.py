@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
 
 PATCH_FILE = "patch.safetensors"
@@ -40,12 +41,15 @@ class RowPatch:
         Name and fingerprint of the checkpoint that they belong to.
     settings
         How they were made.
+    attribution
+        What each row contributed, where embed tuning made the patch; saved beside it, and read by `Attribution.open`.
     """
 
     ids: npt.NDArray[np.int64]
     values: torch.Tensor
     base: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    attribution: Attribution | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that ids and values fit each other."""
@@ -100,6 +104,8 @@ class RowPatch:
         path = folder / PATCH_FILE
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": "input"})})
+        if self.attribution is not None:
+            self.attribution.save(folder)
         return path.stat().st_size
 
     @classmethod
