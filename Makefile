@@ -44,8 +44,8 @@ lint: $(VENV)/.dev ## style, format and import rules
 types: $(VENV)/.dev ## pyright, strict on src
 	$(BIN)/pyright
 
-bench: $(VENV)/.dev ## every benchmark, each against a peer in one run
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.dev ## every benchmark that takes minutes, each against a peer in one run
+	@for script in $(filter-out benchmarks/selector_comparison.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what was built here; runs and the cache of downloads stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

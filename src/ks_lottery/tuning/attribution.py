@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class AttributionRecorder(TrainerCallback, ExportableState):
-    """A callback of the transformers Trainer that sums, for each of the K rows of a row module, over the steps
+    """A callback of the transformers Trainer that sums over the steps, for each of the K rows of a row module, two scores.
 
-    - ``lca``: minus g . (row after - row before), the first-order fall of the loss that the row's move is due
+    - ``lca``: minus g . (row after - row before), the first-order fall of the loss that is due to the row's move
       (Lan et al., NeurIPS 2019, with one gradient a step instead of their Runge-Kutta along it);
     - ``gradient``: the Euclidean norm of g,
 
@@ -99,17 +99,11 @@ class AttributionRecorder(TrainerCallback, ExportableState):
         if args.max_grad_norm <= 0:
             self._settle(1.0)
 
-    def on_log(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Undo the clipping of the step whose norm is logged."""
-        if self._step is not None and logs and "grad_norm" in logs:
-            norm = torch.tensor(float(logs["grad_norm"]), dtype=torch.float32)
+        norm = (kwargs.get("logs") or {}).get("grad_norm")
+        if self._step is not None and norm is not None:
+            norm = torch.tensor(float(norm), dtype=torch.float32)
             self._settle(float((args.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)))
 
     def _settle(self, factor: float) -> None:
