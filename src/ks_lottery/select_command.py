@@ -19,8 +19,8 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.load import load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
 from ks_lottery.models.tokens import read_vocabulary
-from ks_lottery.scans import SCORES, Scan
 from ks_lottery.report.screen import Screen
+from ks_lottery.scans import SCORES, Scan
 from ks_lottery.tickets import (
     Tickets,
     select,

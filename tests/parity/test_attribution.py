@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,12 +13,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ks_lottery import Corpus, open_checkpoint, read_corpus
+from ks_lottery import Attribution, Corpus, open_checkpoint, read_corpus
 from ks_lottery.config import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
+from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
-from ks_lottery.models.rows import padding_row, reachable_rows
+from ks_lottery.models.quiet import quiet
+from ks_lottery.models.rows import installed_rows, padding_row, reachable_rows
+from ks_lottery.tuning.attribution import AttributionRecorder
 from ks_lottery.tuning.gradients import row_gradients
 from ks_lottery.tuning.train import train_rows
 
@@ -162,3 +169,73 @@ def test_recording_changes_no_bit_of_the_training(loaded, examples, ids):
     plain = train_rows(loaded, examples, ids, config=config, seed=3, method="partial").patch
     assert plain.attribution is None
     assert recorded.content == plain.content
+
+
+def test_a_training_that_goes_on_from_a_checkpoint_takes_up_the_sums(loaded, examples, ids, tmp_path):
+    """Six steps at once, and three, then three more in a new Trainer, give the same bits."""
+    from transformers import Trainer, TrainingArguments
+
+    def run(resume: str | None) -> Attribution:
+        model = LabelledLanguageModel(loaded.lm)
+        with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows, quiet():
+            recorder = AttributionRecorder(rows, model)
+            arguments = TrainingArguments(
+                output_dir=str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, learning_rate=0.02,
+                logging_steps=1, save_steps=3, max_grad_norm=0.5, use_cpu=True, seed=1, report_to=[], disable_tqdm=True,
+                remove_unused_columns=False, dataloader_pin_memory=False,
+            )  # fmt: skip
+            data = [e.features() for e in examples]
+            trainer = Trainer(
+                model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[recorder]
+            )
+            trainer.train(resume_from_checkpoint=resume)
+            assert trainer.state.global_step == 6
+            return recorder.attribution(ids, made_from={}, settings={})
+
+    whole = run(None)
+    again = run(str(tmp_path / "checkpoint-3"))
+    assert (again.occurrences == whole.occurrences).all()
+    for name in ("lca", "gradient"):
+        assert (again.scores[name] == whole.scores[name]).all()
+
+
+def test_two_processes_record_what_one_does(loaded, examples, ids, untied_model, tmp_path):
+    """The same eight examples a step, on one process and shared out between two."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from ks_lottery import open_checkpoint\n"
+        "from ks_lottery.config import TrainConfig\n"
+        "from ks_lottery.corpus.batches import Example\n"
+        "from ks_lottery.models.load import load_model\n"
+        "from ks_lottery.tuning.train import train_rows\n"
+        "model, given, out = sys.argv[1:]\n"
+        "about = json.loads(Path(given).read_text())\n"
+        "loaded = load_model(open_checkpoint(model), dtype='float32', device='cpu')\n"
+        "examples = [Example(tuple(p), tuple(r)) for p, r in about['examples']]\n"
+        "config = TrainConfig(**about['config'])\n"
+        "ids = np.array(about['ids'])\n"
+        "found = train_rows(loaded, examples, ids, config=config, seed=3, method='embed').patch.attribution\n"
+        "found.save(Path(out) / os.environ['RANK'])\n",
+        encoding="utf-8",
+    )
+    settings = {"epochs": 4, "learning_rate": 0.02, "max_grad_norm": 0.5}
+    given = tmp_path / "given.json"
+    config = {**settings, "batch_size": 4}
+    pairs = [[e.prompt, e.response] for e in examples]
+    given.write_text(json.dumps({"examples": pairs, "ids": ids.tolist(), "config": config}), encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(untied_model), str(given), str(tmp_path)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = tuned(loaded, examples, ids, batch_size=8, **settings).attribution
+    for rank in "01":
+        two = Attribution.open(tmp_path / rank)
+        assert two.occurrences.tolist() == one.occurrences.tolist()
+        assert two.scores["gradient"] == pytest.approx(one.scores["gradient"], rel=5e-3)
+        largest = float(np.abs(one.scores["lca"]).max())
+        assert two.scores["lca"] == pytest.approx(one.scores["lca"], rel=0.02, abs=2e-3 * largest)
