@@ -27,7 +27,7 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_rows
 from ks_lottery.recipes.demo import BUDGETS, demo_config
 from ks_lottery.stats.bounds import bootstrap_interval
 from ks_lottery.stats.ks import ks_counts

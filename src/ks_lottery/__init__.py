@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.api import certify, scan, tune
+    from ks_lottery.api import certify, row_gradients, scan, tune
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config import RunConfig
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from ks_lottery.models.load import open_checkpoint
     from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
-    from ks_lottery.tickets import Tickets, select
+    from ks_lottery.tickets import Tickets, select, select_by_attribution
     from ks_lottery.tuning.callback import KSCallback
 
 _HOME = {
+    "Attribution": "checkpoint.attribution",
     "Checkpoint": "checkpoint.reader",
     "Corpus": "corpus.corpus",
     "KSCallback": "tuning.callback",
@@ -38,8 +40,10 @@ _HOME = {
     "ks_test": "stats.ks",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
+    "row_gradients": "api",
     "scan": "api",
     "select": "tickets",
+    "select_by_attribution": "tickets",
     "split": "corpus.selection",
     "to_merged": "export",
     "to_peft": "export",
@@ -47,6 +51,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Attribution",
     "Checkpoint",
     "Corpus",
     "KSCallback",
@@ -60,8 +65,10 @@ __all__ = [
     "ks_test",
     "open_checkpoint",
     "read_corpus",
+    "row_gradients",
     "scan",
     "select",
+    "select_by_attribution",
     "split",
     "to_merged",
     "to_peft",

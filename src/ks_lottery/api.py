@@ -19,6 +19,7 @@ from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.sources import open_source
 from ks_lottery.models.tokens import check_same, read_vocabulary
 from ks_lottery.scanning import scan as scan_sources
+from ks_lottery.tuning.gradients import row_gradients as gradients_of
 from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.checkpoint.source import Source
     from ks_lottery.corpus.corpus import Corpus
@@ -62,6 +64,11 @@ def tune(
     settings
         Fields of `TrainConfig`, such as ``learning_rate``, ``epochs`` and ``batch_size``.
 
+    Returns
+    -------
+    RowPatch
+        Embed tuning also leaves its ``attribution``: what each row contributed, for `select_by_attribution`.
+
     Raises
     ------
     UserError
@@ -79,6 +86,30 @@ def tune(
     chosen = rows_of(method, Choice(loaded, examples, tickets, rows, seed))
     trained = train_rows(loaded, examples, chosen.ids, config=config, seed=seed, method=method, callbacks=callbacks)
     return trained.patch
+
+
+def row_gradients(
+    base: Checkpoint | LoadedModel,
+    corpus: Corpus,
+    *,
+    template: str = "alpaca",
+    max_tokens: int = 512,
+    batch_size: int = 8,
+) -> Attribution:
+    """Return the summed gradient norm of each row that `corpus` reaches, at the original model, with nothing trained.
+
+    See `ks_lottery.tuning.gradients.row_gradients` for the formula; `select_by_attribution` turns it into tickets.
+
+    Raises
+    ------
+    UserError
+        When no example fits into `max_tokens`.
+    """
+    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
+    if not examples:
+        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
+    return gradients_of(loaded, examples, batch_size=batch_size)
 
 
 @dataclass(frozen=True)

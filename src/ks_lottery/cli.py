@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RANKINGS = (
     "ks", "cos", "absolute", "relative", "ratio", "kl", "frequency", "occurrence", "random", "random-reachable",
+    "lca", "gradient",
 )  # fmt: skip
 """What select can rank rows by."""
 
@@ -220,11 +221,21 @@ def _add_select(commands: Any) -> None:
     one.add_argument("--by", default="ks", choices=RANKINGS, help="what rows are ranked by (default: ks)")
     one.add_argument("--correction", default="none", choices=CORRECTIONS, help="correct p for the number of rows")
     one.add_argument("--tensor", help="tensor to select from, where the scan has several")
-    one.add_argument("--corpus", metavar="TEXT", help="text that frequency, occurrence and random-reachable look at")
+    one.add_argument(
+        "--corpus",
+        "--data",
+        metavar="TEXT",
+        help="text that frequency, occurrence and random-reachable look at; gradient: measure it there on the original model",
+    )
+    one.add_argument(
+        "--attribution",
+        metavar="DIR",
+        help="folder of the embed tuning that recorded lca and gradient (default: embed, beside the scan)",
+    )
     one.add_argument("--model", help="model whose tokenizer reads the corpus (default: the scan's base)")
-    one.add_argument("--source-language", default="en", help="of the corpus, for occurrence (default: en)")
-    one.add_argument("--target-language", default="ca", help="of the corpus, for occurrence (default: ca)")
-    one.add_argument("--template", default="alpaca", help="prompt around the corpus, for occurrence (default: alpaca)")
+    one.add_argument("--source-language", default="en", help="of the corpus, for occurrence and gradient (default: en)")
+    one.add_argument("--target-language", default="ca", help="of the corpus, for occurrence and gradient (default: ca)")
+    one.add_argument("--template", default="alpaca", help="prompt around the corpus (default: alpaca)")
     one.add_argument("--seed", type=int, default=0, help="seed of a random draw (default: 0)")
     one.set_defaults(work=select)
 

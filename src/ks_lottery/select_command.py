@@ -1,6 +1,6 @@
-"""The command `select`: from a saved scan, and a text where the rule needs one, to a file of tickets.
+"""The command `select`: from a saved scan, and what the rule needs beside it, to a file of tickets.
 
-Must never train, nor read a model's weights: a text is read by the model's tokenizer alone.
+Must never train. A text is read by the model's tokenizer alone; only `gradient` over a text loads the model.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
 from ks_lottery.corpus.batches import encode, occurrences
 from ks_lottery.corpus.lines import ending_of, numbered_lines
 from ks_lottery.corpus.readers import ENDINGS, read_corpus
 from ks_lottery.errors import UserError
-from ks_lottery.models.load import load_tokenizer, open_checkpoint
+from ks_lottery.models.load import load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
 from ks_lottery.models.tokens import read_vocabulary
+from ks_lottery.report.screen import Screen
 from ks_lottery.scans import SCORES, Scan
-from ks_lottery.tickets import Tickets, select, select_by_frequency, select_by_occurrence, select_random
+from ks_lottery.tickets import (
+    Tickets,
+    select,
+    select_by_attribution,
+    select_by_frequency,
+    select_by_occurrence,
+    select_random,
+)
+from ks_lottery.tuning.gradients import row_gradients
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +53,8 @@ def run_select(arguments: argparse.Namespace) -> int:
             by=arguments.by,
             correction=arguments.correction,
         )
+    elif arguments.by in ATTRIBUTIONS:
+        tickets = _by_attribution(scan, arguments)
     else:
         tickets = _by_text(scan, arguments)
     tickets.save(Path(arguments.out), _tokens(scan, arguments))
@@ -64,10 +76,51 @@ def _embedding(scan: Scan, tensor: str | None) -> Scan:
     return scan.only(known[0])
 
 
-def _by_text(scan: Scan, arguments: argparse.Namespace) -> Tickets:
+def _size(arguments: argparse.Namespace) -> int:
     if arguments.top_k is None:
         raise UserError(f"--by {arguments.by} needs --top-k, the number of rows")
-    size, every = arguments.top_k, np.arange(len(scan), dtype=np.int64)
+    return int(arguments.top_k)
+
+
+def _by_attribution(scan: Scan, arguments: argparse.Namespace) -> Tickets:
+    """Select by what embed tuning recorded, or by gradients of the original model over a text."""
+    size = _size(arguments)
+    if arguments.corpus is None:
+        return select_by_attribution(_recorded(scan, arguments), arguments.by, size)
+    if arguments.by != "gradient":
+        raise UserError(f"--by {arguments.by} is recorded by embed tuning, not read from a text: give --attribution")
+    if arguments.attribution is not None:
+        raise UserError("--by gradient takes --attribution (while tuning) or --data (original model), not both")
+    loaded = load_model(open_checkpoint(_model(scan, arguments)))
+    base = scan.made_from["base"].get("fingerprint", loaded.checkpoint.fingerprint)
+    if base != loaded.checkpoint.fingerprint:
+        raise UserError(f"{loaded.checkpoint.name} is not the base of {arguments.scan}: give --model")
+    examples = _examples(loaded.tokenizer, arguments)
+    if not examples:
+        raise UserError(f"no example of {arguments.corpus} fits into 512 tokens")
+    with Screen(total=1).stage("gradients of the original model") as tick:
+        return select_by_attribution(row_gradients(loaded, examples, tick=tick), arguments.by, size)
+
+
+def _recorded(scan: Scan, arguments: argparse.Namespace) -> Attribution:
+    """Open the attribution of the tuning that was scanned: where the user says, or where a run has it."""
+    beside = Path(arguments.scan).parent
+    places = [beside / "embed", beside] if arguments.attribution is None else [Path(arguments.attribution)]
+    place = next((p for p in places if (p / ATTRIBUTION_FILE).is_file()), places[0])
+    if arguments.attribution is None and not place.is_dir():
+        raise UserError(f"--by {arguments.by} needs --attribution, the folder of the embed tuning that was scanned")
+    found = Attribution.open(place)
+    for what in ("patch", "base"):
+        here, there = scan.made_from.get(what), found.made_from.get(what)
+        if isinstance(here, dict):
+            here, there = here.get("fingerprint"), (there or {}).get("fingerprint")
+        if here is not None and here != there:
+            raise UserError(f"{place} is the attribution of another tuning than {arguments.scan}: give its own")
+    return found
+
+
+def _by_text(scan: Scan, arguments: argparse.Namespace) -> Tickets:
+    size, every = _size(arguments), np.arange(len(scan), dtype=np.int64)
     if arguments.by == "random":
         return select_random(every, size, seed=arguments.seed, reachable=False)
     if arguments.corpus is None:

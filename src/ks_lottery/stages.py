@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import read_json, read_json_lines, write_json, write_json_lines
 from ks_lottery.certification.certify import Certificate, certify, transfer_predictions
+from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.corpus.batches import longest
 from ks_lottery.corpus.forms import PromptForm
@@ -21,7 +22,7 @@ from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.scanning import scan
-from ks_lottery.tickets import select
+from ks_lottery.tickets import select, select_by_attribution
 from ks_lottery.tuning.methods import Choice, rows_of
 from ks_lottery.tuning.train import train_rows
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Tick = Callable[[int, int], None]
 
-METHODS = ("original", "embed", "partial", "transfer", "random", "occurrence")
+METHODS = ("original", "embed", "partial", "transfer", "random", "occurrence", "lca", "gradient")
 """What a run compares, in the order of its table."""
 
 
@@ -86,7 +87,10 @@ def _advice(job: Job, overlong: dict[str, int]) -> str:
 def _tune(job: Job, method: str, tick: Tick) -> Left:
     tickets = None if method == "embed" else job.tickets
     size = 0 if tickets is None else len(tickets)
-    chosen = rows_of(method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
+    if method in ATTRIBUTIONS:
+        chosen = select_by_attribution(Attribution.open(job.path / "embed"), method, size)
+    else:
+        chosen = rows_of(method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
     trained = train_rows(
         job.loaded,
         job.train,
@@ -102,7 +106,8 @@ def _tune(job: Job, method: str, tick: Tick) -> Left:
     losses = [{"step": step, "loss": loss} for step, loss in trained.losses]
     write_json(folder / "training.json", {"rows": len(chosen), "losses": losses})
     ends = f"; loss {losses[0]['loss']:.3f} at first, {losses[-1]['loss']:.3f} at last" if losses else ""
-    files = [folder / name for name in (PATCH_FILE, "rows.json", "training.json")]
+    recorded = () if trained.patch.attribution is None else (ATTRIBUTION_FILE,)
+    files = [folder / name for name in (PATCH_FILE, *recorded, "rows.json", "training.json")]
     return Left(files, [f"{len(chosen):,} rows trained{ends}"], shown=True)
 
 
@@ -277,6 +282,8 @@ STAGES: dict[str, tuple[str, Callable[[Job, Tick], Left]]] = {
         "for comparison: as many rows that occur most",
         lambda job, tick: _tune(job, "occurrence", tick),
     ),
+    "lca": ("for comparison: as many rows that lowered the loss most", lambda job, tick: _tune(job, "lca", tick)),
+    "gradient": ("for comparison: as many rows of largest gradient", lambda job, tick: _tune(job, "gradient", tick)),
     "measure": ("next-token accuracy and loss", _measure),
     "translate": ("translations", _translate),
     "certify": ("certificate", _certify),

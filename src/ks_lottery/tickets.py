@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from peft import TrainableTokensConfig
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.scans import Scan
 
 
@@ -221,6 +222,29 @@ def select_by_frequency(counts: Mapping[int, int], vocabulary: int, size: int) -
     order = np.argsort(-every, kind="stable")[:size]
     scores = [{"frequency": int(every[row]), "rank": float(ranks[row])} for row in order]
     return Tickets(order.astype(np.int64), {"selector": "frequency", "size": size}, scores)
+
+
+def select_by_attribution(attribution: Attribution, by: str, size: int) -> Tickets:
+    """Take the `size` rows that contributed most, by what embed tuning or `row_gradients` recorded; ties: lower row.
+
+    Parameters
+    ----------
+    by
+        ``lca`` (loss-change allocation; a row that raised the loss is below 0, and comes last) or ``gradient`` (summed gradient
+        norm).
+
+    Raises
+    ------
+    UserError
+        When the attribution has no such score, or `size` is below 0.
+    """
+    if size < 0:
+        raise UserError(f"size is {size}, but must be 0 or more")
+    score = attribution.score(by)
+    order = np.argsort(-score, kind="stable")[:size]
+    scores = [{by: float(score[i]), "occurrences": int(attribution.occurrences[i])} for i in order]
+    rule = {"selector": by, "size": size, "measured": attribution.settings.get("measured", "while tuning")}
+    return Tickets(attribution.ids[order], rule, scores, attribution.made_from)
 
 
 def overlap(sets: Mapping[str, Tickets]) -> list[dict[str, Any]]:

@@ -44,16 +44,21 @@ def finished(tied_model, text_file, tmp_path_factory):
 
 def test_a_run_writes_what_it_promises(finished):
     summary = json.loads((finished / "summary.json").read_text())
-    assert list(summary["methods"]) == ["original", "embed", "partial", "transfer", "random", "occurrence"]
+    assert list(summary["methods"]) == [
+        "original", "embed", "partial", "transfer", "random", "occurrence", "lca", "gradient",
+    ]  # fmt: skip
     for row in summary["methods"].values():
         assert {"accuracy", "interval", "loss", "chrf", "bleu", "trained_parameters", "bytes"} <= set(row)
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
     counts = {name: row["trained_parameters"] for name, row in summary["methods"].items()}
     assert counts["original"] == 0
-    assert 0 < counts["partial"] == counts["transfer"] == counts["random"] == counts["occurrence"] < counts["embed"]
+    same = ("partial", "transfer", "random", "occurrence", "lca", "gradient")
+    assert 0 < counts["partial"] < counts["embed"]
+    assert {counts[name] for name in same} == {counts["partial"]}
     assert counts["partial"] == 32 * len(summary["tickets"])
     assert summary["methods"]["embed"]["loss"] < summary["methods"]["original"]["loss"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
+                 "embed/attribution.parquet",
                  "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
         assert (finished / name).is_file(), name
 
@@ -102,6 +107,68 @@ def test_the_same_config_gives_the_same_bytes(finished, tied_model, text_file, t
     assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
 
 
+def test_rows_by_attribution_are_those_that_embed_tuning_recorded(finished):
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(finished / "embed" / "attribution.parquet").to_pydict()
+    losses = json.loads((finished / "embed" / "training.json").read_text())["losses"]
+    assert sum(table["lca"]) > 0
+    assert min(table["gradient"]) >= 0
+    assert len(losses) > 1
+    for name in ("lca", "gradient"):
+        rows = [row["row"] for row in json.loads((finished / name / "rows.json").read_text())["rows"]]
+        best = np.argsort(-np.array(table[name]), kind="stable")[: len(rows)]
+        assert rows == np.array(table["row"])[best].tolist()
+    embed = json.loads((finished / "embed" / "rows.json").read_text())["rows"]
+    assert table["row"] == [row["row"] for row in embed]
+
+
+def test_select_by_attribution(finished, text_file, tmp_path, capfd):
+    out, call = str(tmp_path / "t.json"), ["select", str(finished / "scan.parquet"), "--top-k", "9"]
+    written = {}
+    for name, more in {
+        "found": ["--by", "lca"],
+        "named": ["--by", "lca", "--attribution", str(finished / "embed")],
+        "tuned": ["--by", "gradient"],
+        "original": ["--by", "gradient", "--data", str(text_file)],
+    }.items():
+        assert main([*call, *more, "--out", out]) == 0
+        written[name] = json.loads(Path(out).read_text())
+    rows = {name: [row["row"] for row in about["rows"]] for name, about in written.items()}
+    assert rows["found"] == rows["named"] != rows["tuned"]
+    for name, by in (("found", "lca"), ("tuned", "gradient")):
+        wanted = [row["row"] for row in json.loads((finished / by / "rows.json").read_text())["rows"]]
+        assert rows[name][: len(wanted)] == wanted
+        assert len(rows[name]) == 9
+    assert written["original"]["settings"] == {"selector": "gradient", "size": 9, "measured": "original model"}
+    assert len(set(rows["original"])) == 9
+    falling = [row["gradient"] for row in written["original"]["rows"]]
+    assert falling == sorted(falling, reverse=True)
+    capfd.readouterr()
+
+
+def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path, capfd):
+    out, scan = ["--out", str(tmp_path / "t.json")], str(finished / "scan.parquet")
+    lca = ["select", scan, "--by", "lca"]
+    assert "--top-k" in fails(capfd, *lca, "--alpha", "0.1", *out)
+    assert "give --attribution" in fails(capfd, *lca, "--top-k", "3", "--data", str(text_file), *out)
+    line = fails(capfd, *lca, "--top-k", "3", "--attribution", str(finished / "partial"), *out)
+    assert "holds no attribution.parquet" in line
+    both = ["--attribution", str(finished / "embed"), "--data", str(text_file)]
+    assert "not both" in fails(capfd, "select", scan, "--by", "gradient", "--top-k", "3", *both, *out)
+    alone = tmp_path / "alone.parquet"
+    shutil.copy(scan, alone)
+    assert "needs --attribution" in fails(capfd, "select", str(alone), "--by", "lca", "--top-k", "3", *out)
+    other = tmp_path / "other.parquet"
+    assert main(["scan", str(tied_model), str(finished / "partial"), "--quiet", "--out", str(other)]) == 0
+    line = fails(
+        capfd, "select", str(other), "--by", "lca", "--top-k", "3", "--attribution", str(finished / "embed"), *out
+    )
+    assert "another tuning" in line
+    assert not (tmp_path / "t.json").exists()
+
+
 def test_another_seed_gives_another_run_and_zero_is_a_seed(finished, tied_model, text_file, tmp_path):
     assert main(command(tied_model, text_file, tmp_path / "other", "--seed", "1")) == 0
     name = "embed/patch.safetensors"
@@ -112,7 +179,7 @@ def test_a_finished_run_does_nothing_again(finished, tied_model, text_file, caps
     before = hashes(finished)
     assert main(command(tied_model, text_file, finished)) == 0
     assert hashes(finished) == before
-    assert capsys.readouterr().out.count("done before") == 10
+    assert capsys.readouterr().out.count("done before") == 12
 
 
 def test_a_damaged_stage_and_all_after_it_are_done_again(finished, tied_model, text_file, tmp_path, capsys):
@@ -121,7 +188,7 @@ def test_a_damaged_stage_and_all_after_it_are_done_again(finished, tied_model, t
     file = out / "predictions" / "embed.parquet"
     file.write_bytes(file.read_bytes()[:100])
     assert main(command(tied_model, text_file, out)) == 0
-    assert capsys.readouterr().out.count("done before") == 6
+    assert capsys.readouterr().out.count("done before") == 8
     one, two = hashes(finished), hashes(out)
     assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
 
@@ -252,7 +319,9 @@ def test_translate_and_compare(finished, capsys):
 
 def test_translate_errors(finished, tmp_path, capfd):
     assert "no run" in fails(capfd, "translate", str(tmp_path), "Hello")
-    assert "it has embed, occurrence, partial" in fails(capfd, "translate", str(finished), "Hello", "--method", "lora")
+    assert "it has embed, gradient, lca, occurrence, partial" in fails(
+        capfd, "translate", str(finished), "Hello", "--method", "lora"
+    )
 
 
 def test_config_file_flags_and_print_config(tied_model, tmp_path, capfd):

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 from ks_lottery import KSCallback, UserError, open_checkpoint, read_corpus, scan, select, tune
 from ks_lottery.models.load import load_model
 from ks_lottery.models.quiet import quiet
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_rows
 
 STEPS, WIDTH, ALPHA = 16, 32, 0.05
 

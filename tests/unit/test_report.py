@@ -10,8 +10,11 @@ from rich.console import Console
 from ks_lottery.report.table import findings, methods_table, size
 
 
-def summary(partial=0.3, random=0.2, occurrence=0.25, passing=10) -> dict:
-    accuracies = {"original": 0.1, "embed": 0.5, "partial": partial, "random": random, "occurrence": occurrence}
+def summary(partial=0.3, random=0.2, occurrence=0.25, lca=0.25, gradient=0.25, passing=10) -> dict:
+    accuracies = {
+        "original": 0.1, "embed": 0.5, "partial": partial, "random": random,
+        "occurrence": occurrence, "lca": lca, "gradient": gradient,
+    }  # fmt: skip
     row = {"loss": 3.0, "chrf": 20.0, "bytes": 1500, "trained_parameters": 1234567}
     methods = {n: {**row, "accuracy": a, "interval": [a - 0.02, a + 0.02]} for n, a in accuracies.items()}
     power = {"alpha": 0.05, "rows_moved": 1000, "rows_passing": passing, "critical_statistic": 0.08,
@@ -26,6 +29,14 @@ def summary(partial=0.3, random=0.2, occurrence=0.25, passing=10) -> dict:
         ({"random": 0.3}, "Random rows do as well as the tickets here: 0.300 against 0.300"),
         ({"occurrence": 0.33}, "occur most do better than the tickets: 0.330 against 0.300 (their intervals overlap)"),
         ({"occurrence": 0.4}, "occur most do better than the tickets: 0.400 against 0.300."),
+        (
+            {"lca": 0.4},
+            "lowered the loss most while embed tuning (lca) do better than the tickets: 0.400 against 0.300.",
+        ),
+        (
+            {"gradient": 0.33},
+            "largest summed gradient while embed tuning do better than the tickets: 0.330 against 0.300 (",
+        ),
         ({"passing": 0}, "No ticket: the largest D is 0.0500, and p < 0.05 needs 0.0800"),
         ({"passing": 0}, "had no power at this learning rate"),
     ],
@@ -35,14 +46,25 @@ def test_findings(figures, said):
 
 
 def test_findings_do_not_boast():
-    assert "occur most" not in " ".join(findings(summary(occurrence=0.29)))
+    text = " ".join(findings(summary(occurrence=0.29, lca=0.3)))
+    assert "occur most" not in text
+    assert "(lca)" not in text
+    assert "gradient" not in text
 
 
 def test_table_has_every_method():
     console = Console(width=120, file=io.StringIO())
     console.print(methods_table(summary()["methods"], 0.95))
     text = console.file.getvalue()
-    for word in ("original model", "embed tuning", "1,234,567", "0.280-0.320", "2 kB"):
+    for word in (
+        "original model",
+        "embed tuning",
+        "loss-change rows",
+        "gradient rows",
+        "1,234,567",
+        "0.280-0.320",
+        "2 kB",
+    ):
         assert word in text
 
 

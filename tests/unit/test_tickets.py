@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from ks_lottery import Tickets, select
+from ks_lottery import Attribution, Tickets, UserError, select, select_by_attribution
 from ks_lottery.tickets import select_by_occurrence, select_random
 
 
@@ -74,3 +74,33 @@ def test_power_says_why_nothing_was_found(make_scan):
     assert power["rows_moved"] == 2
     assert power["largest_statistic"] == 5 / 64
     assert pvalue(round(power["critical_statistic"] * 64)) < 0.05 <= pvalue(round(power["critical_statistic"] * 64) - 1)
+
+
+def test_rows_by_what_they_contributed():
+    """Ties go to the lower row; a row that raised the loss comes last."""
+    scores = {"lca": np.array([0.1, 0.5, -0.2, 0.5]), "gradient": np.array([4.0, 1.0, 9.0, 2.0])}
+    known = Attribution(np.array([3, 5, 8, 9]), scores, np.array([7, 1, 2, 3]), {"base": {"name": "x"}})
+    tickets = select_by_attribution(known, "lca", 4)
+    assert tickets.rows.tolist() == [5, 9, 3, 8]
+    assert [s["occurrences"] for s in tickets.scores] == [1, 3, 7, 2]
+    assert select_by_attribution(known, "gradient", 2).rows.tolist() == [8, 3]
+    assert select_by_attribution(known, "lca", 0).rows.tolist() == []
+    assert select_by_attribution(known, "lca", 9).rows.tolist() == [5, 9, 3, 8]
+    without = Attribution(known.ids, {"gradient": scores["gradient"]}, known.occurrences)
+    with pytest.raises(UserError, match="no lca, only gradient"):
+        select_by_attribution(without, "lca", 2)
+    with pytest.raises(UserError, match="0 or more"):
+        select_by_attribution(known, "lca", -1)
+
+
+def test_an_attribution_survives_the_disk(tmp_path):
+    scores = {"lca": np.array([0.1, 1 / 3]), "gradient": np.array([4.0, 1e-300])}
+    known = Attribution(np.array([3, 5]), scores, np.array([7, 1]), {"patch": "abc"}, {"seed": 0})
+    again = Attribution.open(known.save(tmp_path).parent)
+    assert again.ids.tolist() == [3, 5]
+    assert {name: again.scores[name].tolist() for name in again.scores} == {k: v.tolist() for k, v in scores.items()}
+    assert again.occurrences.tolist() == [7, 1]
+    assert (again.made_from, again.settings) == ({"patch": "abc"}, {"seed": 0})
+    first = (tmp_path / "attribution.parquet").read_bytes()
+    known.save(tmp_path)
+    assert (tmp_path / "attribution.parquet").read_bytes() == first

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
 
 PATCH_FILE = "patch.safetensors"
@@ -54,6 +55,8 @@ class RowPatch:
         another.
     output_values
         Values of the output side for ``both`` on a base that is not tied, shape (K, d), float32.
+    attribution
+        What each row contributed, where embed tuning made the patch; saved beside it, and read by `Attribution.open`.
     """
 
     ids: npt.NDArray[np.int64]
@@ -62,6 +65,7 @@ class RowPatch:
     settings: Mapping[str, Any] = field(default_factory=dict)
     side: Side = "input"
     output_values: torch.Tensor | None = None
+    attribution: Attribution | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that ids and values fit each other."""
@@ -150,6 +154,8 @@ class RowPatch:
         path = folder / PATCH_FILE
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": self.side})})
+        if self.attribution is not None:
+            self.attribution.save(folder)
         return path.stat().st_size
 
     @classmethod

@@ -21,8 +21,17 @@ TITLES = {
     "transfer": "partial transfer",
     "random": "random rows",
     "occurrence": "most frequent rows",
+    "lca": "loss-change rows",
+    "gradient": "gradient rows",
 }
 """What each method is called on the screen."""
+
+RIVALS = {
+    "occurrence": "The rows that occur most",
+    "lca": "The rows that lowered the loss most while embed tuning (lca)",
+    "gradient": "The rows of largest summed gradient while embed tuning",
+}
+"""As many rows as there are tickets, chosen otherwise: how a sentence begins that compares them."""
 
 
 def size(count: int) -> str:
@@ -100,17 +109,17 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
         f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
     )
-    partial, random, frequent = (methods[name]["accuracy"] for name in ("partial", "random", "occurrence"))
+    partial, random = (methods[name]["accuracy"] for name in ("partial", "random"))
     if random >= partial:
         lines.append(f"Random rows do as well as the tickets here: {random:.3f} against {partial:.3f}.")
     else:
         lines.append(f"The tickets do better than as many random rows: {partial:.3f} against {random:.3f}.")
-    if frequent > partial:
-        overlap = methods["occurrence"]["interval"][0] <= methods["partial"]["interval"][1]
-        close = " (their intervals overlap)" if overlap else ""
-        lines.append(
-            f"The rows that occur most do better than the tickets: {frequent:.3f} against {partial:.3f}{close}."
-        )
+    for name, title in RIVALS.items():
+        rival = methods[name]["accuracy"]
+        if rival > partial:
+            overlap = methods[name]["interval"][0] <= methods["partial"]["interval"][1]
+            close = " (their intervals overlap)" if overlap else ""
+            lines.append(f"{title} do better than the tickets: {rival:.3f} against {partial:.3f}{close}.")
     return lines
 
 

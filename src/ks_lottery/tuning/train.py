@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
@@ -72,6 +72,8 @@ def train_rows(
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    from ks_lottery.tuning.attribution import AttributionRecorder
+
     settings = method_settings(config, method)
     described = {"method": method, "rows": len(ids), "seed": seed, "dtype": str(loaded.lm.dtype), **settings}
     values = loaded.checkpoint.rows(ids)
@@ -110,12 +112,13 @@ def train_rows(
             dataloader_pin_memory=device == "cuda",
             use_cpu=device == "cpu",
         )
+        recorder = AttributionRecorder(rows.embedding, model) if method == "embed" and rows.embedding else None
         trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=[e.features() for e in examples],  # pyright: ignore[reportArgumentType]  (any sequence will do)
             data_collator=collate,
-            callbacks=[Tick(), *callbacks],
+            callbacks=[Tick(), *([recorder] if recorder else []), *callbacks],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -128,7 +131,11 @@ def train_rows(
             f"{method} tuning diverged: its loss or rows are no longer finite; give a learning rate below "
             f"{settings['learning_rate']:g}"
         )
-    return Trained(RowPatch(ids, trained, base, described), losses)
+    patch = RowPatch(ids, trained, base, described)
+    if recorder:
+        made_from = {"base": base, "patch": patch.content}
+        patch = replace(patch, attribution=recorder.attribution(ids, made_from=made_from, settings=described))
+    return Trained(patch, losses)
 
 
 def method_settings(config: TrainConfig, method: str) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""What each row contributed to the fall of the loss, saved beside the patch that the rows were trained into.
+
+Must never measure anything itself, nor know which rows are tickets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.artifacts import manifest, read_table, write_table
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+ATTRIBUTION_FILE = "attribution.parquet"
+
+ATTRIBUTIONS = ("lca", "gradient")
+"""What rows can be ranked by here, each larger where the row is more important."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One entry for each of K rows, in ascending order of row.
+
+    Parameters
+    ----------
+    ids
+        Rows, shape (K,), ascending.
+    scores
+        Name to values, shape (K,), float64, larger = more important. ``gradient``: the norm of the row's gradient, summed over
+        steps (nats a label and unit of the embedding). ``lca``: loss-change allocation (Lan et al., NeurIPS 2019), minus the
+        sum over steps of gradient dot move (nats a label); only where the rows were tuned.
+    occurrences
+        How often each row's token was looked up in the batches, template and source included, padding apart; shape (K,),
+        int64.
+    made_from
+        Fingerprints.
+    settings
+        How it was measured.
+    """
+
+    ids: npt.NDArray[np.int64]
+    scores: Mapping[str, npt.NDArray[np.float64]]
+    occurrences: npt.NDArray[np.int64]
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that all columns fit each other."""
+        if self.ids.ndim != 1 or np.any(np.diff(self.ids) <= 0):
+            raise ValueError("ids must be one-dimensional, ascending and unique")
+        if any(column.shape != self.ids.shape for column in (*self.scores.values(), self.occurrences)):
+            raise ValueError("scores and occurrences must have one entry for each id")
+
+    def __len__(self) -> int:
+        """Return the number K of rows."""
+        return len(self.ids)
+
+    def score(self, name: str) -> npt.NDArray[np.float64]:
+        """Return the values of one score.
+
+        Raises
+        ------
+        UserError
+            When this attribution does not have it.
+        """
+        if name not in self.scores:
+            raise UserError(f"the attribution has no {name}, only {', '.join(self.scores)}: {name} needs embed tuning")
+        return self.scores[name]
+
+    def save(self, folder: Path) -> Path:
+        """Write ``attribution.parquet``, one line a row, its manifest in the metadata, and return its path."""
+        path = folder / ATTRIBUTION_FILE
+        columns = {"row": self.ids, **self.scores, "occurrences": self.occurrences}
+        write_table(path, columns, manifest("attribution", made_from=self.made_from, settings=self.settings))
+        return path
+
+    @classmethod
+    def open(cls, folder: Path) -> Attribution:
+        """Read the attribution in the folder of a patch, or the file itself.
+
+        Raises
+        ------
+        UserError
+            When it is missing or damaged.
+        """
+        path = folder / ATTRIBUTION_FILE if folder.is_dir() else folder
+        if not path.is_file():
+            raise UserError(
+                f"{folder} holds no {ATTRIBUTION_FILE}: give the folder of an embed tuning, such as runs/demo/embed"
+            )
+        columns, about = read_table(path, "attribution")
+        scores = {name: columns[name] for name in ATTRIBUTIONS if name in columns}
+        return cls(columns["row"], scores, columns["occurrences"], about["made_from"], about["settings"])
