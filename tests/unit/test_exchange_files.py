@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import sys
 
 import pytest
 from translate.storage.tmx import tmxfile
@@ -228,3 +229,11 @@ def test_damaged_files_get_one_sentence(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_xliff_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "translate.storage.xliff", None)
+    file = tmp_path / "a.xlf"
+    file.write_text('<xliff version="1.2"/>', encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.xlf is XLIFF.*pip install translate-toolkit"):
+        read_corpus(file, source_language="en", target_language="ca")

@@ -54,9 +54,14 @@ def read_xliff(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
 
 def _open(request: Request) -> tuple[Any, str]:
     from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (it comes without types)
-    from translate.storage.xliff import Xliff1File
-    from translate.storage.xliff2 import Xliff2File
 
+    try:
+        from translate.storage.xliff import Xliff1File
+        from translate.storage.xliff2 import Xliff2File
+    except ImportError as error:
+        raise UserError(
+            f"{request.path} is XLIFF, which translate-toolkit reads: pip install translate-toolkit (GPL-3.0-or-later)"
+        ) from error
     with opened(request.path) as handle:
         content = handle.read()
     try:
