@@ -74,7 +74,9 @@ def _text(job: Job, tick: Tick) -> Left:
 def _tune(job: Job, method: str, tick: Tick) -> Left:
     tickets = None if method == "embed" else job.tickets
     size = 0 if tickets is None else len(tickets)
-    chosen = rows_of(method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
+    # A run's random rows are drawn from those that the text reaches, the fair rival.
+    rows_method = "random-reachable" if method == "random" else method
+    chosen = rows_of(rows_method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
     trained = train_rows(
         job.loaded,
         job.train,

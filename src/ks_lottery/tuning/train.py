@@ -1,12 +1,14 @@
-"""Trains rows of the embedding through the transformers Trainer.
+"""Trains what a method leaves trainable, through the transformers Trainer: `fit` any model, `train_rows` rows of the embedding.
 
-Must never touch a row outside its set, nor keep a training loop of its own.
+Must never touch a parameter outside the method's set, nor keep a training loop of its own.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,15 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.rows import installed_rows
+from ks_lottery.tuning.session import Progress, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import numpy as np
     import numpy.typing as npt
+    import torch
+    from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
     from ks_lottery.config import TrainConfig
     from ks_lottery.corpus.batches import Example
@@ -29,11 +34,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What a training went through.
+
+    Parameters
+    ----------
+    losses
+        Step and mean loss of the step, nats a token.
+    validation
+        Step and loss on the validation text.
+    best_step
+        The step whose parameters were kept, where early stopping chose one; else the last.
+    """
+
+    losses: tuple[tuple[int, float], ...]
+    validation: tuple[tuple[int, float], ...]
+    best_step: int
+
+
+@dataclass(frozen=True)
 class Trained:
-    """What a training left: the patch, and the mean loss at some of its steps (nats a token)."""
+    """What a training of rows left: the patch, and the mean loss at its steps (nats a token)."""
 
     patch: RowPatch
     losses: tuple[tuple[int, float], ...]
+    fit: Fit | None = None
 
 
 def train_rows(
@@ -45,11 +70,13 @@ def train_rows(
     seed: int,
     method: str,
     tick: Callable[[int, int], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    session: Session | None = None,
 ) -> Trained:
     """Train the rows `ids` of the original model's input embedding and leave the model as it was.
 
-    Adam (0.9, 0.999) without weight decay, which would move rows that no token touches; learning rate along a cosine
-    after a warm-up; gradients clipped. The trained rows are float32 whatever the precision of the frozen body.
+    Adam (0.9, 0.999), by default without weight decay, which would move rows that no token touches; learning rate along a
+    cosine after a warm-up; gradients clipped. The trained rows are float32 whatever the precision of the frozen body.
 
     Parameters
     ----------
@@ -59,72 +86,113 @@ def train_rows(
         Name of the method, for the manifest and for embed tuning's own settings.
     tick
         Called with steps done and steps in all.
+    callbacks
+        The Trainer's own kind, called beside ours.
 
     Raises
     ------
     UserError
         When the training diverges.
     """
-    import torch
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
     settings = method_settings(config, method)
     described = {"method": method, "rows": len(ids), "seed": seed, "dtype": str(loaded.lm.dtype), **settings}
     values = loaded.checkpoint.rows(ids)
     base = loaded.checkpoint.describe()
     if len(ids) == 0:
         return Trained(RowPatch(ids, values, base, described), ())
+    with installed_rows(loaded.lm, ids, values) as rows:
+        model = LabelledLanguageModel(loaded.lm, share_prefix=settings["share_prefix"])
+        done = fit(
+            model,
+            examples,
+            config=config,
+            settings=settings,
+            seed=seed,
+            method=method,
+            tick=tick,
+            callbacks=callbacks,
+            session=session or Session(),
+        )
+        from ks_lottery.tuning.trainer import whole
 
-    class Tick(TrainerCallback):
+        trained = whole(rows.rows)
+    return Trained(RowPatch(ids, trained, base, described), done.losses, done)
+
+
+def fit(
+    model: LabelledLanguageModel,
+    examples: Sequence[Example],
+    *,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    seed: int,
+    method: str,
+    tick: Callable[[int, int], None] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    session: Session,
+    autocast: bool = False,
+) -> Fit:
+    """Train the parameters of `model` that ask for a gradient, in place; afterwards it is in evaluation mode.
+
+    Parameters
+    ----------
+    settings
+        Learning rate and epochs (`method_settings`).
+    autocast
+        Compute in bfloat16 over float32 parameters (full tuning).
+
+    Raises
+    ------
+    UserError
+        When a loss or a trained parameter is no longer finite, or the model cannot be trained as asked.
+    """
+    import torch
+    from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+
+    from ks_lottery.tuning.trainer import TuneTrainer, last_whole_checkpoint, with_blank
+
+    class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
             if tick:
                 tick(state.global_step, state.max_steps)
 
-    model = LabelledLanguageModel(loaded.lm, share_prefix=config.share_prefix)
-    device = str(next(loaded.lm.parameters()).device.type)
-    with tempfile.TemporaryDirectory() as scratch, installed_rows(loaded.lm, ids, values) as rows, quiet():
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            per_device_train_batch_size=config.batch_size,
-            gradient_accumulation_steps=config.gradient_accumulation,
-            num_train_epochs=settings["epochs"],
-            learning_rate=settings["learning_rate"],
-            lr_scheduler_type="cosine",
-            warmup_steps=config.warmup_ratio,
-            weight_decay=0.0,
-            max_grad_norm=config.max_grad_norm,
-            optim="adamw_torch",
-            train_sampling_strategy="group_by_length",
-            seed=seed,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="steps",
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=device == "cuda",
-            use_cpu=device == "cpu",
-        )
-        trainer = Trainer(
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
+            if session.watch and "loss" in logs:
+                session.watch(
+                    Progress(state.global_step, state.max_steps, int(state.num_input_tokens_seen), logs["loss"])
+                )
+
+    lm = model.lm
+    check_fsdp(session, lm)
+    with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
+        arguments = _arguments(str(session.folder or scratch), config, settings, seed, session, lm, autocast=autocast)
+        own: list[TrainerCallback] = [Watch(), *callbacks]
+        if session.patience:
+            own.append(EarlyStoppingCallback(session.patience))
+        if "tensorboard" in session.report_to:
+            own.append(_tensorboard(session))
+        trainer = TuneTrainer(
             model=model,
             args=arguments,
-            train_dataset=[e.features() for e in examples],  # pyright: ignore[reportArgumentType]  (any sequence will do)
+            train_dataset=with_blank([e.features() for e in examples]),  # pyright: ignore[reportArgumentType]
+            eval_dataset=[e.features() for e in session.validation] or None,  # pyright: ignore[reportArgumentType]
             data_collator=collate,
-            callbacks=[Tick()],
+            callbacks=own,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        history = trainer.state.log_history
-        trained = rows.rows.detach().cpu().clone()
-    loaded.lm.eval()
+        resumed = None if session.folder is None else last_whole_checkpoint(session.folder)
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        history, state = trainer.state.log_history, trainer.state
+    lm.eval()
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry)
-    if not (bool(torch.isfinite(trained).all()) and all(math.isfinite(loss) for _, loss in losses)):
+    finite = all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
+    if not (finite and all(math.isfinite(loss) for _, loss in losses)):
         raise UserError(
             f"{method} tuning diverged: its loss or rows are no longer finite; give a learning rate below "
             f"{settings['learning_rate']:g}"
         )
-    return Trained(RowPatch(ids, trained, base, described), losses)
+    validation = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
+    return Fit(losses, validation, (state.best_global_step or state.global_step) if session.patience else state.global_step)
 
 
 def method_settings(config: TrainConfig, method: str) -> dict[str, Any]:
@@ -139,5 +207,113 @@ def method_settings(config: TrainConfig, method: str) -> dict[str, Any]:
         "gradient_accumulation": config.gradient_accumulation,
         "warmup_ratio": config.warmup_ratio,
         "max_grad_norm": config.max_grad_norm,
-        "share_prefix": config.share_prefix,
+        "weight_decay": config.weight_decay,
+        "share_prefix": config.share_prefix and not config.gradient_checkpointing,
+        "gradient_checkpointing": config.gradient_checkpointing,
     }
+
+
+def launched() -> bool:
+    """Say whether torchrun or accelerate launch started this process as one of several."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def check_fsdp(session: Session, lm: PreTrainedModel) -> None:
+    """Refuse sharding where the Trainer would quietly do something else.
+
+    Raises
+    ------
+    UserError
+        On a CPU, where it would turn into DDP, or in a single process.
+    """
+    if not session.fsdp:
+        return
+    if next(lm.parameters()).device.type == "cpu":
+        raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
+    if not launched():
+        raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")
+
+
+def _arguments(
+    folder: str,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    seed: int,
+    session: Session,
+    lm: PreTrainedModel,
+    *,
+    autocast: bool,
+) -> TrainingArguments:
+    from transformers import TrainingArguments
+
+    device = str(next(lm.parameters()).device.type)
+    every = session.evaluate_every
+    evaluates = bool(session.validation)
+    rhythm = ("steps" if every else "epoch") if evaluates else "no"
+    saves = "no" if session.folder is None else rhythm if session.patience else "steps"
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        num_train_epochs=settings["epochs"],
+        learning_rate=settings["learning_rate"],
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        train_sampling_strategy="group_by_length",
+        seed=seed,
+        bf16=autocast,
+        report_to=[name for name in session.report_to if name != "tensorboard"],
+        save_strategy=saves,
+        save_steps=every if session.patience and every else session.save_every,
+        save_total_limit=2,
+        eval_strategy=rhythm,
+        eval_steps=every or None,
+        load_best_model_at_end=bool(session.patience),
+        metric_for_best_model="eval_loss" if evaluates else None,
+        greater_is_better=False if evaluates else None,
+        restore_callback_states_from_checkpoint=True,
+        include_num_input_tokens_seen="non_padding" if session.watch else "no",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        use_cpu=device == "cpu",
+        ddp_backend="gloo" if device == "cpu" and launched() else None,
+        ddp_find_unused_parameters=False,
+        fsdp=True if session.fsdp else None,  # pyright: ignore[reportArgumentType]
+        fsdp_config=dict(session.fsdp_config) if session.fsdp else None,
+    )
+
+
+@contextmanager
+def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
+    """Let activations be computed again inside a block, if asked; the Trainer's change to the model's config is undone."""
+    lm: Any = model.lm
+    cached = getattr(lm.config, "use_cache", None)
+    if config.gradient_checkpointing:
+        if not lm.supports_gradient_checkpointing:
+            raise UserError(f"{type(lm).__name__} cannot compute activations again: leave gradient checkpointing out")
+        lm.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if config.gradient_checkpointing:
+            lm.gradient_checkpointing_disable()
+        if cached is not None:
+            lm.config.use_cache = cached
+
+
+def _tensorboard(session: Session) -> TrainerCallback:
+    from transformers.integrations import TensorBoardCallback
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--report-to tensorboard needs a package: pip install tensorboard") from error
+    return TensorBoardCallback(None if session.logs is None else SummaryWriter(str(session.logs)))
