@@ -161,7 +161,12 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+    checkpoint: Checkpoint,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    quantization: Any = None,
 ) -> LoadedModel:
     """Load a causal language model, frozen and in evaluation mode.
 
@@ -171,6 +176,8 @@ def load_model(
         ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the processor has it.
     device
         ``cpu``, ``cuda``, ``mps``, or ``auto``.
+    quantization
+        A transformers quantisation config for the frozen body, such as `models.quantized.nf4` makes.
 
     Raises
     ------
@@ -182,6 +189,7 @@ def load_model(
     from ks_lottery.models.rows import input_embedding
 
     chosen = choose_device(device)
+    how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": chosen}}
     with quiet():
         try:
             lm: Any = AutoModelForCausalLM.from_pretrained(
@@ -190,6 +198,7 @@ def load_model(
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
+                **how,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {error}") from error
@@ -199,4 +208,6 @@ def load_model(
         raise UserError(f"{checkpoint.name} cannot be handled yet: {error}") from error
     lm.requires_grad_(requires_grad=False)
     lm.eval()
-    return LoadedModel(checkpoint, lm.to(chosen), load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
+    if quantization is None:
+        lm.to(chosen)  # a quantised model is put there while it is loaded
+    return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
