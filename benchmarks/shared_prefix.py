@@ -18,7 +18,8 @@ from ks_lottery.corpus.gettext import read_catalogs
 from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
-from ks_lottery.models.rows import installed_rows, reachable_rows
+from ks_lottery.models.rows import reachable_rows
+from ks_lottery.models.sides import installed_rows
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def export(arguments: argparse.Namespace) -> int:
 
     patch = RowPatch.open(Path(arguments.patch))
     checkpoint = open_checkpoint(arguments.base or patch.base["name"])
-    FORMATS[arguments.to](checkpoint, patch, Path(arguments.out))
+    FORMATS[arguments.to](checkpoint, patch, Path(arguments.out), force=arguments.force)
     sys.stdout.write(f"{len(patch)} rows of {checkpoint.name} written to {arguments.out} ({arguments.to})\n")
     return 0
 
@@ -147,6 +147,7 @@ def _parser() -> _Parser:
     one.add_argument("out", help="folder to write; new or empty")
     one.add_argument("--to", required=True, choices=("peft", "merged"), help="peft: an adapter; merged: a whole model")
     one.add_argument("--base", help="the base model, if it is no longer where the run found it")
+    one.add_argument("--force", action="store_true", help="put the patch onto a base that it was not made on")
     one.set_defaults(work=export)
     return parser
 

@@ -1,6 +1,6 @@
 """Ships a patch: as an adapter that PEFT loads, or merged into a plain transformers folder.
 
-Must never change the output head of a tied model, nor write into a folder that holds something.
+Must never change a side that the patch leaves alone, nor write into a folder that holds something.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
+    import numpy.typing as npt
     from transformers import PreTrainedModel
 
     from ks_lottery.checkpoint.patch import RowPatch
@@ -65,64 +67,144 @@ def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
-    """Say whether the output head of a checkpoint is its input embedding."""
-    return bool(_skeleton(checkpoint).config.get_text_config().tie_word_embeddings)
+    """Say whether the output head of a checkpoint is its input embedding.
+
+    As in transformers: the config ties them, and no head of other values is stored.
+    """
+    return _ties(_skeleton(checkpoint), checkpoint)
 
 
-def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
+def _ties(model: PreTrainedModel, checkpoint: Checkpoint) -> bool:
+    if not model.config.get_text_config().tie_word_embeddings:
+        return False
+    rows = range(0, checkpoint.vocabulary, _ROWS)
+    blocks = (
+        [checkpoint.block(t, i, min(i + _ROWS, checkpoint.vocabulary)) for i in rows] for t in _matrices(checkpoint)
+    )
+    return all(torch.equal(a, b) for a, b in zip(*blocks, strict=True))
+
+
+_ROWS = 1 << 14
+
+
+def _matrices(checkpoint: Checkpoint) -> tuple[str, str]:
+    return checkpoint.embedding, checkpoint.head
+
+
+def _check(checkpoint: Checkpoint, patch: RowPatch, *, tied: bool, force: bool) -> None:
+    patch.check_base(checkpoint, force=force)
+    if patch.side == "both" and tied != (patch.output_values is None):
+        how = "one set of values for both sides" if tied else "a set of values for each side"
+        raise UserError(
+            f"the patch does not fit {checkpoint.name}, whose embeddings need {how}: give the base it was made on"
+        )
+
+
+def _patched(checkpoint: Checkpoint, tensor: str, ids: npt.NDArray[np.int64], rows: torch.Tensor) -> torch.Tensor:
+    """Return a matrix whole, with new rows, in its stored type."""
+    unit = checkpoint.units[tensor]
+    matrix = checkpoint.block(tensor, 0, unit.count)
+    matrix[torch.from_numpy(ids)] = rows.to(matrix.dtype)
+    return matrix
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    """What an adapter holds: module to rows and their values, and module to its parameters saved whole."""
+
+    tokens: Mapping[str, tuple[list[int], torch.Tensor]]
+    whole: Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def _adapter(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel, *, tied: bool) -> _Adapter:
+    """Choose the form in which PEFT computes what we do.
+
+    Trainable tokens, but a module whole where they cannot say it: PEFT 0.21 drops the bias of a head, and mirrors tokens of a
+    tied embedding into the head unless each side has tokens of its own, which takes a row that the patch leaves alone.
+    """
+    ids = [int(i) for i in patch.ids]
+    modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    names = {side: _name_of(model, module) for side, module in modules.items()}
+    bias = getattr(modules["output"], "bias", None) is not None
+    tokens: dict[str, tuple[list[int], torch.Tensor]] = {}
+    whole: dict[str, dict[str, torch.Tensor]] = {}
+    spare = next((i for i in range(checkpoint.vocabulary) if i not in set(ids)), None)
+    both = patch.side == "both"
+    for side, tensor in zip(names, _matrices(checkpoint), strict=True):
+        rows = patch.values_of("input" if side == "input" else "output")
+        mirrored = tied and both and not bias and side == "output"
+        if rows is None or mirrored:
+            continue
+        if (bias and (side == "output" or tied)) or (tied and not both and spare is None):
+            whole[names[side]] = {"weight": _patched(checkpoint, tensor, patch.ids, rows)}
+            if side == "output" and bias:
+                name = f"{names['output']}.bias"
+                whole[names[side]]["bias"] = checkpoint.block(name, 0, 1).reshape(-1)
+        else:
+            tokens[names[side]] = (ids, rows)
+            if tied and not both and spare is not None:
+                other = names["output" if side == "input" else "input"]
+                tokens[other] = ([spare], checkpoint.rows(np.array([spare])))
+    return _Adapter(tokens, whole)
+
+
+def _peft_config(model: PreTrainedModel, adapter: _Adapter, base: str) -> Any:
+    from peft import LoraConfig, TrainableTokensConfig
+
+    sets = [ids for ids, _ in adapter.tokens.values()]
+    if not adapter.whole and all(ids == sets[0] for ids in sets):
+        return TrainableTokensConfig(
+            token_indices=sets[0],
+            target_modules=list(adapter.tokens),
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base,
+        )
+    body = model.base_model
+    carrier = next(n for n, m in body.named_modules() if type(m).__name__ in {"Linear", "Conv1D"})
+    return LoraConfig(
+        r=1,
+        target_modules=[carrier],
+        trainable_token_indices={name: ids for name, (ids, _) in adapter.tokens.items()} or None,
+        modules_to_save=list(adapter.whole) or None,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+        fan_in_fan_out=type(body.get_submodule(carrier)).__name__ == "Conv1D",
+    )
+
+
+def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
     """Write an adapter for `peft.PeftModel.from_pretrained`.
 
-    An untied model gets PEFT's trainable tokens. On a tied model those would change the output head too; a LoRA of rank
-    1, all zero, carries trainable tokens for both sides with different ids, which PEFT then keeps apart: ours on the
-    input side, and on the output side one token that keeps its base value.
+    PEFT's trainable tokens, on the module of each side that the patch changes. On a tied model a patch of one side would
+    change the other too; there a LoRA of rank 1, all zero, carries trainable tokens for both sides with different ids, which
+    PEFT then keeps apart: ours, and on the other side one token that keeps its base value. Where trainable tokens cannot say
+    it (a head with a bias; every row of one side of a tied model), the module is saved whole, V x d values.
+
+    Parameters
+    ----------
+    force
+        Let a patch of another base pass.
 
     Raises
     ------
     UserError
         When the patch is empty or belongs to another base, or `folder` holds something.
     """
-    from peft import LoraConfig, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
+    from peft import get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    patch.check_base(checkpoint)
+    model = _skeleton(checkpoint)
+    tied = _ties(model, checkpoint)
+    _check(checkpoint, patch, tied=tied, force=force)
     if len(patch) == 0:
         raise UserError("the patch changes no row: there is nothing to export")
-    model = _skeleton(checkpoint)
-    ids = [int(i) for i in patch.ids]
-    embedding, head = (
-        _name_of(model, model.get_input_embeddings()),
-        _name_of(model, model.get_output_embeddings()),
-    )
-    contents: list[tuple[str, torch.Tensor]] = [(embedding, patch.values)]
-    base_name = str(checkpoint.folder.resolve())
+    adapter = _adapter(checkpoint, patch, model, tied=tied)
     with quiet():
-        if model.config.get_text_config().tie_word_embeddings:
-            other = next((i for i in range(checkpoint.vocabulary) if i not in set(ids)), None)
-            if other is None:
-                raise UserError("the patch changes every row of a tied model, which PEFT cannot hold: export it merged")
-            contents.append((head, checkpoint.rows(np.array([other]))))
-            carrier = next(n for n, m in model.base_model.named_modules() if type(m).__name__ in {"Linear", "Conv1D"})
-            config: Any = LoraConfig(
-                r=1,
-                target_modules=[carrier],
-                trainable_token_indices={embedding: ids, head: [other]},
-                task_type="CAUSAL_LM",
-                base_model_name_or_path=base_name,
-                fan_in_fan_out=type(model.base_model.get_submodule(carrier)).__name__ == "Conv1D",
-            )
-        else:
-            config = TrainableTokensConfig(
-                token_indices=ids,
-                target_modules=[embedding],
-                task_type="CAUSAL_LM",
-                base_model_name_or_path=base_name,
-            )
-        adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
-        state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        filling = next((t for module, t in contents if f".{module}." in name), None)
-        tensors[name] = torch.zeros(tensor.shape) if filling is None else filling.contiguous()
+        config = _peft_config(model, adapter, str(checkpoint.folder.resolve()))
+        state = get_peft_model_state_dict(
+            get_peft_model(model, config, low_cpu_mem_usage=True), save_embedding_layers=False
+        )
+    tensors = {name: _filling(name, tensor, adapter) for name, tensor in state.items()}
     config.inference_mode = True
     with _new_folder(folder) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -131,10 +213,28 @@ def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
         (temporary / "README.md").write_text(_card(checkpoint, patch, "peft"), encoding="utf-8")
 
 
-def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
+def _filling(name: str, tensor: torch.Tensor, adapter: _Adapter) -> torch.Tensor:
+    """Return what stands under one name of PEFT's state: our rows, a module's parameter, or the zero LoRA."""
+    for module, (_, rows) in adapter.tokens.items():
+        if f".{module}." in name:
+            return rows.contiguous()
+    for module, parameters in adapter.whole.items():
+        if f".{module}." in name:
+            return parameters[name.rpartition(".")[2]].contiguous()
+    if ".lora_" not in name:
+        raise RuntimeError(f"PEFT expects {name} in the adapter, which is unknown here")
+    return torch.zeros(tensor.shape)
+
+
+def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
     """Write a plain transformers folder with the new rows inside.
 
-    A tied model is written untied: its head is the base's embedding, as a tensor of its own.
+    A tied model is written untied, the side that the patch leaves alone as a tensor of its own, unless the patch changes both.
+
+    Parameters
+    ----------
+    force
+        Let a patch of another base pass.
 
     Raises
     ------
@@ -144,19 +244,25 @@ def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
     from huggingface_hub import save_torch_state_dict
     from safetensors import safe_open
 
-    patch.check_base(checkpoint)
     model = _skeleton(checkpoint)
+    tied = _ties(model, checkpoint)
+    _check(checkpoint, patch, tied=tied, force=force)
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted({entry.file for entry in checkpoint.tensors.values()}):
         with safe_open(file, "pt") as opened:
             tensors.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 (not a dict)
-    before = tensors[checkpoint.embedding]
-    after = before.clone()
-    after[torch.from_numpy(patch.ids)] = patch.values.to(before.dtype)
-    tensors[checkpoint.embedding] = after
+    embedding, head = _matrices(checkpoint)
     config = dict(checkpoint.config)
-    if model.config.get_text_config().tie_word_embeddings:
-        tensors[f"{_name_of(model, model.get_output_embeddings())}.weight"] = before
+    apart = tied and patch.side != "both"
+    if head == embedding and apart:
+        head = f"{_name_of(model, model.get_output_embeddings())}.weight"
+        tensors[head] = tensors[embedding]
+    new = {embedding: patch.values_of("input"), head: patch.values_of("output")}
+    for name, rows in new.items():
+        tensors[name] = tensors[name].clone()  # a tensor of its own, also where it keeps its values
+        if rows is not None:
+            tensors[name][torch.from_numpy(patch.ids)] = rows.to(tensors[name].dtype)
+    if not tied or apart:
         config["tie_word_embeddings"] = False
         if isinstance(config.get("text_config"), dict):
             config["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
@@ -169,7 +275,7 @@ def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
         (temporary / "README.md").write_text(_card(checkpoint, patch, "merged"), encoding="utf-8")
 
 
-FORMATS: dict[str, Callable[[Checkpoint, RowPatch, Path], None]] = {"peft": to_peft, "merged": to_merged}
+FORMATS: dict[str, Callable[..., None]] = {"peft": to_peft, "merged": to_merged}
 """Name of a format to the function that writes it."""
 
 
@@ -180,10 +286,20 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
         "merged": "Load it with `transformers.AutoModelForCausalLM.from_pretrained(folder)`.",
     }[kind]
     about = json.dumps(dict(patch.settings), indent=2)
+    of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
+    forced = (
+        ""
+        if patch.base.get("fingerprint") == checkpoint.fingerprint
+        else (
+            f" The rows were made on another base, {patch.base.get('name')} (`{patch.base.get('fingerprint')}`), and put onto this "
+            "one by force."
+        )
+    )
     return (
         f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
-        f"# {len(patch)} rows of the input embedding of {checkpoint.name}\n\n"
+        f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
         f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {use}\n\n"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
-        f"with other weights (another quantisation, another revision) is another base.\n\nSettings:\n\n```json\n{about}\n```\n"
+        f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
+        f"Settings:\n\n```json\n{about}\n```\n"
     )

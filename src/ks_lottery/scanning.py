@@ -106,6 +106,8 @@ def scan(
     """
     made: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
     if isinstance(tuned, RowPatch):
+        if tuned.side == "output" and units == "embedding":
+            raise UserError("the patch changes the output embedding alone: scan it with units output")
         if isinstance(base, Checkpoint):
             tuned.check_base(base)
         made = {"base": dict(tuned.base), "patch": tuned.content}

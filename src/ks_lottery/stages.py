@@ -17,7 +17,7 @@ from ks_lottery.evaluation.next_token import Predictions, predict
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_patch
 from ks_lottery.scanning import scan
 from ks_lottery.tickets import select
 from ks_lottery.tuning.methods import Choice, rows_of
@@ -127,7 +127,7 @@ def _measure(job: Job, tick: Tick) -> Left:
         patch = _patch_of(job, method)
         if patch.content not in seen:
             made = {"base": job.checkpoint.fingerprint, "patch": patch.content}
-            with installed_rows(job.loaded.lm, patch.ids, patch.values):
+            with installed_patch(job.loaded.lm, patch):
                 seen[patch.content] = predict(
                     model,
                     job.test,
@@ -152,7 +152,7 @@ def _translate(job: Job, tick: Tick) -> Left:
     for number, method in enumerate(METHODS):
         patch = _patch_of(job, method)
         if patch.content not in done:
-            with installed_rows(job.loaded.lm, patch.ids, patch.values):
+            with installed_patch(job.loaded.lm, patch):
                 done[patch.content] = translate(
                     job.loaded.lm,
                     job.loaded.tokenizer,

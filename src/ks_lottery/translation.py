@@ -12,7 +12,7 @@ from ks_lottery.corpus.prompts import instruction, render_prompt
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.load import load_model, open_checkpoint
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_patch
 from ks_lottery.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def translate_with_run(
         key: int(content["evaluate"][key]) for key in ("num_beams", "max_new_tokens", "batch_size")
     }
     before = translate(loaded.lm, loaded.tokenizer, prompts, **settings) if compare else []
-    with installed_rows(loaded.lm, patch.ids, patch.values):
+    with installed_patch(loaded.lm, patch):
         after = translate(loaded.lm, loaded.tokenizer, prompts, **settings)
     for number, answer in enumerate(after):
         if compare:

@@ -13,7 +13,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.export import to_merged, to_peft
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.quiet import quiet
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_rows
 
 TOKENS = torch.tensor([[1, 5, 77, 300, 9, 301], [5, 5, 6, 0, 301, 2]])
 

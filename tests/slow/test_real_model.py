@@ -17,7 +17,7 @@ from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import DEFAULT_MODEL, load_model
 from ks_lottery.models.quiet import quiet
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_rows
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model, open_checkpoint
-from ks_lottery.models.rows import RowEmbedding, installed_rows, reachable_rows
+from ks_lottery.models.rows import RowEmbedding, reachable_rows
+from ks_lottery.models.sides import installed_rows
 
 PAD, VOCABULARY, STEPS = 0, 384, 20
 

@@ -14,7 +14,7 @@ from ks_lottery.artifacts import manifest, write_json, write_table
 from ks_lottery.certification.theorem import RULES, certified, half_gap
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import installed_patch
 from ks_lottery.stats.bounds import clopper_pearson, tau_empirical, tau_exact, tau_table
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def transfer_predictions(
         patch = tuned.restrict(np.sort(scan.passing(alpha)))
         if patch.content not in done:
             made = {"base": patch.base["fingerprint"], "patch": patch.content}
-            with installed_rows(loaded.lm, patch.ids, patch.values):
+            with installed_patch(loaded.lm, patch):
                 done[patch.content] = predict(model, examples, batch_size=batch_size, made_from=made)
         result.append((alpha, done[patch.content]))
         if tick:

@@ -111,9 +111,15 @@ class AdaptedCheckpoint:
 
     @classmethod
     def of_patch(cls, patch: RowPatch, base: Source) -> AdaptedCheckpoint:
-        """Return what a row patch makes of its base: new rows on the input side; a tied head stays as it was."""
-        tied = TIED_HEAD if base.head == base.embedding else None
-        return cls(base, "patch", {base.embedding: Overlay(ids=patch.ids, rows=patch.values)}, tied)
+        """Return what a row patch makes of its base: new rows on its side.
+
+        Where the base ties the two and the patch changes one, the head becomes a tensor of its own.
+        """
+        apart = base.head == base.embedding and (patch.side != "both" or patch.output_values is not None)
+        tied = TIED_HEAD if apart else None
+        sides = {base.embedding: patch.values_of("input"), tied or base.head: patch.values_of("output")}
+        overlays = {name: Overlay(ids=patch.ids, rows=rows) for name, rows in sides.items() if rows is not None}
+        return cls(base, "patch", overlays, tied)
 
     @property
     def units(self) -> Mapping[str, Units]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 
 PATCH_FILE = "patch.safetensors"
 
+Side = Literal["input", "output", "both"]
+"""Which embedding a patch changes."""
+
+SIDES: tuple[Side, ...] = get_args(Side)
+
+FORMS = {("input", "values"), ("output", "output_values"), ("both", "tied_values"), ("both", "output_values", "values")}
+"""Side and names of the tensors beside ``ids`` of a patch's file."""
+
 
 @dataclass(frozen=True)
 class RowPatch:
-    """New rows for the input side of a base model's embedding.
+    """New rows for the input embedding of a base model, for its output embedding, or for both.
 
     Parameters
     ----------
@@ -40,19 +48,30 @@ class RowPatch:
         Name and fingerprint of the checkpoint that they belong to.
     settings
         How they were made.
+    side
+        ``input``, also where the base ties the two: its head then keeps its values. ``output``: the input side keeps its
+        values. ``both``: one set of values on both sides of a tied base, or with `output_values` one for each side of
+        another.
+    output_values
+        Values of the output side for ``both`` on a base that is not tied, shape (K, d), float32.
     """
 
     ids: npt.NDArray[np.int64]
     values: torch.Tensor
     base: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    side: Side = "input"
+    output_values: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that ids and values fit each other."""
         if self.ids.ndim != 1 or np.any(np.diff(self.ids) <= 0) or np.any(self.ids < 0):
             raise ValueError("ids must be one-dimensional, ascending, unique and not negative")
-        if self.values.ndim != 2 or len(self.values) != len(self.ids) or self.values.dtype != torch.float32:
-            raise ValueError("values must be a float32 tensor with one row for each id")
+        for values in self._tensors.values():
+            if values.ndim != 2 or len(values) != len(self.ids) or values.dtype != torch.float32:
+                raise ValueError("values must be a float32 tensor with one row for each id")
+        if self.side not in SIDES or (self.output_values is not None and self.side != "both"):
+            raise ValueError("side must be input, output or both, and output_values come with both alone")
 
     def __len__(self) -> int:
         """Return the number K of rows."""
@@ -60,13 +79,27 @@ class RowPatch:
 
     @property
     def parameters(self) -> int:
-        """Number of trained parameters, K x d."""
-        return self.values.numel()
+        """Number of trained parameters: K x d, twice that where each side has its own."""
+        return sum(values.numel() for values in self._tensors.values())
 
     @property
     def content(self) -> str:
-        """SHA-256 of ids and values."""
-        return digest_bytes(self.ids.tobytes() + self.values.contiguous().numpy().tobytes())
+        """SHA-256 of ids, values and side."""
+        raw = b"".join(values.contiguous().numpy().tobytes() for values in self._tensors.values())
+        return digest_bytes(self.ids.tobytes() + raw + (b"" if self.side == "input" else self.side.encode()))
+
+    @property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Values by their name in the file, which says the side: an older version refuses what it would misread."""
+        if self.side == "both" and self.output_values is not None:
+            return {"values": self.values, "output_values": self.output_values}
+        return {{"input": "values", "output": "output_values", "both": "tied_values"}[self.side]: self.values}
+
+    def values_of(self, side: Literal["input", "output"]) -> torch.Tensor | None:
+        """Return the new values on one side, shape (K, d); None where it keeps the base's."""
+        if self.side not in {side, "both"}:
+            return None
+        return self.values if side == "input" or self.output_values is None else self.output_values
 
     def restrict(self, ids: npt.NDArray[np.int64]) -> RowPatch:
         """Keep the new values of `ids` alone: the partial transfer of the paper (section 3.3).
@@ -75,17 +108,33 @@ class RowPatch:
         """
         keep = np.isin(self.ids, ids)
         settings = {**self.settings, "restricted_from": self.content, "restricted_to": len(ids)}
-        return RowPatch(self.ids[keep], self.values[torch.from_numpy(keep)], self.base, settings)
+        kept = torch.from_numpy(keep)
+        other = None if self.output_values is None else self.output_values[kept]
+        return RowPatch(self.ids[keep], self.values[kept], self.base, settings, self.side, other)
 
-    def check_base(self, checkpoint: Checkpoint) -> None:
+    def check_base(self, checkpoint: Checkpoint, *, force: bool = False) -> None:
         """Refuse another base than the one the patch was made on.
+
+        Parameters
+        ----------
+        force
+            Let other weights pass, as long as the rows fit into them.
 
         Raises
         ------
         UserError
             When the weights differ.
         """
-        if self.base.get("fingerprint") != checkpoint.fingerprint:
+        if force:
+            for side in ("input", "output"):
+                shape = checkpoint.tensors[checkpoint.head if side == "output" else checkpoint.embedding].shape
+                values = self.values_of(side)
+                if values is not None and (values.shape[1] != shape[1] or self.ids.max(initial=-1) >= shape[0]):
+                    raise UserError(
+                        f"the patch changes {len(self)} rows of width {values.shape[1]} up to row {self.ids.max(initial=-1)}, "
+                        f"which do not fit the {shape[0]:,} x {shape[1]:,} of {checkpoint.name}: give another base"
+                    )
+        elif self.base.get("fingerprint") != checkpoint.fingerprint:
             raise UserError(
                 f"the patch was made on {self.base.get('name')} with fingerprint {self.base.get('fingerprint', '')[:12]}, "
                 f"but {checkpoint.name} has {checkpoint.fingerprint[:12]}: give the base that the patch belongs to"
@@ -96,10 +145,11 @@ class RowPatch:
         from safetensors.torch import save_file
 
         about = manifest("row-patch", made_from={"base": dict(self.base)}, settings=self.settings)
-        tensors = {"ids": torch.from_numpy(self.ids.copy()), "values": self.values.contiguous()}
+        tensors = {name: values.contiguous() for name, values in self._tensors.items()}
+        tensors["ids"] = torch.from_numpy(self.ids.copy())
         path = folder / PATCH_FILE
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": "input"})})
+            save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": self.side})})
         return path.stat().st_size
 
     @classmethod
@@ -122,8 +172,13 @@ class RowPatch:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path} is not a whole safetensors file: make the patch again") from error
-        if about.get("kind") != "row-patch" or set(tensors) != {"ids", "values"}:
-            raise UserError(f"{path} is not a row patch")
-        if int(about.get("format", 0)) > FORMAT:
+        side = about.get("side", "input")
+        names = set(tensors) - {"ids"}
+        if about.get("kind") == "row-patch" and int(about.get("format", 0)) > FORMAT:
             raise UserError(f"{path} was written by a newer ks-lottery: update this one")
-        return cls(tensors["ids"].numpy(), tensors["values"], about["made_from"]["base"], about["settings"])
+        if about.get("kind") != "row-patch" or "ids" not in tensors or (side, *sorted(names)) not in FORMS:
+            raise UserError(f"{path} is not a row patch")
+        two = len(names) == 2
+        values = tensors["values"] if two else tensors[names.pop()]
+        other = tensors["output_values"] if two else None
+        return cls(tensors["ids"].numpy(), values, about["made_from"]["base"], about["settings"], side, other)

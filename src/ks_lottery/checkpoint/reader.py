@@ -180,18 +180,23 @@ class Checkpoint:
             content.append([name, str(entry.dtype), list(entry.shape), digest])
         return digest_json(content)
 
-    def rows(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+    def rows(self, ids: npt.NDArray[np.int64], side: str = "input") -> torch.Tensor:
         """Return rows of the input embedding, shape (K, d), float32 (exact for narrower types).
 
         Only the bytes of these rows are read.
+
+        Parameters
+        ----------
+        side
+            ``output`` for rows of the output embedding, which are the input embedding's where the two are tied.
         """
-        entry = self.tensors[self.embedding]
+        entry = self.tensors[self.head if side == "output" else self.embedding]
         size = (entry.stop - entry.start) // entry.shape[0]
         table = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(entry.shape[0], size))
         picked = np.ascontiguousarray(table[ids])
         if picked.size == 0:
-            return torch.empty((0, self.width))
-        return torch.from_numpy(picked).view(entry.dtype).reshape(len(ids), self.width).float()
+            return torch.empty((0, entry.shape[1]))
+        return torch.from_numpy(picked).view(entry.dtype).reshape(len(ids), entry.shape[1]).float()
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 
+from ks_lottery.models.head import float32_logits
 from ks_lottery.models.prefix import prefill, shared_length
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class LabelledLanguageModel(nn.Module):
             return (inputs[0][chosen], *inputs[1:])
 
         def in_float32(head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            return _float32_linear(inputs[0], head) if isinstance(head, nn.Linear) else output
+            wide = float32_logits(head, inputs[0])
+            return output if wide is None else wide
 
         head: Any = self.lm.get_output_embeddings()
         handles = [head.register_forward_pre_hook(only_labelled)]
@@ -102,12 +104,3 @@ class LabelledLanguageModel(nn.Module):
             for handle in handles:
                 handle.remove()
         return output.logits.float(), wanted[chosen]
-
-
-def _float32_linear(inputs: torch.Tensor, head: nn.Linear) -> torch.Tensor:
-    """Apply a head in float32, some rows of its matrix at a time, so that no float32 copy of the whole is made."""
-    wide = inputs.float()
-    parts = [F.linear(wide, rows.float()) for rows in head.weight.split(8192)]
-    logits = torch.cat(parts, dim=-1)
-    bias: torch.Tensor | None = getattr(head, "bias", None)
-    return logits if bias is None else logits + bias.float()

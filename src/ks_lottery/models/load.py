@@ -177,19 +177,22 @@ def load_model(
     device
         ``cpu``, ``cuda``, ``mps``, or ``auto``.
     quantization
-        A transformers quantisation config for the frozen body, such as `models.quantized.nf4` makes.
+        A quantisation config of transformers for the body, such as `BitsAndBytesConfig`; None for floats.
 
     Raises
     ------
     UserError
-        When transformers does not know the architecture, or its input embedding is not a plain one.
+        When transformers does not know the architecture, or it is one that cannot be handled: the reason is named.
     """
     from transformers import AutoModelForCausalLM
 
-    from ks_lottery.models.rows import input_embedding
-
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise UserError(
+            f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
+            "and the method is that of decoder-only language models"
+        )
     chosen = choose_device(device)
-    how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": chosen}}
+    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": chosen}}
     with quiet():
         try:
             lm: Any = AutoModelForCausalLM.from_pretrained(
@@ -198,16 +201,27 @@ def load_model(
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
-                **how,
+                **more,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {error}") from error
-    try:
-        input_embedding(lm)
-    except TypeError as error:
-        raise UserError(f"{checkpoint.name} cannot be handled yet: {error}") from error
+    _check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False)
     lm.eval()
-    if quantization is None:
-        lm.to(chosen)  # a quantised model is put there while it is loaded
+    lm = lm.to(chosen) if quantization is None else lm
     return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
+
+
+def _check_handled(checkpoint: Checkpoint, lm: Any) -> None:
+    from ks_lottery.models.rows import input_embedding
+
+    try:
+        embedding = input_embedding(lm)
+        stored = checkpoint.units[checkpoint.embedding]
+        if tuple(embedding.weight.shape) != (stored.count, stored.width):
+            raise TypeError(f"its input embedding is not {checkpoint.embedding}, which is {stored.count:,} x {stored.width:,}")
+        head = lm.get_output_embeddings()
+        if checkpoint.head == checkpoint.embedding and head is not None and head.weight is not embedding.weight:
+            raise TypeError("its config says that the head is a matrix of its own, but none is stored")
+    except TypeError as error:
+        raise UserError(f"{checkpoint.name} cannot be handled: {error}") from error

@@ -1,12 +1,11 @@
-"""The row module: looked-up rows that are trained come from a small float32 matrix, all others from the frozen one.
+"""The row module of the input side: looked-up rows that are trained come from a small matrix, all others from the frozen one.
 
 Must never copy the V x d matrix, nor change a row outside its set.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,16 +13,29 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import numpy.typing as npt
+
+    from ks_lottery.checkpoint.patch import Side
+
+
+def master(values: torch.Tensor, weight: torch.Tensor) -> nn.Parameter:
+    """Return `values` as a parameter beside `weight`: float32 whatever its type, or float64 with it.
+
+    An update at a small learning rate is lost in the rounding of a 16-bit float. A parameter of that kind is taken as it
+    is, so that two sides can train one.
+    """
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    if isinstance(values, nn.Parameter) and values.dtype == kind and values.device == weight.device:
+        return values
+    return nn.Parameter(values.detach().to(device=weight.device, dtype=kind, copy=True))
 
 
 class RowEmbedding(nn.Module):
     """An input embedding of which K rows are replaced, and can be trained.
 
-    The lookup of token t is ``rows[slot(t)]`` for a row of the set, and ``frozen.weight[t]`` else. One step costs memory
-    in proportion to the tokens looked up and to K x d, never to V x d, and the optimizer sees K x d values.
+    The lookup of token t is ``rows[slot(t)]`` for a row of the set, and ``frozen.weight[t]`` else, both times the scale of
+    an embedding that has one. One step costs memory in proportion to the tokens looked up and to K x d, never to V x d, and
+    the optimizer sees K x d values. As in `torch.nn.Embedding` the padding row gets no gradient, also where it is in the set.
 
     Parameters
     ----------
@@ -32,24 +44,25 @@ class RowEmbedding(nn.Module):
     ids
         Rows of the set, shape (K,), ascending.
     values
-        Their values, shape (K, d); kept in float32 whatever the type of `frozen`, since an update at a small learning
-        rate is lost in the rounding of a 16-bit float.
+        Their values, shape (K, d).
 
     Attributes
     ----------
     rows
-        The trained parameter, shape (K, d), float32.
+        The trained parameter, shape (K, d), float32 (`master`).
     """
 
     def __init__(self, frozen: nn.Embedding, ids: npt.NDArray[np.int64], values: torch.Tensor) -> None:
         super().__init__()
         device = frozen.weight.device
         self.frozen = frozen.requires_grad_(requires_grad=False)
-        self.rows = nn.Parameter(values.to(device=device, dtype=torch.float32, copy=True))
+        self.rows = master(values, frozen.weight)
         slot = torch.full((frozen.num_embeddings,), -1, dtype=torch.int32, device=device)
         slot[torch.from_numpy(ids).to(device)] = torch.arange(len(ids), dtype=torch.int32, device=device)
         self.slot: torch.Tensor
         self.register_buffer("slot", slot, persistent=False)
+        place = np.flatnonzero(ids == (-1 if frozen.padding_idx is None else frozen.padding_idx))
+        self.padding = int(place[0]) if len(place) else None
 
     @property
     def weight(self) -> torch.Tensor:
@@ -63,50 +76,77 @@ class RowEmbedding(nn.Module):
             return base
         slot = self.slot[input_ids]
         # Positions outside the set look up row 0 and throw it away: no data-dependent shape, so no wait on a GPU.
-        ours = F.embedding(slot.clamp_min(0), self.rows).to(base.dtype)
-        return torch.where((slot >= 0).unsqueeze(-1), ours, base)
+        ours = F.embedding(slot.clamp_min(0), self.rows, self.padding).to(base.dtype)
+        return torch.where((slot >= 0).unsqueeze(-1), _scaled(ours, self.frozen), base)
+
+
+def _scaled(rows: torch.Tensor, frozen: nn.Embedding) -> torch.Tensor:
+    """Multiply looked-up rows as the frozen embedding does: by a number, or by a buffer in the type of its matrix."""
+    scale: Any = getattr(frozen, "embed_scale", None)
+    if scale is None:
+        return rows
+    return rows * (scale.to(frozen.weight.dtype) if isinstance(scale, torch.Tensor) else scale)
 
 
 def input_embedding(model: nn.Module) -> nn.Embedding:
     """Return the model's own input embedding, below a row module if one is installed.
+
+    It is a plain `torch.nn.Embedding`, or one that multiplies what it looks up by its ``embed_scale``, as Gemma's does.
 
     Raises
     ------
     TypeError
         When the model's input embedding is of a kind that the row module does not know.
     """
-    current = model.get_input_embeddings()  # type: ignore[operator]
+    try:
+        current = model.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:
+        current = None
     embedding = current.frozen if isinstance(current, RowEmbedding) else current
-    if type(embedding) is not nn.Embedding:
-        raise TypeError(f"the input embedding is a {type(embedding).__name__}, not a plain torch.nn.Embedding")
+    kind = type(embedding).__name__
+    if embedding is None:
+        raise TypeError("it has no single input embedding")
+    if not isinstance(embedding, nn.Embedding):
+        raise TypeError(f"its input embedding is a {kind}, not a torch.nn.Embedding")
+    if not embedding.weight.dtype.is_floating_point:
+        raise TypeError(f"its input embedding is quantised to {embedding.weight.dtype}".replace("torch.", ""))
+    if embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse:
+        raise TypeError("its input embedding renormalises rows or scales or thins out gradients")
+    if not (type(embedding) is nn.Embedding or _multiplies(embedding)):
+        raise TypeError(f"its input embedding is a {kind}, which does more than a lookup times a scale")
     return embedding
 
 
-@contextmanager
-def installed_rows(model: nn.Module, ids: npt.NDArray[np.int64], values: torch.Tensor) -> Generator[RowEmbedding]:
-    """Replace rows on the input side of `model` inside a block; afterwards the model is as it was.
-
-    A tied output head keeps the base values: the method's ``side: input``.
-    """
-    before = model.get_input_embeddings()  # type: ignore[operator]
-    rows = RowEmbedding(input_embedding(model), ids, values)
-    model.set_input_embeddings(rows)  # type: ignore[operator]
-    try:
-        yield rows
-    finally:
-        model.set_input_embeddings(before)  # type: ignore[operator]
+def _multiplies(embedding: nn.Embedding) -> bool:
+    """Say whether a subclass's lookup is a plain one times its scale, bit for bit, on its first and last rows."""
+    if embedding.weight.is_meta:
+        return hasattr(embedding, "embed_scale")
+    ids = torch.arange(embedding.num_embeddings, device=embedding.weight.device)
+    ids = torch.cat([ids[:8], ids[-8:]])
+    with torch.no_grad():
+        return torch.equal(embedding(ids), _scaled(F.embedding(ids, embedding.weight), embedding))
 
 
 def padding_row(model: nn.Module) -> int | None:
-    """Return the row that dense training never moves, if the model has one."""
+    """Return the row that dense training never moves on the input side, if the model has one."""
     return input_embedding(model).padding_idx
 
 
 def reachable_rows(sequences: list[list[int]], padding: int | None) -> npt.NDArray[np.int64]:
-    """Return the rows that training on `sequences` can move, ascending.
+    """Return the rows that training on `sequences` can move on the input side, ascending.
 
-    On the input side a row that never occurs gets no gradient, and so does the last token of a sequence, since nothing
-    is predicted from it, and the padding row.
+    There a row that never occurs gets no gradient, and so does the last token of a sequence, since nothing is predicted
+    from it, and the padding row.
     """
     reached = {token for sequence in sequences for token in sequence[:-1] if token != padding}
     return np.array(sorted(reached), dtype=np.int64)
+
+
+def trainable_rows(sequences: list[list[int]], model: nn.Module, side: Side) -> npt.NDArray[np.int64]:
+    """Return the rows that training on `sequences` can move on a side, ascending.
+
+    ``input``: `reachable_rows`. ``output`` and ``both``: every row, since the softmax reaches them all.
+    """
+    if side == "input":
+        return reachable_rows(sequences, padding_row(model))
+    return np.arange(input_embedding(model).num_embeddings, dtype=np.int64)

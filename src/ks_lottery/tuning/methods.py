@@ -12,7 +12,7 @@ import numpy as np
 
 from ks_lottery.corpus.batches import occurrences
 from ks_lottery.errors import UserError
-from ks_lottery.models.rows import padding_row, reachable_rows
+from ks_lottery.models.rows import trainable_rows
 from ks_lottery.tickets import Tickets, select_by_frequency, select_by_occurrence, select_random
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ks_lottery.checkpoint.patch import Side
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
 
@@ -42,10 +43,11 @@ class Choice:
     size: int
     seed: int
     frequencies: Mapping[int, int] = field(default_factory=dict)
+    side: Side = "input"
 
     def reachable(self) -> npt.NDArray[np.int64]:
-        """Return the rows that training on the examples can move."""
-        return reachable_rows([e.sequence for e in self.examples], padding_row(self.loaded.lm))
+        """Return the rows that training on the examples can move: on the output side every one, which the softmax reaches."""
+        return trainable_rows([e.sequence for e in self.examples], self.loaded.lm, self.side)
 
     @property
     def vocabulary(self) -> int:

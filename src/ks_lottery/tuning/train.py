@@ -10,24 +10,25 @@ import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.batches import collate
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
-from ks_lottery.models.rows import installed_rows
+from ks_lottery.models.sides import base_values, check_side, installed_rows
 from ks_lottery.tuning.session import Progress, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
-    import torch
     from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
+    from ks_lottery.checkpoint.patch import Side
     from ks_lottery.config import TrainConfig
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
@@ -58,7 +59,73 @@ class Trained:
 
     patch: RowPatch
     losses: tuple[tuple[int, float], ...]
-    fit: Fit | None = None
+
+
+class Outcome(Protocol):
+    """What a method leaves: it knows how many parameters were trained, and writes itself into a folder."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        ...
+
+    def save(self, folder: Path) -> object:
+        """Write it into a folder."""
+        ...
+
+
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
+
+
+@dataclass(frozen=True)
+class Built(Generic[OutcomeT]):
+    """A model ready to train: what asks for a gradient is what the method trains.
+
+    Parameters
+    ----------
+    leave
+        Takes what was trained out of the model; every process calls it.
+    autocast
+        Compute in bfloat16 over float32 parameters.
+    """
+
+    model: LabelledLanguageModel
+    leave: Callable[[], OutcomeT]
+    autocast: bool = False
+
+
+@contextmanager
+def built_rows(
+    loaded: LoadedModel,
+    ids: npt.NDArray[np.int64],
+    *,
+    side: Side,
+    share_prefix: bool,
+    described: Mapping[str, Any],
+) -> Generator[Built[RowPatch]]:
+    """Put trainable rows into a model inside a block; afterwards it is as it was.
+
+    They are float32 whatever the precision of the frozen body.
+    """
+    start = base_values(loaded, ids, side)
+    with installed_rows(loaded.lm, ids, start["values"], side, start["output_values"]) as rows:  # pyright: ignore[reportArgumentType]
+
+        def leave() -> RowPatch:
+            from ks_lottery.tuning.trainer import whole
+
+            copies = [whole(parameter).float() for parameter in rows.parameters()]
+            other = copies[1] if len(copies) > 1 else None
+            return RowPatch(ids, copies[0], loaded.checkpoint.describe(), described, side, other)
+
+        yield Built(LabelledLanguageModel(loaded.lm, share_prefix=share_prefix), leave)
+
+
+def describe_rows(
+    loaded: LoadedModel, method: str, ids: npt.NDArray[np.int64], seed: int, settings: Mapping[str, Any], side: Side
+) -> dict[str, Any]:
+    """Return what a patch's manifest says of its making."""
+    sided = {} if side == "input" else {"side": side}
+    return {"method": method, "rows": len(ids), "seed": seed, "dtype": str(loaded.lm.dtype), **settings, **sided}
 
 
 def train_rows(
@@ -70,10 +137,10 @@ def train_rows(
     seed: int,
     method: str,
     tick: Callable[[int, int], None] | None = None,
+    side: Side = "input",
     callbacks: Sequence[TrainerCallback] = (),
-    session: Session | None = None,
 ) -> Trained:
-    """Train the rows `ids` of the original model's input embedding and leave the model as it was.
+    """Train the rows `ids` of a model's embedding, starting from the base's, and leave the model as it was.
 
     Adam (0.9, 0.999), by default without weight decay, which would move rows that no token touches; learning rate along a
     cosine after a warm-up; gradients clipped. The trained rows are float32 whatever the precision of the frozen body.
@@ -86,41 +153,37 @@ def train_rows(
         Name of the method, for the manifest and for embed tuning's own settings.
     tick
         Called with steps done and steps in all.
+    side
+        The embedding whose rows are trained: ``input``, ``output``, or ``both``.
     callbacks
         The Trainer's own kind, called beside ours.
 
     Raises
     ------
     UserError
-        When the training diverges.
+        When the training diverges, or the model's rows of that side cannot be replaced.
     """
+    check_side(loaded.lm, side, loaded.checkpoint.name)
     settings = method_settings(config, method)
-    described = {"method": method, "rows": len(ids), "seed": seed, "dtype": str(loaded.lm.dtype), **settings}
-    values = loaded.checkpoint.rows(ids)
-    base = loaded.checkpoint.describe()
-    if len(ids) == 0:
-        return Trained(RowPatch(ids, values, base, described), ())
-    with installed_rows(loaded.lm, ids, values) as rows:
-        model = LabelledLanguageModel(loaded.lm, share_prefix=settings["share_prefix"])
-        done = fit(
-            model,
-            examples,
-            config=config,
-            settings=settings,
-            seed=seed,
-            method=method,
-            tick=tick,
-            callbacks=callbacks,
-            session=session or Session(),
-        )
-        from ks_lottery.tuning.trainer import whole
-
-        trained = whole(rows.rows)
-    return Trained(RowPatch(ids, trained, base, described), done.losses, done)
+    described = describe_rows(loaded, method, ids, seed, settings, side)
+    with built_rows(loaded, ids, side=side, share_prefix=settings["share_prefix"], described=described) as built:
+        losses: tuple[tuple[int, float], ...] = ()
+        if len(ids):
+            losses = fit(
+                built,
+                examples,
+                config=config,
+                settings=settings,
+                seed=seed,
+                method=method,
+                tick=tick,
+                callbacks=callbacks,
+            ).losses
+        return Trained(built.leave(), losses)
 
 
 def fit(
-    model: LabelledLanguageModel,
+    built: Built[Any],
     examples: Sequence[Example],
     *,
     config: TrainConfig,
@@ -129,17 +192,16 @@ def fit(
     method: str,
     tick: Callable[[int, int], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-    session: Session,
-    autocast: bool = False,
+    session: Session | None = None,
 ) -> Fit:
-    """Train the parameters of `model` that ask for a gradient, in place; afterwards it is in evaluation mode.
+    """Train the parameters of a built model that ask for a gradient, in place; afterwards it is in evaluation mode.
 
     Parameters
     ----------
     settings
         Learning rate and epochs (`method_settings`).
-    autocast
-        Compute in bfloat16 over float32 parameters (full tuning).
+    session
+        Checkpoints, validation and watchers; by default none.
 
     Raises
     ------
@@ -162,10 +224,11 @@ def fit(
                     Progress(state.global_step, state.max_steps, int(state.num_input_tokens_seen), logs["loss"])
                 )
 
-    lm = model.lm
+    session = session or Session()
+    model, lm = built.model, built.model.lm
     check_fsdp(session, lm)
     with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
-        arguments = _arguments(str(session.folder or scratch), config, settings, seed, session, lm, autocast=autocast)
+        arguments = _arguments(str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast)
         own: list[TrainerCallback] = [Watch(), *callbacks]
         if session.patience:
             own.append(EarlyStoppingCallback(session.patience))

@@ -1,0 +1,167 @@
+"""One tiny random model of each family: tuned, saved, loaded and exported on each side, against PEFT and plain transformers."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+from ks_lottery.checkpoint.patch import SIDES, RowPatch
+from ks_lottery.export import to_merged, to_peft
+from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.load import load_model, open_checkpoint
+from ks_lottery.models.quiet import quiet
+from ks_lottery.models.sides import base_values, check_side, installed_patch, installed_rows, is_tied
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+V, D = 384, 32
+TOKENS = torch.tensor([[1, 5, 77, 300, 9, 301], [5, 5, 6, 3, 301, 2]])
+IDS = np.array([5, 77, 301])
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A config class by name, its sizes, and whether head and embedding are one."""
+
+    config: str
+    tied: bool
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
+DECODER = {
+    "hidden_size": D,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+GEMMA = {**DECODER, "head_dim": 8}
+OPT = {
+    "hidden_size": 48,
+    "word_embed_proj_dim": D,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 4, "n_positions": 64}
+FAMILIES = {
+    "llama": Family("LlamaConfig", tied=False, sizes=DECODER),
+    "llama tied": Family("LlamaConfig", tied=True, sizes=DECODER),
+    "mistral": Family("MistralConfig", tied=False, sizes={**DECODER, "sliding_window": 32}),
+    "qwen2": Family("Qwen2Config", tied=True, sizes=DECODER),
+    "qwen3": Family("Qwen3Config", tied=True, sizes={**DECODER, "head_dim": 8}),
+    "qwen3 untied": Family("Qwen3Config", tied=False, sizes={**DECODER, "head_dim": 8}),
+    "gemma": Family("GemmaConfig", tied=True, sizes=GEMMA),
+    "gemma2": Family("Gemma2Config", tied=True, sizes={**GEMMA, "final_logit_softcapping": 3.0, "sliding_window": 32}),
+    "gemma3": Family("Gemma3TextConfig", tied=True, sizes={**GEMMA, "sliding_window": 32}),
+    "gpt2": Family("GPT2Config", tied=True, sizes=GPT2),
+    "gpt2 untied": Family("GPT2Config", tied=False, sizes=GPT2),
+    "gpt-neox": Family("GPTNeoXConfig", tied=False, sizes={k: v for k, v in DECODER.items() if "key_value" not in k}),
+    "phi": Family("PhiConfig", tied=False, sizes=DECODER),
+    "phi tied": Family("PhiConfig", tied=True, sizes=DECODER),
+    "bloom": Family("BloomConfig", tied=True, sizes={"hidden_size": D, "n_layer": 2, "n_head": 4}),
+    "opt": Family("OPTConfig", tied=True, sizes=OPT),
+    "opt untied": Family("OPTConfig", tied=False, sizes=OPT),
+    "cohere": Family("CohereConfig", tied=True, sizes={**DECODER, "logit_scale": 0.25}),
+    "granite": Family("GraniteConfig", tied=True, sizes={**DECODER, "logits_scaling": 2.0, "embedding_multiplier": 3.0}),
+}
+CASES = [(name, side) for name in FAMILIES for side in SIDES]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, untied_model: Path) -> Any:
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            family = FAMILIES[name]
+            made[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+            config = getattr(transformers, family.config)(
+                vocab_size=V, tie_word_embeddings=family.tied, **SPECIAL, **family.sizes
+            )
+            torch.manual_seed(1)
+            with quiet():
+                model = transformers.AutoModelForCausalLM.from_config(config)
+                for parameter in model.parameters():  # biases and norms too, so that dropping one shows
+                    parameter.data += 0.3 * torch.randn(parameter.shape)
+                model.save_pretrained(made[name])
+            for file in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(untied_model / file, made[name] / file)
+        return made[name]
+
+    return make
+
+
+def tuned(loaded, side: str, ids: np.ndarray = IDS) -> RowPatch:
+    """A few steps of AdamW with weight decay on random text, all other parameters being frozen."""
+    inputs = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS), "labels": TOKENS.roll(-1, dims=1)}
+    start = base_values(loaded, ids, side)
+    with installed_rows(loaded.lm, ids, side=side, **start) as rows:
+        optimizer = torch.optim.AdamW(rows.parameters(), lr=0.2, weight_decay=0.1)
+        model = LabelledLanguageModel(loaded.lm)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        assert [id(p) for p in trained] == [id(p) for p in rows.parameters()]
+        for _ in range(3):
+            model(**inputs)["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return RowPatch(ids, base=loaded.checkpoint.describe(), settings={"test": True}, **rows.patch_values())
+
+
+def logits_of(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=TOKENS).logits
+
+
+def plain(folder: Path):
+    with quiet():
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize(("name", "side"), CASES)
+def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
+    from peft import PeftModel
+
+    checkpoint = open_checkpoint(str(folder(name)))
+    loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    assert is_tied(loaded.lm) == FAMILIES[name].tied
+    check_side(loaded.lm, side, name)
+    state = {key: tensor.clone() for key, tensor in loaded.lm.state_dict().items()}
+    before = logits_of(loaded.lm)
+    tuned(loaded, side).save(tmp_path)
+    patch = RowPatch.open(tmp_path)
+    with installed_patch(loaded.lm, patch):
+        wanted = logits_of(loaded.lm)
+    assert (wanted - before).abs().max() > 1e-2
+    assert torch.equal(logits_of(loaded.lm), before)
+    after = loaded.lm.state_dict()
+    assert set(after) == set(state)
+    assert all(torch.equal(after[key], state[key]) for key in state)
+    if side == "input":  # nothing but what follows from the lookup changes
+        still = TOKENS[1:, 3:4]
+        assert not np.isin(still.numpy(), IDS).any()
+
+    to_merged(checkpoint, patch, tmp_path / "merged")
+    merged = plain(tmp_path / "merged")
+    assert (merged.get_output_embeddings().weight is merged.get_input_embeddings().weight) == (
+        FAMILIES[name].tied and side == "both"
+    )
+    assert torch.allclose(logits_of(merged), wanted, atol=1e-4, rtol=1e-4)
+
+    to_peft(checkpoint, patch, tmp_path / "adapter")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
+    assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
