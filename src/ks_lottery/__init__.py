@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.api import certify, scan, tune
+    from ks_lottery.api import certify, scan
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config import RunConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
     from ks_lottery.tickets import Tickets, select
+    from ks_lottery.tuning.tune import tune
 
 _HOME = {
     "Checkpoint": "checkpoint.reader",
@@ -41,7 +42,7 @@ _HOME = {
     "split": "corpus.selection",
     "to_merged": "export",
     "to_peft": "export",
-    "tune": "api",
+    "tune": "tuning.tune",
 }
 
 __all__ = [

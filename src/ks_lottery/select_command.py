@@ -6,14 +6,14 @@ Must never train, nor read a model's weights: a text is read by the model's toke
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ks_lottery.corpus.batches import encode, occurrences
-from ks_lottery.corpus.readers import ENDINGS, numbered_lines, read_corpus
+from ks_lottery.corpus.monolingual import read_sentences, token_counts
+from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
@@ -23,6 +23,7 @@ from ks_lottery.tickets import Tickets, select, select_by_frequency, select_by_o
 
 if TYPE_CHECKING:
     import argparse
+    from collections import Counter
 
     from transformers import PreTrainedTokenizerBase
 
@@ -108,16 +109,7 @@ def _examples(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace)
 
 
 def _frequencies(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> Counter[int]:
-    """Count tokens in the target side of parallel text, or in a plain text with one sentence a line."""
-    path = Path(arguments.corpus).expanduser()
-    ending = next((s for s in path.suffixes[::-1] if s not in {".gz", ".xz"}), "")
-    if ending.lower() in ENDINGS:
-        sentences = [pair.target for pair in _read(arguments)]
-    elif path.is_file():
-        sentences = [line for _, line in numbered_lines(path) if line]
-    else:
-        raise UserError(f"text file {path} does not exist")
-    counts: Counter[int] = Counter()
-    for sentence in sentences:
-        counts.update(tokenizer(sentence, add_special_tokens=False)["input_ids"])
-    return counts
+    sentences = read_sentences(
+        arguments.corpus, source_language=arguments.source_language, target_language=arguments.target_language
+    )
+    return token_counts(tokenizer, sentences)
