@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from ks_lottery.models.language_model import LabelledLanguageModel
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from torch import nn
 
 
 class PromptedLanguageModel(LabelledLanguageModel):

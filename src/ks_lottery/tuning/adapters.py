@@ -93,9 +93,7 @@ def adapter_config(method: str, model: nn.Module, *, base: str = "") -> PeftConf
             f"{method} does not know the query and value projections of a {type(model).__name__}: tune it by another method"
         )
     turned = type(model.get_submodule(found[0])).__name__ == "Conv1D"
-    return LoraConfig(
-        r=LORA_RANK[method], lora_alpha=LORA_ALPHA, target_modules=found, fan_in_fan_out=turned, **common
-    )
+    return LoraConfig(r=LORA_RANK[method], lora_alpha=LORA_ALPHA, target_modules=found, fan_in_fan_out=turned, **common)
 
 
 QUERY_VALUE = ("q_proj", "v_proj", "query", "value", "q_lin", "v_lin", "query_key_value", "c_attn", "qkv_proj", "Wqkv")

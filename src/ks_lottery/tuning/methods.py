@@ -61,7 +61,7 @@ def _embed(choice: Choice) -> Tickets:
 
 def _needed(choice: Choice, method: str) -> Tickets:
     if choice.tickets is None:
-        raise UserError(f"{method} tuning needs tickets: select them from a scan first")
+        raise UserError(f"{method} tuning needs tickets: take them from a scan first")
     rows = choice.tickets.rows
     if len(rows) and int(rows.max()) >= choice.vocabulary:
         raise UserError(

@@ -50,7 +50,7 @@ PRESETS: dict[str, Preset] = {
     "prefix": Preset("adapter", "10 virtual keys and values in every layer", 1e-2, 5),
     "prompt": Preset("adapter", "10 virtual tokens in the input layer", 1e-2, 5),
 }
-"""Name of a method to what it is. QLoRA is set as LoRA, frozen as embed, occurrence and frequency as random, prompt as prefix."""
+"""Name of a method to what it is. What the paper does not name: QLoRA is set as LoRA, frozen as embed, prompt as prefix."""
 
 VIRTUAL_TOKENS = 10
 """Of prefix and prompt tuning: 10 x 4,096 is the 0.04M of table 2."""

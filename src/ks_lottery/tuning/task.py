@@ -209,7 +209,9 @@ def make_ready(
     if validation is not None:
         held, _ = encode(loaded.tokenizer, validation, template=request.template, max_tokens=request.max_tokens)
         if not held:
-            raise UserError(f"no example of {validation.origin} fits into {request.max_tokens} tokens: raise max_tokens")
+            raise UserError(
+                f"no example of {validation.origin} fits into {request.max_tokens} tokens: raise max_tokens"
+            )
     rows: Tickets | None = None
     if preset(request.method).kind == "rows":
         check_side(loaded.lm, request.side, checkpoint.name)

@@ -228,7 +228,9 @@ def fit(
     model, lm = built.model, built.model.lm
     check_fsdp(session, lm)
     with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
-        arguments = _arguments(str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast)
+        arguments = _arguments(
+            str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast
+        )
         own: list[TrainerCallback] = [Watch(), *callbacks]
         if session.patience:
             own.append(EarlyStoppingCallback(session.patience))
@@ -255,7 +257,9 @@ def fit(
             f"{settings['learning_rate']:g}"
         )
     validation = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
-    return Fit(losses, validation, (state.best_global_step or state.global_step) if session.patience else state.global_step)
+    return Fit(
+        losses, validation, (state.best_global_step or state.global_step) if session.patience else state.global_step
+    )
 
 
 def method_settings(config: TrainConfig, method: str) -> dict[str, Any]:

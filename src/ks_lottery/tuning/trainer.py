@@ -1,4 +1,4 @@
-"""The transformers Trainer, taught three things: checkpoints without the frozen body, an order that can be resumed, an exact loss.
+"""The transformers Trainer with checkpoints without the frozen body, an order that can be resumed, and an exact loss.
 
 Must never keep a training loop of its own, nor let the number of processes change which examples make up a step.
 """
