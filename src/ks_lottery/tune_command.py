@@ -26,6 +26,7 @@ from ks_lottery.report.training import plan_lines, training_bar
 from ks_lottery.tickets import Tickets
 from ks_lottery.tuning.session import Session
 from ks_lottery.tuning.task import Request, Task, make_ready
+from ks_lottery.tuning.train import check_session
 
 if TYPE_CHECKING:
     import argparse
@@ -53,6 +54,9 @@ def run_tune(arguments: argparse.Namespace) -> int:
         checkpoint = open_checkpoint(arguments.model)
         corpus, held = _texts(arguments)
         task = make_ready(checkpoint, corpus, _request(arguments, checkpoint), validation=held)
+    work = out.with_name(f"{out.name}.unfinished")
+    session = _session(arguments, task, work)
+    check_session(session, task.loaded.lm)
     made = _made_from(arguments, task, corpus, held)
     if main:
         for line in _lines(arguments, task):
@@ -63,9 +67,7 @@ def run_tune(arguments: argparse.Namespace) -> int:
         if main:
             screen.say(f"{out} was made by the same command before: nothing to do")
         return 0
-    work = out.with_name(f"{out.name}.unfinished")
     with _claimed(work, made) if main else _nothing():
-        session = _session(arguments, task, work)
         with training_bar(screen, f"{arguments.method} tuning", silent=not main) as watch:
             outcome, fit = task.train(replace(session, watch=watch))
         if main:

@@ -18,6 +18,7 @@ from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
 from ks_lottery.cli import main
 from ks_lottery.corpus.batches import encode
 from ks_lottery.models.load import load_tokenizer
+from ks_lottery.tuning.presets import PRESETS
 from ks_lottery.tuning.trainer import TRAINED_FILE, WHOLE_FILE, last_whole_checkpoint
 
 
@@ -45,7 +46,9 @@ def short(text_file, tmp_path_factory):
 @pytest.fixture(scope="module")
 def embed(untied_model, short, tmp_path_factory):
     out = tmp_path_factory.mktemp("embed") / "embed"
-    assert main(command(untied_model, short, out, "--epochs", "2", "--save-every", "3", "--report-to", "tensorboard")) == 0
+    assert (
+        main(command(untied_model, short, out, "--epochs", "2", "--save-every", "3", "--report-to", "tensorboard")) == 0
+    )
     return out
 
 
@@ -131,7 +134,8 @@ def test_a_dry_run_writes_nothing_and_counts_right(untied_model, short, tmp_path
     assert f"trained parameters: {2 * 8 * (32 + 32 + 32 + 16):,} of " in out
     assert "steps: 12, over 16 examples" in out
     examples, _ = encode(
-        load_tokenizer(open_checkpoint(str(untied_model))), read_corpus(short, source_language="en", target_language="ca")
+        load_tokenizer(open_checkpoint(str(untied_model))),
+        read_corpus(short, source_language="en", target_language="ca"),
     )
     assert f"of {sum(len(e.sequence) - 1 for e in examples):,} tokens an epoch" in out
     assert "estimate" in out
@@ -202,8 +206,12 @@ def test_mistakes_are_one_sentence_and_leave_nothing(untied_model, short, tmp_pa
 def test_help_is_instant_and_names_every_method(capfd):
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "ks_lottery.cli", "tune", "--help"], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-m", "ks_lottery.cli", "tune", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     assert " torch" not in done.stderr.replace("torchrun", "")
-    for method in ("embed", "partial", "frequency", "occurrence", "random", "frozen", "full", "lora", "qlora", "prefix", "prompt"):
+    for method in PRESETS:
         assert f"{method}:" in done.stdout.replace("\n", " ")

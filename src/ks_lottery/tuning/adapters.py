@@ -59,7 +59,7 @@ class Adapter:
             self.config.save_pretrained(str(folder))
 
 
-def adapter_config(method: str, model: nn.Module, *, base: str = "") -> PeftConfig:
+def adapter_config(method: str, model: nn.Module, *, base: str | None = None) -> PeftConfig:
     """Return PEFT's config of a method for a model.
 
     Table 2 of the paper gives numbers of parameters alone. At LLaMA-7B's shapes they are those of rank 8 on query and value
@@ -145,5 +145,7 @@ def built_adapter(
     finally:
         if not virtual:
             adapted.unload()
+        if hasattr(lm, "peft_config"):
+            del lm.peft_config  # PEFT leaves it, and warns of it the next time
         lm.requires_grad_(requires_grad=False)
         lm.eval()

@@ -71,6 +71,15 @@ class Session:
         for name, least in (("save_every", 1), ("evaluate_every", 0), ("patience", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {least} or more")
+
+    def check(self) -> None:
+        """Refuse early stopping without what it needs.
+
+        Raises
+        ------
+        UserError
+            When there is no validation text, or no folder.
+        """
         if self.patience and not self.validation:
             raise UserError("patience needs a validation text: give --validation or --validation-share")
         if self.patience and self.folder is None:

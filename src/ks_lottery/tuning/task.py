@@ -55,7 +55,7 @@ class Request:
     quantize
         ``nf4``: the frozen body in 4 bits.
     dtype, device
-        Of the body; `full` computes in `dtype` over float32 parameters.
+        Of the body, where it is not loaded yet; `full` computes in `dtype` over float32 parameters.
     settings
         Fields of `TrainConfig`; learning rate and epochs are the paper's for the method unless given.
     """
@@ -196,6 +196,8 @@ def make_ready(
     from ks_lottery.corpus.prompts import instruction, render_prompt
 
     request.check()
+    if isinstance(base, LoadedModel):
+        request = replace(request, dtype=str(base.lm.dtype).removeprefix("torch."))
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = request.config(checkpoint.name)
     order = instruction(corpus.source_language, corpus.target_language)

@@ -226,7 +226,7 @@ def fit(
 
     session = session or Session()
     model, lm = built.model, built.model.lm
-    check_fsdp(session, lm)
+    check_session(session, lm)
     with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
         arguments = _arguments(
             str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast
@@ -285,14 +285,15 @@ def launched() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def check_fsdp(session: Session, lm: PreTrainedModel) -> None:
-    """Refuse sharding where the Trainer would quietly do something else.
+def check_session(session: Session, lm: PreTrainedModel) -> None:
+    """Refuse early stopping without what it needs, and sharding where the Trainer would quietly do something else.
 
     Raises
     ------
     UserError
-        On a CPU, where it would turn into DDP, or in a single process.
+        Sharding: on a CPU, where it would turn into DDP, or in a single process.
     """
+    session.check()
     if not session.fsdp:
         return
     if next(lm.parameters()).device.type == "cpu":
@@ -366,12 +367,12 @@ def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[N
     if config.gradient_checkpointing:
         if not lm.supports_gradient_checkpointing:
             raise UserError(f"{type(lm).__name__} cannot compute activations again: leave gradient checkpointing out")
-        lm.gradient_checkpointing_enable({"use_reentrant": False})
+        lm.activation_checkpointing_enable({"use_reentrant": False})
     try:
         yield
     finally:
         if config.gradient_checkpointing:
-            lm.gradient_checkpointing_disable()
+            lm.activation_checkpointing_disable()
         if cached is not None:
             lm.config.use_cache = cached
 
