@@ -93,6 +93,13 @@ def test_what_is_frozen_hashes_the_same_before_and_after(loaded, corpus, method)
         assert moved == set(before)
 
 
+def test_an_adapter_starts_from_the_seed(loaded, corpus):
+    states = [tune(loaded, corpus, method="lora", epochs=1, seed=seed).state for seed in (0, 0, 1)]
+    name = next(name for name in states[0] if "lora_A" in name)
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0][name], states[2][name])
+
+
 def test_full_tuning_of_a_layer_moves_that_layer_alone(loaded, corpus):
     left = tune(loaded, corpus, method="full", layers="1", epochs=3, learning_rate=0.01)
     base = loaded.lm.state_dict()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
 
-    import torch
     from peft import PeftConfig
     from torch import nn
 
@@ -113,7 +114,7 @@ def projections(model: nn.Module) -> list[str]:
 
 @contextmanager
 def built_adapter(
-    loaded: LoadedModel, method: str, *, share_prefix: bool, described: Mapping[str, Any]
+    loaded: LoadedModel, method: str, *, share_prefix: bool, described: Mapping[str, Any], seed: int = 0
 ) -> Generator[Built[Adapter]]:
     """Put an adapter into a model inside a block; afterwards the model is as it was.
 
@@ -124,7 +125,8 @@ def built_adapter(
     lm: Any = loaded.lm
     virtual = method in {"prefix", "prompt"}
     folder = str(loaded.checkpoint.folder.resolve())
-    with quiet():
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)  # an adapter starts at random
         config = adapter_config(method, lm, base=folder)
         adapted: Any = get_peft_model(lm, config)
     assert isinstance(adapted, PeftModel)  # noqa: S101 (a task type was given)

@@ -73,13 +73,22 @@ class Session:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {least} or more")
 
     def check(self) -> None:
-        """Refuse early stopping without what it needs.
+        """Refuse early stopping without what it needs, and trackers that are not here.
 
         Raises
         ------
         UserError
-            When there is no validation text, or no folder.
+            When there is no validation text or no folder, or a tracker is not known or not installed.
         """
+        if self.report_to:
+            from transformers.integrations import get_available_reporting_integrations
+
+            here = get_available_reporting_integrations()
+            for name in self.report_to:
+                if name not in here:
+                    raise UserError(
+                        f"tracker {name} is not known to transformers or not installed; here are {', '.join(here) or 'none'}"
+                    )
         if self.patience and not self.validation:
             raise UserError("patience needs a validation text: give --validation or --validation-share")
         if self.patience and self.folder is None:

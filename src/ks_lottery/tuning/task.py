@@ -151,7 +151,9 @@ class Task:
                 self.loaded, request.layers, share_prefix=share, autocast=half, described=self.described
             )
         else:
-            building = built_adapter(self.loaded, request.method, share_prefix=share, described=self.described)
+            building = built_adapter(
+                self.loaded, request.method, share_prefix=share, described=self.described, seed=request.seed
+            )
         with building as built:
             yield built
 
@@ -200,6 +202,10 @@ def make_ready(
         request = replace(request, dtype=str(base.lm.dtype).removeprefix("torch."))
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = request.config(checkpoint.name)
+    if request.method == "prefix" and config.gradient_checkpointing:
+        raise UserError(
+            "prefix tuning puts keys and values into a cache, which gradient checkpointing switches off: leave it out"
+        )
     order = instruction(corpus.source_language, corpus.target_language)
     if request.template != "chat":
         render_prompt(request.template, order, "")
