@@ -110,10 +110,14 @@ def _patched(checkpoint: Checkpoint, tensor: str, ids: npt.NDArray[np.int64], ro
 
 @dataclass(frozen=True)
 class _Adapter:
-    """What an adapter holds: module to rows and their values, and module to its parameters saved whole."""
+    """What an adapter holds: module to rows and their values, and module to its parameters saved whole.
+
+    `mirrored` is the module whose rows PEFT takes from the embedding's by itself.
+    """
 
     tokens: Mapping[str, tuple[list[int], torch.Tensor]]
     whole: Mapping[str, Mapping[str, torch.Tensor]]
+    mirrored: str | None
 
 
 def _adapter(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel, *, tied: bool) -> _Adapter:
@@ -132,8 +136,7 @@ def _adapter(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel, *,
     both = patch.side == "both"
     for side, tensor in zip(names, _matrices(checkpoint), strict=True):
         rows = patch.values_of("input" if side == "input" else "output")
-        mirrored = tied and both and not bias and side == "output"
-        if rows is None or mirrored:
+        if rows is None:
             continue
         if (bias and (side == "output" or tied)) or (tied and not both and spare is None):
             whole[names[side]] = {"weight": _patched(checkpoint, tensor, patch.ids, rows)}
@@ -145,7 +148,7 @@ def _adapter(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel, *,
             if tied and not both and spare is not None:
                 other = names["output" if side == "input" else "input"]
                 tokens[other] = ([spare], checkpoint.rows(np.array([spare])))
-    return _Adapter(tokens, whole)
+    return _Adapter(tokens, whole, names["output"] if tied and both else None)
 
 
 def _peft_config(model: PreTrainedModel, adapter: _Adapter, base: str) -> Any:
@@ -155,7 +158,7 @@ def _peft_config(model: PreTrainedModel, adapter: _Adapter, base: str) -> Any:
     if not adapter.whole and all(ids == sets[0] for ids in sets):
         return TrainableTokensConfig(
             token_indices=sets[0],
-            target_modules=list(adapter.tokens),
+            target_modules=[name for name in adapter.tokens if name != adapter.mirrored],
             task_type="CAUSAL_LM",
             base_model_name_or_path=base,
         )
@@ -217,7 +220,7 @@ def _filling(name: str, tensor: torch.Tensor, adapter: _Adapter) -> torch.Tensor
     """Return what stands under one name of PEFT's state: our rows, a module's parameter, or the zero LoRA."""
     for module, (_, rows) in adapter.tokens.items():
         if f".{module}." in name:
-            return rows.contiguous()
+            return rows.clone()  # no two names of a file may share memory
     for module, parameters in adapter.whole.items():
         if f".{module}." in name:
             return parameters[name.rpartition(".")[2]].contiguous()
@@ -287,14 +290,9 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
     }[kind]
     about = json.dumps(dict(patch.settings), indent=2)
     of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
-    forced = (
-        ""
-        if patch.base.get("fingerprint") == checkpoint.fingerprint
-        else (
-            f" The rows were made on another base, {patch.base.get('name')} (`{patch.base.get('fingerprint')}`), and put onto this "
-            "one by force."
-        )
-    )
+    there = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
+    same = patch.base.get("fingerprint") == checkpoint.fingerprint
+    forced = "" if same else f" The rows were made on another base, {there}, and put onto this one by force."
     return (
         f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
         f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"

@@ -107,6 +107,29 @@ def test_our_own_adapter_leaves_the_tied_head_alone(tied_model, tmp_path):
         assert not scan(tied_model, tmp_path / tuned, units="output").moved.any()
 
 
+@pytest.mark.parametrize("fixture", ["tied_model", "untied_model"])
+def test_a_scan_of_a_patch_compares_its_side(fixture, request, tmp_path):
+    from dataclasses import replace
+
+    from ks_lottery import RowPatch, UserError, open_checkpoint
+
+    checkpoint = open_checkpoint(str(request.getfixturevalue(fixture)))
+    ids = np.array([4, 30, 31])
+    patch = RowPatch(ids, checkpoint.rows(ids, side="output") + 1, checkpoint.describe(), side="output")
+    patch.save(tmp_path)
+    found = scan(checkpoint.folder, tmp_path, units="output")
+    assert np.flatnonzero(found.moved).tolist() == ids.tolist()
+    np.testing.assert_allclose(found.absolute[ids], 1.0, rtol=1e-5)  # against the head, and not against the input side
+    with pytest.raises(UserError, match="scan it with units output"):
+        scan(checkpoint.folder, tmp_path)
+    own = None if fixture == "tied_model" else checkpoint.rows(ids, side="output") + 3
+    replace(patch, side="both", values=checkpoint.rows(ids) + 1, output_values=own).save(tmp_path)
+    for units, move in (("embedding", 1.0), ("output", 1.0 if own is None else 3.0)):
+        found = scan(checkpoint.folder, tmp_path, units=units)
+        assert np.flatnonzero(found.moved).tolist() == ids.tolist()
+        np.testing.assert_allclose(found.absolute[ids], move, rtol=1e-5)
+
+
 def test_units_of_conv1d_are_outputs(gpt2, tmp_path):
     tuned = tmp_path / "tuned"
     shutil.copytree(gpt2, tuned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
-from ks_lottery.export import to_merged, to_peft
+from ks_lottery.export import is_tied, to_merged, to_peft
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_rows
@@ -78,5 +79,18 @@ def test_exports_are_the_same_bytes_each_time(case, tmp_path):
 def test_the_wrong_base_is_refused(case, tied_model, untied_model, tmp_path):
     checkpoint, patch, _ = case
     other = open_checkpoint(str(untied_model if checkpoint.folder == tied_model else tied_model))
-    with pytest.raises(UserError, match="belongs"):
-        to_peft(other, patch, tmp_path / "adapter")
+    for write in (to_peft, to_merged):
+        with pytest.raises(UserError, match="belongs"):
+            write(other, patch, tmp_path / write.__name__)
+        assert not (tmp_path / write.__name__).exists()
+        write(other, patch, tmp_path / write.__name__, force=True)
+        assert "put onto this one by force" in (tmp_path / write.__name__ / "README.md").read_text()
+
+
+@pytest.mark.parametrize("write", [to_peft, to_merged])
+def test_values_for_each_side_do_not_fit_a_tied_base(case, tmp_path, write):
+    checkpoint, patch, _ = case
+    tied = is_tied(checkpoint)
+    wrong = replace(patch, side="both", output_values=patch.values if tied else None)
+    with pytest.raises(UserError, match="one set of values" if tied else "a set of values for each side"):
+        write(checkpoint, wrong, tmp_path / "out")

@@ -12,7 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file
 
+from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.export import to_merged, to_peft
 from ks_lottery.models.language_model import LabelledLanguageModel
@@ -23,7 +25,7 @@ from ks_lottery.models.sides import base_values, check_side, installed_patch, in
 if TYPE_CHECKING:
     from pathlib import Path
 
-V, D = 384, 32
+V, D = 400, 32
 TOKENS = torch.tensor([[1, 5, 77, 300, 9, 301], [5, 5, 6, 3, 301, 2]])
 IDS = np.array([5, 77, 301])
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -56,6 +58,7 @@ OPT = {
     "max_position_embeddings": 64,
 }
 GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 4, "n_positions": 64}
+NEOX = {key: size for key, size in DECODER.items() if key != "num_key_value_heads"}
 FAMILIES = {
     "llama": Family("LlamaConfig", tied=False, sizes=DECODER),
     "llama tied": Family("LlamaConfig", tied=True, sizes=DECODER),
@@ -68,14 +71,17 @@ FAMILIES = {
     "gemma3": Family("Gemma3TextConfig", tied=True, sizes={**GEMMA, "sliding_window": 32}),
     "gpt2": Family("GPT2Config", tied=True, sizes=GPT2),
     "gpt2 untied": Family("GPT2Config", tied=False, sizes=GPT2),
-    "gpt-neox": Family("GPTNeoXConfig", tied=False, sizes={k: v for k, v in DECODER.items() if "key_value" not in k}),
+    "gpt-neox": Family("GPTNeoXConfig", tied=False, sizes=NEOX),
+    "gpt-neox tied": Family("GPTNeoXConfig", tied=True, sizes=NEOX),
     "phi": Family("PhiConfig", tied=False, sizes=DECODER),
     "phi tied": Family("PhiConfig", tied=True, sizes=DECODER),
     "bloom": Family("BloomConfig", tied=True, sizes={"hidden_size": D, "n_layer": 2, "n_head": 4}),
     "opt": Family("OPTConfig", tied=True, sizes=OPT),
     "opt untied": Family("OPTConfig", tied=False, sizes=OPT),
     "cohere": Family("CohereConfig", tied=True, sizes={**DECODER, "logit_scale": 0.25}),
-    "granite": Family("GraniteConfig", tied=True, sizes={**DECODER, "logits_scaling": 2.0, "embedding_multiplier": 3.0}),
+    "granite": Family(
+        "GraniteConfig", tied=True, sizes={**DECODER, "logits_scaling": 2.0, "embedding_multiplier": 3.0}
+    ),
 }
 CASES = [(name, side) for name in FAMILIES for side in SIDES]
 
@@ -149,9 +155,6 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
     after = loaded.lm.state_dict()
     assert set(after) == set(state)
     assert all(torch.equal(after[key], state[key]) for key in state)
-    if side == "input":  # nothing but what follows from the lookup changes
-        still = TOKENS[1:, 3:4]
-        assert not np.isin(still.numpy(), IDS).any()
 
     to_merged(checkpoint, patch, tmp_path / "merged")
     merged = plain(tmp_path / "merged")
@@ -159,7 +162,84 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
         FAMILIES[name].tied and side == "both"
     )
     assert torch.allclose(logits_of(merged), wanted, atol=1e-4, rtol=1e-4)
+    only_these_rows_differ(checkpoint, tmp_path / "merged", side, tied=FAMILIES[name].tied)
+    losses_agree(loaded.lm, merged, patch)
 
+    to_peft(checkpoint, patch, tmp_path / "adapter")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
+    assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
+    scans_agree(checkpoint, patch, tmp_path)
+
+
+def scans_agree(checkpoint, patch: RowPatch, made: Path) -> None:
+    """Patch, adapter and merged folder are three ways to say the same, read without a model."""
+    ways = [
+        AdaptedCheckpoint.of_patch(patch, checkpoint),
+        AdaptedCheckpoint.open(made / "adapter", checkpoint),
+        open_checkpoint(str(made / "merged")),
+    ]
+    for side in ("input", "output"):
+        wanted = checkpoint.rows(np.arange(V), side=side)
+        rows = patch.values_of(side)
+        if rows is not None:
+            wanted[IDS] = rows
+        for way in ways:
+            tensor = way.embedding if side == "input" else way.head
+            assert torch.equal(way.block(tensor, 0, V).float(), wanted)
+        touched = ways[0].changed(ways[0].embedding if side == "input" else ways[0].head)
+        assert touched.tolist() == ([] if rows is None else IDS.tolist())
+
+
+def only_these_rows_differ(checkpoint, merged: Path, side: str, *, tied: bool) -> None:
+    """AdamW decays what it is given; what it is not given keeps its bits."""
+    before, after = load_file(checkpoint.folder / "model.safetensors"), load_file(merged / "model.safetensors")
+    head = "lm_head.weight" if "lm_head.weight" in after else checkpoint.head
+    changed = {"input": {checkpoint.embedding}, "output": {head}, "both": {checkpoint.embedding, head}}[side]
+    assert set(after) - set(before) == ({head} if tied and side != "both" else set())
+    rest = np.setdiff1d(np.arange(V), IDS)
+    for name, tensor in after.items():
+        base = before.get(name, before[checkpoint.embedding])
+        assert torch.equal(tensor[rest] if name in changed else tensor, base[rest] if name in changed else base), name
+        assert name not in changed or not (tensor[IDS] == base[IDS]).all(dim=1).any()
+
+
+def losses_agree(lm, merged, patch: RowPatch) -> None:
+    """Logits at labels alone, with and without the shared prefix, against the plain loss of the merged folder."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, V, (3, 20), generator=generator)
+    ids[:, :10], ids[:, 4], ids[1:, 12:14] = ids[0, :10], 77, 301
+    mask = torch.ones_like(ids)
+    mask[1, 17:] = 0
+    labels = ids.roll(-1, dims=1)
+    labels[:, :11] = -100
+    labels[mask == 0] = -100
+    with torch.no_grad():
+        logits = merged(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        wanted = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        with installed_patch(lm, patch):
+            for share in (False, True):
+                loss = LabelledLanguageModel(lm, share_prefix=share)(ids, mask, labels)["loss"]
+                assert torch.allclose(loss, wanted, rtol=1e-4), share
+            options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
+            ours = lm.generate(ids[:, :12], attention_mask=mask[:, :12], **options)
+    assert torch.equal(ours, merged.generate(ids[:, :12], attention_mask=mask[:, :12], **options))
+
+
+@pytest.mark.parametrize("name", ["llama", "llama tied", "phi"])
+@pytest.mark.parametrize("side", ["output", "both"])
+def test_every_row_of_the_head_can_be_exported(folder, name, side, tmp_path):
+    """The softmax reaches them all, so this is what output tuning leaves."""
+    from peft import PeftModel
+
+    checkpoint = open_checkpoint(str(folder(name)))
+    loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    patch = tuned(loaded, side, np.arange(V))
+    with installed_patch(loaded.lm, patch):
+        wanted = logits_of(loaded.lm)
+    to_merged(checkpoint, patch, tmp_path / "merged")
+    assert torch.allclose(logits_of(plain(tmp_path / "merged")), wanted, atol=1e-4, rtol=1e-4)
     to_peft(checkpoint, patch, tmp_path / "adapter")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,57 @@ def test_patch_round_trip(tied_model, tmp_path):
     assert np.array_equal(opened.ids, patch.ids)
     assert torch.equal(opened.values, patch.values)
     assert (opened.base, opened.settings, opened.content) == (patch.base, patch.settings, patch.content)
+
+
+@pytest.mark.parametrize("side", ["input", "output", "both", "apart"])
+def test_a_patch_says_its_side(tied_model, tmp_path, side):
+    patch = patch_of(Checkpoint.open(tied_model))
+    other = torch.randn(3, 32) if side == "apart" else None
+    patch = replace(patch, side="both" if side == "apart" else side, output_values=other)
+    patch.save(tmp_path)
+    opened = RowPatch.open(tmp_path)
+    assert (opened.side, opened.content, opened.parameters) == (
+        patch.side,
+        patch.content,
+        96 * (2 if side == "apart" else 1),
+    )
+    small = opened.restrict(np.array([9, 10]))
+    for name in ("input", "output"):
+        values, kept = patch.values_of(name), small.values_of(name)
+        assert (values is None) == (kept is None) == (side in {"input", "output"} and side != name)
+        assert values is None or (torch.equal(opened.values_of(name), values) and torch.equal(kept, values[1:2]))
+    others = [replace(patch, side=s, output_values=None) for s in ("input", "output", "both")]
+    assert len({p.content for p in [*others, patch]}) == (4 if side == "apart" else 3)
+
+
+def test_sides_and_values_that_do_not_belong_together_are_refused():
+    ids, values = np.array([1]), torch.zeros(1, 2)
+    for wrong in ({"side": "left"}, {"side": "output", "output_values": values}, {"output_values": values}):
+        with pytest.raises(ValueError, match="side must be"):
+            RowPatch(ids, values, {}, **wrong)
+    with pytest.raises(ValueError, match="float32"):
+        RowPatch(ids, values, {}, side="both", output_values=values.double())
+
+
+def test_a_patch_file_without_a_side_is_of_the_input(tied_model, tmp_path):
+    patch = patch_of(Checkpoint.open(tied_model))
+    about = {"kind": "row-patch", "format": 1, "made_from": {"base": dict(patch.base)}, "settings": {}}
+    tensors = {"ids": torch.from_numpy(patch.ids), "values": patch.values}
+    save_file(tensors, tmp_path / "patch.safetensors", metadata={"ks-lottery": json.dumps(about)})
+    assert (RowPatch.open(tmp_path).side, RowPatch.open(tmp_path).content) == ("input", patch.content)
+
+
+def test_force_lets_another_base_pass_if_the_rows_fit(tied_model, untied_model):
+    patch = patch_of(Checkpoint.open(tied_model))
+    other = Checkpoint.open(untied_model)
+    patch.check_base(other, force=True)
+    for wrong in (
+        replace(patch, values=torch.zeros(3, 31)),
+        replace(patch, ids=np.array([4, 9, 384])),
+        replace(patch, values=torch.zeros(3, 31), side="output"),
+    ):
+        with pytest.raises(UserError, match="do not fit the 384 x 32"):
+            wrong.check_base(other, force=True)
 
 
 def test_restrict_keeps_values(tied_model):

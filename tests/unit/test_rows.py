@@ -121,13 +121,38 @@ def test_reachable_rows_leave_out_the_last_token_and_padding():
     assert reachable_rows([[5, 3, 9], [0, 3, 2]], padding=0).tolist() == [3, 5]
 
 
-def test_other_embeddings_are_refused():
-    class Scaled(nn.Embedding):
-        pass
+class Doubled(nn.Embedding):
+    """Scales as some do, but not by what its `embed_scale` says."""
 
-    class Model(nn.Module):
-        def get_input_embeddings(self):
-            return Scaled(4, 2)
+    embed_scale = 3.0
 
-    with pytest.raises(TypeError, match="Scaled"), installed_rows(Model(), np.array([0]), torch.zeros(1, 2)):
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * 2.0
+
+
+class Bag(nn.Module):
+    """No embedding at all."""
+
+
+class Holder(nn.Module):
+    def __init__(self, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        (Doubled(4, 2), "Doubled, which does more than a lookup"),
+        (Bag(), "a Bag, not a"),
+        (nn.Embedding(4, 2, max_norm=1.0), "renormalises"),
+        (nn.Embedding(4, 2, sparse=True), "thins out"),
+        (None, "no single input embedding"),
+    ],
+)
+def test_other_embeddings_are_refused(embedding, message):
+    with pytest.raises(TypeError, match=message), installed_rows(Holder(embedding), np.array([0]), torch.zeros(1, 2)):
         pass

@@ -102,11 +102,19 @@ class AdaptedCheckpoint:
         tied = None
         for module, known in parts.items():
             target, is_head = _target(module, base, where)
+            if is_head:
+                tied = f"{module}.weight"
             for tensor, overlay in _overlays(module, target, known, config, base.units.get(f"{target}.weight")).items():
-                wanted = f"{module}.weight" if is_head else tensor
-                tied = wanted if is_head else tied
-                _check(overlay, base.units[tensor], tensor, where)
+                of_head = is_head and tensor.endswith(".weight")
+                wanted = tied if of_head and tied else f"{module}.bias" if is_head else tensor
+                stored = tensor if of_head or not is_head else wanted
+                if stored not in base.units:
+                    raise UserError(f"adapter {where} changes {wanted}, which {base.name} does not have: give its base")
+                _check(overlay, base.units[stored], stored, where)
                 overlays[wanted] = overlay
+            saved_whole = f"{target}.weight" == base.embedding == base.head and "weight" in known
+            if saved_whole and not is_head and not config.get("ensure_weight_tying"):
+                tied = tied or TIED_HEAD  # PEFT gives the embedding a matrix of its own, and the head keeps the base's
         return cls(base, where, overlays, tied)
 
     @classmethod
@@ -197,14 +205,17 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _target(module: str, base: Source, where: str) -> tuple[str, bool]:
     """Return the module of the base, and whether it is a head that the base ties to its embedding."""
+    is_head = module.rpartition(".")[2] in HEAD_NAMES
+    if is_head and base.head == base.embedding:
+        return base.embedding.rpartition(".")[0], True
     names = {tensor.rpartition(".")[0] for tensor in base.units}
     if module in names:
         return module, False
     ends = [name for name in names if name and (module.endswith(f".{name}") or name.endswith(f".{module}"))]
     if len(ends) == 1:
         return ends[0], False
-    if base.head == base.embedding and module.rpartition(".")[2] in HEAD_NAMES:
-        return base.embedding.rpartition(".")[0], True
+    if is_head:  # GPT-NeoX is stored with another name of its head than it has as a module
+        return base.head.rpartition(".")[0], False
     raise UserError(f"adapter {where} changes {module}, which {base.name} does not have: give the base it belongs to")
 
 

@@ -215,13 +215,14 @@ def load_model(
 def _check_handled(checkpoint: Checkpoint, lm: Any) -> None:
     from ks_lottery.models.rows import input_embedding
 
+    stored, reason = checkpoint.units[checkpoint.embedding], ""
     try:
-        embedding = input_embedding(lm)
-        stored = checkpoint.units[checkpoint.embedding]
+        embedding, head = input_embedding(lm), lm.get_output_embeddings()
         if tuple(embedding.weight.shape) != (stored.count, stored.width):
-            raise TypeError(f"its input embedding is not {checkpoint.embedding}, which is {stored.count:,} x {stored.width:,}")
-        head = lm.get_output_embeddings()
-        if checkpoint.head == checkpoint.embedding and head is not None and head.weight is not embedding.weight:
-            raise TypeError("its config says that the head is a matrix of its own, but none is stored")
+            reason = f"its input embedding is not {checkpoint.embedding}, which is {stored.count:,} x {stored.width:,}"
+        elif checkpoint.head == checkpoint.embedding and head is not None and head.weight is not embedding.weight:
+            reason = "its config says that the head is a matrix of its own, but none is stored"
     except TypeError as error:
-        raise UserError(f"{checkpoint.name} cannot be handled: {error}") from error
+        reason = str(error)
+    if reason:
+        raise UserError(f"{checkpoint.name} cannot be handled: {reason}")
