@@ -49,6 +49,7 @@ def run_tune(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for, and return the exit code."""
     main = os.environ.get("RANK", "0") == "0"
     screen = Screen(total=2)
+    _enter_processes()
     out = Path(arguments.out or f"runs/tune-{arguments.method}")
     with screen.stage("open model and text", silent=not main):
         checkpoint = open_checkpoint(arguments.model)
@@ -268,6 +269,14 @@ def _result(out: Path, outcome: Outcome, fit: Fit) -> list[str]:
         best = min(fit.validation, key=lambda entry: entry[1])
         lines.append(f"validation loss {best[1]:.3f} at best, at step {best[0]}; kept: step {fit.best_step}")
     return [*lines, f"written to {out}"]
+
+
+def _enter_processes() -> None:
+    """Let each of several processes on one machine take its own GPU."""
+    import torch
+
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def _leave_processes() -> None:

@@ -246,7 +246,7 @@ def _quantisation(request: Request) -> str | None:
 
 def _loaded(base: Checkpoint | LoadedModel, request: Request) -> LoadedModel:
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
-    device = str(next(base.lm.parameters()).device) if isinstance(base, LoadedModel) else request.device
+    device = next(base.lm.parameters()).device.type if isinstance(base, LoadedModel) else request.device
     more: dict[str, Any] = {"device": device, "trust_remote_code": request.trust_remote_code}
     kind = _quantisation(request)
     if kind is not None:

@@ -87,11 +87,14 @@ class Built(Generic[OutcomeT]):
         Takes what was trained out of the model; every process calls it.
     autocast
         Compute in bfloat16 over float32 parameters.
+    callbacks
+        The Trainer's own kind, that the method brings along.
     """
 
     model: LabelledLanguageModel
     leave: Callable[[], OutcomeT]
     autocast: bool = False
+    callbacks: Sequence[TrainerCallback] = ()
 
 
 @contextmanager
@@ -231,11 +234,12 @@ def fit(
         arguments = _arguments(
             str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast
         )
-        own: list[TrainerCallback] = [Watch(), *callbacks]
+        own: list[TrainerCallback] = [Watch(), *built.callbacks, *callbacks]
         if session.patience:
             own.append(EarlyStoppingCallback(session.patience))
         if "tensorboard" in session.report_to:
             own.append(_tensorboard(session))
+        arguments._n_gpu = 1  # noqa: SLF001  one process, one device: several in one would copy the model at each step
         trainer = TuneTrainer(
             model=model,
             args=arguments,
