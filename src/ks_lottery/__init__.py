@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.api import certify, row_gradients, scan, tune
+    from ks_lottery.api import certify, row_gradients, scan
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ks_lottery.stats.ks import ks_test
     from ks_lottery.tickets import Tickets, select, select_by_attribution
     from ks_lottery.tuning.callback import KSCallback
+    from ks_lottery.tuning.tune import tune
 
 _HOME = {
     "Attribution": "checkpoint.attribution",
@@ -47,7 +48,7 @@ _HOME = {
     "split": "corpus.selection",
     "to_merged": "export",
     "to_peft": "export",
-    "tune": "api",
+    "tune": "tuning.tune",
 }
 
 __all__ = [

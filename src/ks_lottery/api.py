@@ -1,4 +1,4 @@
-"""The library's calls for tuning, scanning and certifying, for people who write Python; the commands call them too.
+"""The library's calls for scanning and certifying, for people who write Python; the commands call them too.
 
 Must never do what the pipeline does not: both call the same functions below.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.certification.certify import Certificate, transfer_predictions
 from ks_lottery.certification.certify import certify as certify_predictions
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config import CertifyConfig, TrainConfig
+from ks_lottery.config import CertifyConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import LoadedModel, load_model
@@ -20,13 +20,9 @@ from ks_lottery.models.sources import open_source
 from ks_lottery.models.tokens import check_same, read_vocabulary
 from ks_lottery.scanning import scan as scan_sources
 from ks_lottery.tuning.gradients import row_gradients as gradients_of
-from ks_lottery.tuning.methods import Choice, rows_of
-from ks_lottery.tuning.train import train_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from transformers import TrainerCallback
 
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
@@ -34,58 +30,6 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.models.tokens import Vocabulary
     from ks_lottery.scans import Scan
-    from ks_lottery.tickets import Tickets
-
-
-def tune(
-    base: Checkpoint | LoadedModel,
-    corpus: Corpus,
-    *,
-    method: str = "embed",
-    tickets: Tickets | None = None,
-    size: int | None = None,
-    template: str = "alpaca",
-    max_tokens: int = 512,
-    seed: int = 0,
-    callbacks: Sequence[TrainerCallback] = (),
-    **settings: Any,
-) -> RowPatch:
-    """Train rows of the input embedding on `corpus` and return them as a patch; `base` is left as it was.
-
-    Parameters
-    ----------
-    base
-        A checkpoint, or an already loaded model.
-    method
-        ``embed`` (every row the corpus reaches), ``partial`` (the `tickets`), ``random`` or ``occurrence``
-        (`size` rows, by default as many as there are tickets).
-    callbacks
-        Callbacks of the transformers Trainer, such as `KSCallback`, which logs the tickets and can stop early.
-    settings
-        Fields of `TrainConfig`, such as ``learning_rate``, ``epochs`` and ``batch_size``.
-
-    Returns
-    -------
-    RowPatch
-        Embed tuning also leaves its ``attribution``: what each row contributed, for `select_by_attribution`.
-
-    Raises
-    ------
-    UserError
-        When a setting or the method is not known, or no example fits into `max_tokens`.
-    """
-    loaded = base if isinstance(base, LoadedModel) else load_model(base)
-    try:
-        config = replace(TrainConfig(), **settings)
-    except TypeError as error:
-        raise UserError(f"tune knows no such setting: {error}") from error
-    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
-    if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
-    rows = size if size is not None else 0 if tickets is None else len(tickets)
-    chosen = rows_of(method, Choice(loaded, examples, tickets, rows, seed))
-    trained = train_rows(loaded, examples, chosen.ids, config=config, seed=seed, method=method, callbacks=callbacks)
-    return trained.patch
 
 
 def row_gradients(

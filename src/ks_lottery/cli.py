@@ -6,6 +6,7 @@ Must never decide anything, nor show a traceback for a mistake that the user can
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -119,6 +120,20 @@ def overlap(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def tune(arguments: argparse.Namespace) -> int:
+    """Tune a model by a method of the paper."""
+    from ks_lottery.tune_command import run_tune
+
+    return run_tune(arguments)
+
+
+def transfer(arguments: argparse.Namespace) -> int:
+    """Restrict a patch to tickets."""
+    from ks_lottery.tune_command import run_transfer
+
+    return run_transfer(arguments)
+
+
 def _parser() -> _Parser:
     from importlib.metadata import version
 
@@ -141,6 +156,7 @@ def _parser() -> _Parser:
     commands.add_parser("run", help="the main job on your own model and text (see run --help)", add_help=False)
 
     _add_inspect(commands)
+    _add_tune(commands)
     _add_scan(commands)
     _add_select(commands)
 
@@ -184,6 +200,21 @@ def _add_inspect(commands: Any) -> None:
     one.add_argument("--keep-all", action="store_true", help="do not clean the text first, as run does")
     one.add_argument("--json", action="store_true", help="print one JSON object")
     one.set_defaults(work=inspect)
+
+
+def _add_tune(commands: Any) -> None:
+    from ks_lottery.tuning.flags import add_flags
+
+    add_flags(
+        commands.add_parser("tune", help="tune a model: rows, LoRA, prefix and other methods of the paper")
+    ).set_defaults(work=tune)
+    one = commands.add_parser("transfer", help="put the tuned values of tickets alone into a patch of their own")
+    one.add_argument("model", help="the base that the patch was made on")
+    one.add_argument("patch", help="folder of a patch, such as embed tuning leaves")
+    one.add_argument("--tickets", required=True, metavar="FILE", help="JSON file that select wrote")
+    one.add_argument("--out", required=True, metavar="DIR", help="folder to write; new or empty")
+    one.add_argument("--force", action="store_true", help="take the patch although it was made on other weights")
+    one.set_defaults(work=transfer)
 
 
 def _add_scan(commands: Any) -> None:
@@ -250,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     given = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
         if given[:1] == ["run"]:
             return run(given[1:])

@@ -123,8 +123,12 @@ class TrainConfig:
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 clips nothing."""
+    weight_decay: float = 0.0
+    """Decay of the trained parameters, of no others; off, since it moves a trained row also where its token is missing."""
     share_prefix: bool = True
     """Compute the prompt's common beginning once a batch instead of once a sentence."""
+    gradient_checkpointing: bool = False
+    """Compute activations again instead of keeping them: less memory, more time; switches share_prefix off."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -140,6 +144,7 @@ class TrainConfig:
         )
         _require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
         _require(self.max_grad_norm >= 0, "train.max_grad_norm", self.max_grad_norm, "0 or more")
+        _require(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "0 or more and finite")
 
 
 @dataclass(frozen=True)

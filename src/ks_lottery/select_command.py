@@ -6,7 +6,6 @@ Must never train. A text is read by the model's tokenizer alone; only `gradient`
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ import numpy as np
 
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
 from ks_lottery.corpus.batches import encode, occurrences
-from ks_lottery.corpus.lines import ending_of, numbered_lines
-from ks_lottery.corpus.readers import ENDINGS, read_corpus
+from ks_lottery.corpus.monolingual import read_sentences, token_counts
+from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
@@ -34,6 +33,7 @@ from ks_lottery.tuning.gradients import row_gradients
 
 if TYPE_CHECKING:
     import argparse
+    from collections import Counter
 
     from transformers import PreTrainedTokenizerBase
 
@@ -162,15 +162,7 @@ def _examples(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace)
 
 
 def _frequencies(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> Counter[int]:
-    """Count tokens in the target side of parallel text, or in a plain text with one sentence a line."""
-    path = Path(arguments.corpus).expanduser()
-    if ending_of(path) in ENDINGS:
-        sentences = [pair.target for pair in _read(arguments)]
-    elif path.is_file():
-        sentences = [line for _, line in numbered_lines(path) if line.strip()]
-    else:
-        raise UserError(f"text file {path} does not exist")
-    counts: Counter[int] = Counter()
-    for sentence in sentences:
-        counts.update(tokenizer(sentence, add_special_tokens=False)["input_ids"])
-    return counts
+    sentences = read_sentences(
+        arguments.corpus, source_language=arguments.source_language, target_language=arguments.target_language
+    )
+    return token_counts(tokenizer, sentences)

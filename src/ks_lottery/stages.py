@@ -90,7 +90,9 @@ def _tune(job: Job, method: str, tick: Tick) -> Left:
     if method in ATTRIBUTIONS:
         chosen = select_by_attribution(Attribution.open(job.path / "embed"), method, size)
     else:
-        chosen = rows_of(method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
+        # A run's random rows are drawn from those that the text reaches, the fair rival.
+        rows_method = "random-reachable" if method == "random" else method
+        chosen = rows_of(rows_method, Choice(job.loaded, job.train, tickets, size, job.config.seed))
     trained = train_rows(
         job.loaded,
         job.train,

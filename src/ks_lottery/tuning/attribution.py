@@ -91,6 +91,7 @@ class AttributionRecorder(TrainerCallback, ExportableState):
         norm = torch.linalg.vector_norm(grad, dim=1, dtype=self._wide)
         fall = self._before.sub_(self._rows.rows).mul_(grad).sum(dim=1, dtype=self._wide)
         self._before = None
+        fall, norm = (x.full_tensor() if hasattr(x, "full_tensor") else x for x in (fall, norm))  # sharded rows
         self._step = torch.stack([fall, norm]).to(self._home, torch.float64)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self._fresh)

@@ -1,0 +1,47 @@
+"""Sentences of one language, and how often each token stands in them: what frequency tuning ranks by.
+
+Must never be taken for the occurrences in training examples, which count template and source too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ks_lottery.corpus.lines import ending_of, numbered_lines
+from ks_lottery.corpus.readers import ENDINGS, read_corpus
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transformers import PreTrainedTokenizerBase
+
+
+def read_sentences(name: str, *, source_language: str, target_language: str) -> list[str]:
+    """Return the target side of parallel text, or the lines of a plain text with one sentence a line.
+
+    Raises
+    ------
+    UserError
+        When the text cannot be read or is empty.
+    """
+    path = Path(name).expanduser()
+    if ending_of(path) in ENDINGS:
+        corpus = read_corpus(name, source_language=source_language, target_language=target_language)
+        return [pair.target for pair in corpus]
+    if not path.is_file():
+        raise UserError(f"text file {path} does not exist")
+    found = [line for _, line in numbered_lines(path) if line.strip()]
+    if not found:
+        raise UserError(f"{path} holds no sentence")
+    return found
+
+
+def token_counts(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> Counter[int]:
+    """Count each token in sentences, without special tokens."""
+    counts: Counter[int] = Counter()
+    for sentence in sentences:
+        counts.update(tokenizer(sentence, add_special_tokens=False)["input_ids"])
+    return counts

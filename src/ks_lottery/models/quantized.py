@@ -1,0 +1,49 @@
+"""A frozen body in 4 bits: NF4 with double quantisation, as QLoRA (Dettmers et al., 2023) has it, through bitsandbytes.
+
+Must never quantise what is trained, nor the embeddings.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import util
+from typing import TYPE_CHECKING
+
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+QUANTISATIONS = ("nf4",)
+"""Kinds of quantisation."""
+
+
+def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
+    """Return how a body is quantised; for `load_model`.
+
+    Parameters
+    ----------
+    kind
+        ``nf4``.
+    compute
+        Type that is computed in: float32 or bfloat16.
+
+    Raises
+    ------
+    UserError
+        When the kind is not known, or bitsandbytes is not installed.
+    """
+    if kind not in QUANTISATIONS:
+        raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTISATIONS)}")
+    if util.find_spec("bitsandbytes") is None:
+        raise UserError("a body in 4 bits needs bitsandbytes: pip install 'ks-lottery[qlora]'")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not here, on any machine
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )

@@ -1,0 +1,153 @@
+"""LoRA, QLoRA, prefix and prompt tuning through PEFT, at the settings at which table 2 of the paper comes out.
+
+Must never leave an adapter in the model that it was trained on.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ks_lottery.errors import UserError
+from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.prompted import PromptedLanguageModel
+from ks_lottery.models.quiet import quiet
+from ks_lottery.tuning.presets import LORA_ALPHA, LORA_RANK, VIRTUAL_TOKENS
+from ks_lottery.tuning.train import Built
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from peft import PeftConfig
+    from torch import nn
+
+    from ks_lottery.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained PEFT adapter.
+
+    Parameters
+    ----------
+    config
+        PEFT's own config of it.
+    state
+        Its tensors, as PEFT names them in a file.
+    parameters
+        Number of trained parameters.
+    base
+        Name and fingerprint of the checkpoint that it belongs to.
+    """
+
+    config: PeftConfig
+    state: Mapping[str, torch.Tensor]
+    parameters: int
+    base: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder for `peft.PeftModel.from_pretrained`."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(dict(self.state), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        with quiet():
+            self.config.save_pretrained(str(folder))
+
+
+def adapter_config(method: str, model: nn.Module, *, base: str | None = None) -> PeftConfig:
+    """Return PEFT's config of a method for a model.
+
+    Table 2 of the paper gives numbers of parameters alone. At LLaMA-7B's shapes they are those of rank 8 on query and value
+    (LoRA, 4.2M), of rank 16 on the four projections of the attention (QLoRA, 17M), and of 10 virtual tokens in the input layer
+    (0.04M), which PEFT calls prompt tuning; keys and values in every layer, prefix tuning, are 2.6M.
+
+    Parameters
+    ----------
+    model
+        The language model; it is looked at for the names of its projections.
+    base
+        Folder of the base, for the file.
+
+    Raises
+    ------
+    UserError
+        When the projections of the model are not known.
+    """
+    from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig
+
+    common: dict[str, Any] = {"task_type": "CAUSAL_LM", "base_model_name_or_path": base}
+    if method == "prefix":
+        return PrefixTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
+    if method == "prompt":
+        return PromptTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
+    found = projections(model)
+    if method == "lora":
+        found = [name for name in found if name.rpartition(".")[2] in QUERY_VALUE]
+    if not found:
+        raise UserError(
+            f"{method} does not know the query and value projections of a {type(model).__name__}: tune it by another method"
+        )
+    turned = type(model.get_submodule(found[0])).__name__ == "Conv1D"
+    return LoraConfig(r=LORA_RANK[method], lora_alpha=LORA_ALPHA, target_modules=found, fan_in_fan_out=turned, **common)
+
+
+QUERY_VALUE = ("q_proj", "v_proj", "query", "value", "q_lin", "v_lin", "query_key_value", "c_attn", "qkv_proj", "Wqkv")
+"""What model families call the projections to queries and values; some have them in one with the keys."""
+
+
+def projections(model: nn.Module) -> list[str]:
+    """Return the names of the matrices of every self-attention: query, key, value and output."""
+    return [
+        f"{name}.{part}"
+        for name, module in model.named_modules()
+        if "attention" in type(module).__name__.lower()
+        for part, child in module.named_children()
+        if type(child).__name__ in {"Linear", "Conv1D", "Linear4bit", "Linear8bitLt"}
+    ]
+
+
+@contextmanager
+def built_adapter(
+    loaded: LoadedModel, method: str, *, share_prefix: bool, described: Mapping[str, Any], seed: int = 0
+) -> Generator[Built[Adapter]]:
+    """Put an adapter into a model inside a block; afterwards the model is as it was.
+
+    Adapters are float32 whatever the precision of the frozen body, as PEFT makes them.
+    """
+    from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+
+    lm: Any = loaded.lm
+    virtual = method in {"prefix", "prompt"}
+    folder = str(loaded.checkpoint.folder.resolve())
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)  # an adapter starts at random
+        config = adapter_config(method, lm, base=folder)
+        adapted: Any = get_peft_model(lm, config)
+    assert isinstance(adapted, PeftModel)  # noqa: S101 (a task type was given)
+    count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+    def leave() -> Adapter:
+        from ks_lottery.tuning.trainer import whole
+
+        with quiet():
+            state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        config.inference_mode = True
+        tensors = {name: whole(tensor) for name, tensor in state.items()}
+        return Adapter(config, tensors, count, loaded.checkpoint.describe(), described)
+
+    try:
+        model = PromptedLanguageModel(adapted) if virtual else LabelledLanguageModel(lm, share_prefix=share_prefix)
+        yield Built(model, leave)
+    finally:
+        if not virtual:
+            adapted.unload()
+        if hasattr(lm, "peft_config"):
+            del lm.peft_config  # PEFT leaves it, and warns of it the next time
+        lm.requires_grad_(requires_grad=False)
+        lm.eval()

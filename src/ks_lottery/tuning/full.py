@@ -1,0 +1,118 @@
+"""Full tuning: the model's own parameters, all of them or those of some layers.
+
+Must never train in 16 bits: an update at a small learning rate is lost in their rounding, so the masters are float32.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.errors import UserError
+from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.quiet import quiet
+from ks_lottery.tuning.train import Built
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+    from ks_lottery.models.load import LoadedModel
+
+LAYER = re.compile(r"\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """A whole model after full tuning.
+
+    Parameters
+    ----------
+    loaded
+        The model, in float32, and its tokenizer; its `checkpoint` is the base.
+    state
+        Every tensor of it, by name.
+    parameters
+        Number of trained parameters.
+    """
+
+    loaded: LoadedModel
+    state: Mapping[str, torch.Tensor]
+    parameters: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that transformers loads: weights in float32, config, tokenizer."""
+        with quiet():
+            self.loaded.lm.save_pretrained(folder, state_dict=dict(self.state))
+            self.loaded.tokenizer.save_pretrained(folder)
+
+
+def chosen_parameters(model: nn.Module, layers: str | None) -> list[str]:
+    """Return the names of the parameters that full tuning trains.
+
+    Parameters
+    ----------
+    layers
+        Layers by number, such as ``3`` or ``0,4-7``, or glob patterns for names, such as ``*.mlp.*``; None for all.
+
+    Raises
+    ------
+    UserError
+        When a layer or pattern meets no parameter.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])})
+    >>> chosen_parameters(model, "1"), chosen_parameters(model, "*.2.bias")
+    (['layers.1.weight', 'layers.1.bias'], ['layers.2.bias'])
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if layers is None:
+        return names
+    wanted: set[str] = set()
+    numbers = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    for part in (piece.strip() for piece in layers.split(",")):
+        span = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if span:
+            inside = range(int(span[1]), int(span[2] or span[1]) + 1)
+            met = [name for name in names if numbers.get(name) in inside]
+        else:
+            met = fnmatch.filter(names, part)
+        if not met:
+            last = max(numbers.values(), default=-1)
+            raise UserError(
+                f"--layers {part} meets no parameter: layers are numbered 0 to {last}, and names look like {names[-1]}"
+            )
+        wanted |= set(met)
+    return [name for name in names if name in wanted]
+
+
+@contextmanager
+def built_full(
+    loaded: LoadedModel, layers: str | None, *, share_prefix: bool, autocast: bool, described: Mapping[str, Any]
+) -> Generator[Built[TunedModel]]:
+    """Let parameters of a float32 model be trained; the model is the caller's own copy, and is changed."""
+    lm: Any = loaded.lm
+    chosen = set(chosen_parameters(lm, layers))
+    for name, parameter in lm.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    count = sum(p.numel() for p in lm.parameters() if p.requires_grad)
+
+    def leave() -> TunedModel:
+        from ks_lottery.tuning.trainer import whole
+
+        state = {name: whole(tensor) for name, tensor in lm.state_dict().items()}
+        return TunedModel(loaded, state, count, described)
+
+    try:
+        yield Built(LabelledLanguageModel(lm, share_prefix=share_prefix), leave, autocast)
+    finally:
+        lm.requires_grad_(requires_grad=False)

@@ -1,0 +1,150 @@
+"""The transformers Trainer with checkpoints without the frozen body, an order that can be resumed, and an exact loss.
+
+Must never keep a training loop of its own, nor let the number of processes change which examples make up a step.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler
+from transformers import Trainer
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from ks_lottery.artifacts import write_json
+from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TRAINED_FILE = "trained.safetensors"
+WHOLE_FILE = "whole.json"
+"""Written last: a checkpoint without it was cut off, and is not resumed from."""
+
+
+def step_order(lengths: Sequence[int], size: int, *, seed: int, epoch: int) -> list[int]:
+    """Return the order of the examples in an epoch: like lengths together, a function of seed and epoch alone.
+
+    It is the order that the Trainer itself draws in an unbroken run of a model without dropout: before each epoch's
+    permutation its data loader draws one number.
+
+    Parameters
+    ----------
+    size
+        Examples in a step, over all processes and accumulated batches.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for _ in range(epoch + 1):
+        torch.empty((), dtype=torch.int64).random_(generator=generator)
+        order = get_length_grouped_indices(lengths, size, generator=generator)
+    return order
+
+
+class _Order(Sampler[int]):
+    """Yields an epoch's order, filled up with blank examples so that each process has as many batches."""
+
+    def __init__(self, trainer: TuneTrainer, lengths: Sequence[int]) -> None:
+        arguments = trainer.args
+        self.trainer = trainer
+        self.lengths = lengths
+        processes = arguments.world_size
+        self.step = arguments.train_batch_size * arguments.gradient_accumulation_steps * processes
+        round_size = arguments.train_batch_size * processes
+        self.blanks = -len(lengths) % round_size if processes > 1 else 0
+
+    def __len__(self) -> int:
+        return len(self.lengths) + self.blanks
+
+    def __iter__(self) -> Iterator[int]:
+        steps_an_epoch = math.ceil(len(self.lengths) / self.step)
+        epoch = self.trainer.state.global_step // steps_an_epoch
+        yield from step_order(self.lengths, self.step, seed=self.trainer.args.seed, epoch=epoch)
+        yield from [len(self.lengths)] * self.blanks
+
+
+def with_blank(features: list[dict[str, list[int]]]) -> list[dict[str, list[int]]]:
+    """Add an example without labels at the end: it weighs nothing in the loss."""
+    first = features[0]
+    return [*features, {"input_ids": first["input_ids"], "labels": [NO_LABEL] * len(first["labels"])}]
+
+
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter's value on the CPU, gathered where it is sharded (every process must then call this)."""
+    value = parameter.detach()
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()  # type: ignore[operator]
+    return value.cpu().clone().contiguous()
+
+
+def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that are trained, by name, on the CPU."""
+    return {name: whole(p) for name, p in model.named_parameters() if p.requires_grad}
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the latest checkpoint that was written to its end, if there is one."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / WHOLE_FILE).is_file()]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+class TuneTrainer(Trainer):
+    """A Trainer for a `LabelledLanguageModel` of which few parameters are trained."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        features: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return _Order(self, [len(one["input_ids"]) for one in features[:-1]])
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        state = trained_state(self.accelerator.unwrap_model(self.model))
+        if self.args.should_save:
+            folder = Path(str(output_dir))
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(state, folder / TRAINED_FILE)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / WHOLE_FILE, {"step": self.state.global_step})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        state = load_file(Path(resume_from_checkpoint) / TRAINED_FILE)
+        parameters = dict(self.accelerator.unwrap_model(self.model if model is None else model).named_parameters())
+        with torch.no_grad():
+            for name, value in state.items():
+                parameters[name].copy_(value)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+        """Return the mean loss over all labels of the validation text, the same however it is batched or shared out."""
+        features: Any = self.eval_dataset
+        lengths = [len(one["input_ids"]) for one in features]
+        model: Any = self.accelerator.unwrap_model(self.model)
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        batches = batches_by_length(lengths, self.args.per_device_eval_batch_size)
+        processes = self.args.world_size
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            # Every process runs as many batches, since sharded parameters are gathered by all at once.
+            for number in range(self.args.process_index, math.ceil(len(batches) / processes) * processes, processes):
+                batch = batches[number] if number < len(batches) else batches[0]
+                inputs = self._prepare_inputs(self.data_collator([features[i] for i in batch]))
+                loss = model(**inputs, num_items_in_batch=1)["loss"]
+                count = (inputs["labels"] != NO_LABEL).sum()
+                total += torch.stack([loss.double(), count.double()]) * (number < len(batches))
+        model.train(was_training)
+        if processes > 1:
+            total = self.accelerator.reduce(total, "sum")
+        metrics = {"eval_loss": float(total[0] / total[1])}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics

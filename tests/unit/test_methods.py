@@ -1,0 +1,140 @@
+"""Which rows each method trains, what does not belong together, and the number of parameters of the paper's table 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
+from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.monolingual import read_sentences, token_counts
+from ks_lottery.models.load import load_model
+from ks_lottery.tuning.adapters import adapter_config
+from ks_lottery.tuning.full import chosen_parameters
+from ks_lottery.tuning.methods import METHODS, Choice, rows_of
+from ks_lottery.tuning.presets import DEMO_MODEL, PRESETS, default_rates
+
+
+@pytest.fixture(scope="module")
+def loaded(untied_model):
+    return load_model(open_checkpoint(str(untied_model)), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(text_file):
+    return read_corpus(text_file, source_language="en", target_language="ca").head(8)
+
+
+@pytest.fixture
+def llama():
+    """LLaMA-7B's shapes, without its weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(LlamaConfig())
+
+
+def choice(loaded, corpus, **more) -> Choice:
+    settings = {"tickets": None, "size": 5, "seed": 0, **more}
+    return Choice(loaded, encode(loaded.tokenizer, corpus)[0], **settings)
+
+
+def reached(loaded, corpus) -> set[int]:
+    examples = encode(loaded.tokenizer, corpus)[0]
+    return {t for e in examples for t in (*e.prompt, *e.response)[:-1]} - {0}
+
+
+def test_frozen_trains_what_the_text_reaches_but_the_first_tickets(loaded, corpus):
+    every = sorted(reached(loaded, corpus))
+    tickets = Tickets(np.array([every[4], every[1], every[9], 383]), {})
+    trained = rows_of("frozen", choice(loaded, corpus, tickets=tickets, size=2))
+    assert trained.ids.tolist() == [row for row in every if row not in {every[4], every[1]}]
+
+
+def test_random_rows_come_from_the_whole_vocabulary_or_from_the_reachable_rows(loaded, corpus):
+    whole = [rows_of("random", choice(loaded, corpus, size=60, seed=s)).ids for s in (0, 0, 1)]
+    assert whole[0].tolist() == whole[1].tolist() != whole[2].tolist()
+    assert not set(whole[0].tolist()) <= reached(loaded, corpus)
+    assert set(rows_of("random-reachable", choice(loaded, corpus, size=60)).ids.tolist()) <= reached(loaded, corpus)
+
+
+def test_frequency_counts_the_given_text_alone(loaded, corpus, tmp_path):
+    file = tmp_path / "mono.txt"
+    file.write_text("zz zz zz\nzz q\n", encoding="utf-8")
+    sentences = read_sentences(str(file), source_language="en", target_language="ca")
+    counts = token_counts(loaded.tokenizer, sentences)
+    assert sum(counts.values()) == sum(
+        len(loaded.tokenizer(s, add_special_tokens=False)["input_ids"]) for s in sentences
+    )
+    top = rows_of("frequency", choice(loaded, corpus, size=2, frequencies=counts))
+    assert top.rows.tolist() == sorted(counts, key=lambda t: (-counts[t], t))[:2]
+    assert read_sentences(str(file), source_language="en", target_language="ca") == ["zz zz zz", "zz q"]
+
+
+def test_on_the_output_side_every_row_is_reached(loaded, corpus):
+    assert len(rows_of("embed", choice(loaded, corpus, side="output"))) == 384
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "table"),
+    [
+        ("lora", 4_194_304, "4.2M"),
+        ("qlora", 16_777_216, "17M"),
+        ("prompt", 40_960, "0.04M"),
+        ("prefix", 2_621_440, "2.6M"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's
+def test_parameters_of_table_2(llama, method, count, table):
+    """PEFT's own count on the meta device; the paper's 0.04M "prefix tuning" is what PEFT calls prompt tuning."""
+    from peft import get_peft_model
+
+    adapted = get_peft_model(llama, adapter_config(method, llama), low_cpu_mem_usage=True)
+    assert adapted.get_nb_trainable_parameters()[0] == count
+    assert f"{count / 1e6:.{2 if count < 1e6 else 0 if count > 1e7 else 1}f}M" == table
+
+
+def test_parameters_of_the_row_methods_in_table_2(llama):
+    width = llama.get_input_embeddings().weight.shape[1]
+    assert llama.get_input_embeddings().weight.numel() == 131_072_000  # 131M, embed tuning
+    assert f"{800 * width / 1e6:.1f}M" == "3.3M"  # the table prints 3.2M: 800 x 4,000, or 3,276,800 cut off
+    assert 800 * width == 3_276_800
+
+
+def test_defaults_are_those_of_the_paper_and_the_demo_has_its_own():
+    for method in ("full", "lora", "embed"):
+        assert default_rates(method, "m") == {"learning_rate": 2e-5, "epochs": 3}
+    for method in ("partial", "prefix", "random", "frequency"):
+        assert default_rates(method, "m") == {"learning_rate": 1e-2, "epochs": 5}
+    assert default_rates("embed", DEMO_MODEL)["learning_rate"] == 1e-2
+    assert set(METHODS) == {name for name, of in PRESETS.items() if of.kind == "rows"}
+
+
+def test_layers_by_number_span_and_name(loaded):
+    names = [name for name, _ in loaded.lm.named_parameters()]
+    assert chosen_parameters(loaded.lm, None) == names
+    assert chosen_parameters(loaded.lm, "1") == [n for n in names if ".1." in n]
+    assert chosen_parameters(loaded.lm, "0-1") == [n for n in names if ".0." in n or ".1." in n]
+    assert chosen_parameters(loaded.lm, "*norm*, 0") == [n for n in names if "norm" in n or ".0." in n]
+    with pytest.raises(UserError, match="layers are numbered 0 to 1"):
+        chosen_parameters(loaded.lm, "7")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"method": "frequency", "size": 3}, "frequency tuning needs a text of the target language"),
+        ({"method": "random"}, "random tuning needs --size"),
+        ({"method": "embed", "size": 3}, "--size is"),
+        ({"method": "embed", "layers": "1"}, "--layers is for full tuning"),
+        ({"method": "lora", "side": "output"}, "--side is for methods that train rows"),
+        ({"method": "full", "quantize": "nf4"}, "full tuning trains the body"),
+        ({"method": "frozen"}, "frozen tuning needs tickets"),
+        ({"method": "partial", "tickets": Tickets(np.array([9999]), {})}, "row 9999, but .* has 384 rows"),
+        ({"weight_decay": -1.0}, r"train\.weight_decay"),
+    ],
+)
+def test_what_does_not_belong_together(loaded, corpus, call, message):
+    with pytest.raises(UserError, match=message):
+        tune(loaded, corpus, **call)
