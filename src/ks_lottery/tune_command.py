@@ -60,7 +60,7 @@ def run_tune(arguments: argparse.Namespace) -> int:
     check_session(session, task.loaded.lm)
     made = _made_from(arguments, task, corpus, held)
     if main:
-        for line in _lines(arguments, task):
+        for line in [*_left_out(corpus), *_lines(arguments, task)]:
             screen.say(f"        {line}")
     if arguments.dry_run:
         return _dry_run(screen, task, silent=not main)
@@ -102,25 +102,34 @@ def _texts(arguments: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
     more = {
         key: getattr(arguments, key) for key in ("source_column", "target_column", "dataset_config", "dataset_split")
     }
-    corpus = read_corpus(arguments.train, target=arguments.target, format=arguments.format, **languages, **more)
-    if arguments.max_train is not None:
-        corpus = corpus.head(arguments.max_train)
+    corpus = read_corpus(
+        arguments.train,
+        target=arguments.target,
+        format=arguments.format,
+        streaming=arguments.dataset_streaming,
+        limit=arguments.limit,
+        **languages,
+        **more,
+    )
+    if arguments.instruction is not None:
+        corpus = corpus.with_instruction(arguments.instruction)
     share = arguments.validation_share
     if arguments.validation is not None and share is not None:
         raise UserError("give --validation or --validation-share, not both")
     if arguments.validation is not None:
-        return corpus, read_corpus(arguments.validation, **languages)
+        held = read_corpus(arguments.validation, **languages)
+        return corpus, held if arguments.instruction is None else held.with_instruction(arguments.instruction)
     if share is None:
         return corpus, None
     if not 0 < share < 1:
         raise UserError(f"--validation-share is {share}, but must be between 0 and 1")
     # By a hash of the source sentence, so that copies of a sentence stay on one side.
     inside = [hash_fraction(pair.source) < share for pair in corpus]
-    held = tuple(pair for pair, is_held in zip(corpus, inside, strict=True) if is_held)
+    kept_out = tuple(pair for pair, is_held in zip(corpus, inside, strict=True) if is_held)
     rest = tuple(pair for pair, is_held in zip(corpus, inside, strict=True) if not is_held)
-    if not held or not rest:
+    if not kept_out or not rest:
         raise UserError(f"{arguments.train}: {len(corpus)} pairs leave none on a side at --validation-share {share}")
-    return replace(corpus, pairs=rest), replace(corpus, pairs=held)
+    return replace(corpus, pairs=rest), replace(corpus, pairs=kept_out)
 
 
 def _request(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Request:
@@ -155,6 +164,12 @@ def _made_from(arguments: argparse.Namespace, task: Task, corpus: Corpus, held: 
             "processes": int(os.environ.get("WORLD_SIZE", "1")), "fsdp": bool(arguments.fsdp), **validated,
         },
     )  # fmt: skip
+
+
+def _left_out(corpus: Corpus) -> list[str]:
+    """Say how many entries of the text are no pair, and why."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in corpus.left_out.items() if count)
+    return [f"{corpus.origin}: {len(corpus):,} pairs; left out: {reasons}"] if reasons else []
 
 
 def _lines(arguments: argparse.Namespace, task: Task) -> list[str]:

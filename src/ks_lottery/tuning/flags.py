@@ -56,9 +56,11 @@ def _add_text(one: argparse.ArgumentParser) -> None:
     group.add_argument("--target-column", metavar="NAME", help="column of the target sentence")
     group.add_argument("--dataset-config", metavar="NAME", help="configuration of a dataset")
     group.add_argument("--dataset-split", default="train", metavar="NAME", help="split of a dataset (default: train)")
-    group.add_argument("--template", default="alpaca", help="prompt: alpaca (default), plain, or your own")
+    group.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
+    group.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
+    group.add_argument("--template", default="alpaca", help="prompt: alpaca (default), plain, chat, or your own")
+    group.add_argument("--instruction", help="of every prompt, in place of the text's or our own")
     group.add_argument("--max-tokens", type=int, default=512, help="longer examples are left out (default: 512)")
-    group.add_argument("--max-train", type=int, metavar="N", help="train on the first N pairs")
     group.add_argument("--validation", metavar="TEXT", help="text to measure the loss on")
     group.add_argument("--validation-share", type=float, metavar="P", help="or this share of --train, by hash")
 
