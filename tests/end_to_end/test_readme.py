@@ -46,7 +46,9 @@ def commands() -> list[list[str]]:
 def test_commands_are_those_of_the_program(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    assert {command[1] for command in commands()} == {"run", "translate", "export"}
+    assert {command[1] for command in commands()} == {
+        "run", "translate", "export", "scan", "select", "overlap", "inspect", "tune", "transfer",
+    }  # fmt: skip
     for command in commands():
         arguments = command[1 : command.index("<")] if "<" in command else command[1:]
         capfd.readouterr()
