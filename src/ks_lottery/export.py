@@ -7,50 +7,26 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ks_lottery.artifacts import write_error
+from ks_lottery.artifacts import new_folder
 from ks_lottery.errors import UserError
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
     from transformers import PreTrainedModel
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Generator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends well."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder: give another one to export to")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.replace(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
@@ -209,7 +185,7 @@ def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: boo
         )
     tensors = {name: _filling(name, tensor, adapter) for name, tensor in state.items()}
     config.inference_mode = True
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             config.save_pretrained(str(temporary))
@@ -269,7 +245,7 @@ def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: b
         config["tie_word_embeddings"] = False
         if isinstance(config.get("text_config"), dict):
             config["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         save_torch_state_dict(tensors, temporary, max_shard_size="5GB")
         for extra in checkpoint.folder.iterdir():
             if extra.suffix in {".json", ".model", ".txt", ".jinja"} and not extra.name.endswith(".index.json"):
