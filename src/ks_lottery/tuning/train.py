@@ -212,9 +212,9 @@ def fit(
         When a loss or a trained parameter is no longer finite, or the model cannot be trained as asked.
     """
     import torch
-    from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
-    from ks_lottery.tuning.trainer import TuneTrainer, last_whole_checkpoint, with_blank
+    from ks_lottery.tuning.trainer import Patience, TuneTrainer, last_whole_checkpoint, with_blank
 
     class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -236,7 +236,7 @@ def fit(
         )
         own: list[TrainerCallback] = [Watch(), *built.callbacks, *callbacks]
         if session.patience:
-            own.append(EarlyStoppingCallback(session.patience))
+            own.append(Patience(session.patience))
         if "tensorboard" in session.report_to:
             own.append(_tensorboard(session))
         arguments._n_gpu = 1  # noqa: SLF001  one process, one device: several in one would copy the model at each step
@@ -250,7 +250,8 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         resumed = None if session.folder is None else last_whole_checkpoint(session.folder)
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        if resumed is None or not trainer.took_up_the_end(resumed, session.patience):
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         history, state = trainer.state.log_history, trainer.state
     lm.eval()
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry)
@@ -347,7 +348,6 @@ def _arguments(
         load_best_model_at_end=bool(session.patience),
         metric_for_best_model="eval_loss" if evaluates else None,
         greater_is_better=False if evaluates else None,
-        restore_callback_states_from_checkpoint=True,
         include_num_input_tokens_seen="non_padding" if session.watch else "no",
         logging_strategy="steps",
         logging_steps=1,
