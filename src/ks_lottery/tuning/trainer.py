@@ -134,7 +134,8 @@ class TuneTrainer(Trainer):
     def took_up_the_end(self, checkpoint: Path, patience: int) -> bool:
         """Take what an ended training left, and say whether the checkpoint is one; the Trainer would do one more step."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        saved: Any = state.stateful_callbacks.get(Patience.__name__, {}) if patience else {}
+        known: Any = state.stateful_callbacks or {}
+        saved = known.get(Patience.__name__, {}) if patience else {}
         waited = int(saved.get("attributes", {}).get("early_stopping_patience_counter", 0))
         if state.global_step < state.max_steps and not (patience and waited >= patience):
             return False
