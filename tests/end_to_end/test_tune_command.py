@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
 from ks_lottery.cli import main
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.selection import hash_fraction
 from ks_lottery.models.load import load_tokenizer
 from ks_lottery.tuning.presets import PRESETS
 from ks_lottery.tuning.trainer import TRAINED_FILE, WHOLE_FILE, last_whole_checkpoint
@@ -151,8 +152,18 @@ def test_overlong_examples_are_counted(untied_model, short, tmp_path, capfd):
     assert f"left out as too long: train {sum(size > limit for size in sizes)}" in capfd.readouterr().out
 
 
-def test_validation_by_hash_and_early_stopping(untied_model, short, tmp_path, capfd):
-    more = ("--epochs", "30", "--learning-rate", "0.5", "--validation-share", "0.3", "--patience", "1")
+def test_validation_by_share_splits_by_the_hash_of_the_source(untied_model, short, tmp_path, capfd):
+    held = sum(
+        hash_fraction(pair.source) < 0.3 for pair in read_corpus(short, source_language="en", target_language="ca")
+    )
+    assert main(command(untied_model, short, tmp_path / "o", "--validation-share", "0.3", "--dry-run")) == 0
+    assert f"{16 - held} examples to train on, {held} to validate on" in capfd.readouterr().out
+
+
+def test_early_stopping_keeps_the_best_step(untied_model, short, tmp_path, capfd):
+    (tmp_path / "held.tsv").write_text("A sentence of its own\tUna frase pròpia\n", encoding="utf-8")
+    rate = ("--epochs", "30", "--learning-rate", "0.3")
+    more = (*rate, "--validation", str(tmp_path / "held.tsv"), "--patience", "2")
     assert main(command(untied_model, short, tmp_path / "o", *more)) == 0
     training = json.loads((tmp_path / "o" / "training.json").read_text())
     losses = [entry["loss"] for entry in training["validation"]]
@@ -169,10 +180,13 @@ def test_gradient_checkpointing_says_that_it_excludes_the_shared_prefix(untied_m
 def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, tied_model, embed, tmp_path, capfd):
     patch = RowPatch.open(embed)
     chosen = patch.ids[[3, 1, 8]]
-    Tickets(np.append(chosen, 383), {"selector": "mine"}).save(tmp_path / "t.json")
+    Tickets(np.append(chosen, np.setdiff1d(np.arange(384), patch.ids)[-1]), {"selector": "mine"}).save(
+        tmp_path / "t.json"
+    )
     rest = ["--tickets", str(tmp_path / "t.json"), "--out"]
     assert main(["transfer", str(untied_model), str(embed), *rest, str(tmp_path / "small")]) == 0
-    assert "3 of " in capfd.readouterr().out
+    assert "3 of 157 rows" in (out := capfd.readouterr().out)
+    assert "1 tickets are rows that the patch leaves" in out
     small = RowPatch.open(tmp_path / "small")
     assert small.ids.tolist() == sorted(chosen.tolist())
     kept = torch.from_numpy(np.isin(patch.ids, chosen))

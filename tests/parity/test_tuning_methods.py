@@ -276,6 +276,51 @@ def test_early_stopping_keeps_the_best_parameters(loaded, corpus, examples, tmp_
     assert measured.index(min(measured)) == len(measured) - 3
 
 
+def test_early_stopping_goes_on_counting_after_a_break(loaded, corpus, tmp_path):
+    from transformers import TrainerCallback
+
+    held = Corpus((Pair("A sentence of its own", "Una frase pròpia"),), "en", "ca", "held")
+
+    class Stop(TrainerCallback):
+        """Break off once one validation in a row was no better."""
+
+        def on_save(self, args, state, control, **kwargs):
+            if state.stateful_callbacks["Patience"]["attributes"]["early_stopping_patience_counter"] == 1:
+                raise KeyboardInterrupt
+
+    def run(folder, *callbacks):
+        session = Session(folder=folder, patience=2)
+        return tune(
+            loaded, corpus, epochs=40, learning_rate=0.3, validation=held, session=session, batch_size=8,
+            callbacks=callbacks,
+        )  # fmt: skip
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", Stop())
+    again = run(tmp_path / "broken")
+    assert again.content == whole.content
+    names = [sorted(p.name for p in (tmp_path / f).glob("checkpoint-*")) for f in ("whole", "broken")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_that_had_ended_is_not_gone_on_with(loaded, corpus, tmp_path, patience):
+    """Killed after its last checkpoint and before its result was written."""
+    held = Corpus((Pair("A sentence of its own", "Una frase pròpia"),), "en", "ca", "held")
+
+    def run():
+        session = Session(folder=tmp_path / "c", patience=patience)
+        epochs, rate = (40, 0.3) if patience else (2.5, 0.01)
+        return tune(
+            loaded, corpus, epochs=epochs, learning_rate=rate, validation=held, session=session, batch_size=4
+        )  # fmt: skip
+
+    first = run()
+    assert list((tmp_path / "c").glob("checkpoint-*"))
+    assert run().content == first.content
+
+
 def test_validation_is_the_mean_over_all_labels(loaded, examples):
     """Not the mean of batch means, which unequal batches would bend."""
     from ks_lottery.models.language_model import LabelledLanguageModel

@@ -13,6 +13,7 @@ from ks_lottery import assets
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import converted
+from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -208,7 +209,10 @@ def load_model(
     _check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False)
     lm.eval()
-    lm = lm.to(chosen) if quantization is None else lm
+    if quantization is None:
+        lm.to(chosen)
+    else:
+        keep_as_stored(lm)
     return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
 
 

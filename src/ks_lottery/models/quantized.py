@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from importlib import util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 
@@ -47,3 +47,14 @@ def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
+
+
+def keep_as_stored(model: Any) -> None:
+    """Have bitsandbytes compute with the stored values at all times.
+
+    On processors with bfloat16 it packs a matrix anew at the first call without gradients: its scales are rounded to
+    bfloat16, so that the frozen body would change, and widths that are no multiple of the block fail.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

@@ -81,7 +81,7 @@ class Session:
             When there is no validation text or no folder, or a tracker is not known or not installed.
         """
         if self.report_to:
-            from transformers.integrations import get_available_reporting_integrations
+            from transformers.integrations.integration_utils import get_available_reporting_integrations
 
             here = get_available_reporting_integrations()
             for name in self.report_to:

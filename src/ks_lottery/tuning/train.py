@@ -227,9 +227,9 @@ def fit(
         When a loss or a trained parameter is no longer finite, or the model cannot be trained as asked.
     """
     import torch
-    from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
-    from ks_lottery.tuning.trainer import TuneTrainer, last_whole_checkpoint, with_blank
+    from ks_lottery.tuning.trainer import Patience, TuneTrainer, last_whole_checkpoint, with_blank
 
     class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -237,35 +237,36 @@ def fit(
                 tick(state.global_step, state.max_steps)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
-            if session.watch and "loss" in logs:
-                session.watch(
+            if around.watch and "loss" in logs:
+                around.watch(
                     Progress(state.global_step, state.max_steps, int(state.num_input_tokens_seen), logs["loss"])
                 )
 
-    session = session or Session()
+    around = session or Session()
     model, lm = built.model, built.model.lm
-    check_session(session, lm)
+    check_session(around, lm)
     with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
         arguments = _arguments(
-            str(session.folder or scratch), config, settings, seed, session, lm, autocast=built.autocast
+            str(around.folder or scratch), config, settings, seed, around, lm, autocast=built.autocast
         )
         own: list[TrainerCallback] = [Watch(), *built.callbacks, *callbacks]
-        if session.patience:
-            own.append(EarlyStoppingCallback(session.patience))
-        if "tensorboard" in session.report_to:
-            own.append(_tensorboard(session))
-        arguments._n_gpu = 1  # noqa: SLF001  one process, one device: several in one would copy the model at each step
+        if around.patience:
+            own.append(Patience(around.patience))
+        if "tensorboard" in around.report_to:
+            own.append(_tensorboard(around))
+        arguments._n_gpu = 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  one process, one device: several in one would copy the model at each step
         trainer = TuneTrainer(
             model=model,
             args=arguments,
             train_dataset=with_blank([e.features() for e in examples]),  # pyright: ignore[reportArgumentType]
-            eval_dataset=[e.features() for e in session.validation] or None,  # pyright: ignore[reportArgumentType]
+            eval_dataset=[e.features() for e in around.validation] or None,  # pyright: ignore[reportArgumentType]
             data_collator=collate,
             callbacks=own,
         )
         trainer.remove_callback(PrinterCallback)
-        resumed = None if session.folder is None else last_whole_checkpoint(session.folder)
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        resumed = None if around.folder is None else last_whole_checkpoint(around.folder)
+        if resumed is None or not trainer.took_up_the_end(resumed, around.patience):
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         history, state = trainer.state.log_history, trainer.state
     lm.eval()
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry)
@@ -277,7 +278,7 @@ def fit(
         )
     validation = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
     return Fit(
-        losses, validation, (state.best_global_step or state.global_step) if session.patience else state.global_step
+        losses, validation, (state.best_global_step or state.global_step) if around.patience else state.global_step
     )
 
 
@@ -362,7 +363,6 @@ def _arguments(
         load_best_model_at_end=bool(session.patience),
         metric_for_best_model="eval_loss" if evaluates else None,
         greater_is_better=False if evaluates else None,
-        restore_callback_states_from_checkpoint=True,
         include_num_input_tokens_seen="non_padding" if session.watch else "no",
         logging_strategy="steps",
         logging_steps=1,
@@ -397,7 +397,7 @@ def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[N
 
 
 def _tensorboard(session: Session) -> TrainerCallback:
-    from transformers.integrations import TensorBoardCallback
+    from transformers.integrations.integration_utils import TensorBoardCallback
 
     try:
         from torch.utils.tensorboard import SummaryWriter

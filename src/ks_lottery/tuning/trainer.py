@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ks_lottery.artifacts import write_json
@@ -92,6 +92,17 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+class Patience(EarlyStoppingCallback):
+    """Early stopping that goes on counting where a checkpoint stopped, without having every callback made anew."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take up the count of the checkpoint that the training goes on from."""
+        super().on_train_begin(args, state, control, **kwargs)
+        saved = (state.stateful_callbacks or {}).get(type(self).__name__)
+        if state.global_step and saved:
+            self.early_stopping_patience_counter = int(saved["attributes"]["early_stopping_patience_counter"])
+
+
 class TuneTrainer(Trainer):
     """A Trainer for a `LabelledLanguageModel` of which few parameters are trained."""
 
@@ -119,6 +130,19 @@ class TuneTrainer(Trainer):
         with torch.no_grad():
             for name, value in state.items():
                 parameters[name].copy_(value)
+
+    def took_up_the_end(self, checkpoint: Path, patience: int) -> bool:
+        """Take what an ended training left, and say whether the checkpoint is one; the Trainer would do one more step."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        known: Any = state.stateful_callbacks or {}
+        saved = known.get(Patience.__name__, {}) if patience else {}
+        waited = int(saved.get("attributes", {}).get("early_stopping_patience_counter", 0))
+        if state.global_step < state.max_steps and not (patience and waited >= patience):
+            return False
+        self.state = state
+        best = state.best_model_checkpoint if patience else None
+        self._load_from_checkpoint(best or str(checkpoint))
+        return True
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
