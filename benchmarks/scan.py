@@ -326,6 +326,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=500, help="rows that SciPy and the peers work on")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of each file of the cold scan")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", choices=("peers", "cold"), help="one of the two halves")
     parser.add_argument("--cuda", action="store_true", help="measure a GPU too")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "scan.json")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -339,12 +340,13 @@ def main() -> None:
     if given.cold:
         COLD[given.cold](given.folder / "before.safetensors", given.folder / "after.safetensors")
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        peers_found = against_peers(given, Path(scratch))
-    with tempfile.TemporaryDirectory() as scratch:
-        cold_found = cold(given, Path(scratch))
+    found: dict[str, Any] = {}
+    for name, work in (("peers", against_peers), ("cold", cold)):
+        if given.only in {None, name}:
+            with tempfile.TemporaryDirectory() as scratch:
+                found[name] = work(given, Path(scratch))
     shape = {"rows": given.rows, "width": given.width, "sample": given.sample, "runs": given.runs}
-    save(given.out, {"settings": {**shape, **SETTINGS}, "peers": peers_found, "cold": cold_found})
+    save(given.out, {"settings": {**shape, **SETTINGS}, **found})
 
 
 if __name__ == "__main__":

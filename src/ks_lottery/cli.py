@@ -88,6 +88,11 @@ def export(arguments: argparse.Namespace) -> int:
 
 def scan(arguments: argparse.Namespace) -> int:
     """Say what fine-tuning changed."""
+    from ks_lottery.checkpoint.ahead import read_ahead
+    from ks_lottery.checkpoint.source import EMBEDDING_NAMES, HEAD_NAMES
+
+    whole = arguments.units in {"matrix-rows", "all"}
+    read_ahead(arguments.base, arguments.tuned, modules=() if whole else EMBEDDING_NAMES + HEAD_NAMES)
     from ks_lottery.scan_command import run_scan
 
     return run_scan(arguments)

@@ -331,3 +331,17 @@ def test_tickets_train_in_peft(saved, tied_model):
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(tied_model), tickets.to_peft_config())
     trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
     assert trained == [(len(tickets), 32)]
+
+
+def test_what_is_read_ahead_is_what_is_wanted(tied_model, tuned, tmp_path):
+    """The byte ranges against those that safetensors itself reads; what is no safetensors is passed over in silence."""
+    from ks_lottery.checkpoint.ahead import _advise, _files, _spans
+
+    (file,) = _files(str(tuned))
+    stored = load_file(file)
+    ((_, start, stop),) = _spans(file, ("embed_tokens",))
+    assert file.read_bytes()[start:stop] == stored["model.embed_tokens.weight"].numpy().tobytes()
+    assert len(_spans(file, ())) == len(stored)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x05\0\0\0\0\0\0\0{]}}}")
+    _advise((str(broken), str(tmp_path / "nothing"), str(tied_model)), ())

@@ -1,0 +1,71 @@
+"""Asks the disk for what a scan will read, while the interpreter is still importing.
+
+Must never be needed: what cannot be read ahead is read later, and what is wrong with a file is said there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+STEP = 128 << 20
+"""Bytes that are read at a time, from each side in turn. Few calls: each waits for the interpreter, which is importing."""
+
+
+def read_ahead(*names: str, modules: tuple[str, ...] = ()) -> None:
+    """Let the system fetch tensors into its page cache, in the background, on Linux; at most half of the free memory.
+
+    Parameters
+    ----------
+    names
+        Folders or files of safetensors, as the user typed them; anything else is passed over.
+    modules
+        Only tensors of modules of these names, such as ``embed_tokens``; by default all.
+    """
+    if sys.platform == "linux":
+        threading.Thread(target=_advise, args=(names, modules), daemon=True).start()
+
+
+def _advise(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
+    try:
+        left = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        sides = [[span for file in _files(name) for span in _spans(file, modules)] for name in names]
+        # Both sides in turn, since a scan reads them side by side.
+        steps = [
+            [(file, at, min(STEP, stop - at)) for file, start, stop in side for at in range(start, stop, STEP)]
+            for side in sides
+        ]
+        for number in range(max(map(len, steps), default=0)):
+            for side in steps:
+                if number < len(side) and left > 0:
+                    file, at, size = side[number]
+                    with file.open("rb", buffering=0) as handle, Path(os.devnull).open("wb", buffering=0) as nowhere:
+                        # Unlike advice to the system, which is cut off at what a disk takes at once, this reads it all.
+                        os.sendfile(nowhere.fileno(), handle.fileno(), at, size)
+                    left -= size
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return  # the scan itself names what is wrong
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.suffix == ".safetensors" else []
+
+
+def _spans(file: Path, modules: tuple[str, ...]) -> list[tuple[Path, int, int]]:
+    """Return the byte ranges of the wanted tensors, in their order in the file."""
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if length > file.stat().st_size:
+            return []
+        header = json.loads(handle.read(length))
+    header.pop("__metadata__", None)
+    wanted = [
+        (8 + length + about["data_offsets"][0], 8 + length + about["data_offsets"][1])
+        for name, about in header.items()
+        if not modules or (name.split(".") * 2)[-2] in modules
+    ]
+    return [(file, start, stop) for start, stop in sorted(wanted)]
