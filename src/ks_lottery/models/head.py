@@ -114,5 +114,5 @@ def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None
         logits = apply(frozen.weight)
         if isinstance(head, RowHead) and len(head.rows):
             logits = logits.index_copy(-1, head.ids, apply(head.rows))
-    bias: torch.Tensor | None = frozen.bias  # torch's own annotation forgets that there may be none
+    bias: torch.Tensor | None = getattr(frozen, "bias", None)
     return logits if bias is None else logits + bias.float()
