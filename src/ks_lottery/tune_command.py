@@ -235,7 +235,7 @@ def _nothing() -> Generator[None]:
 
 
 def _session(arguments: argparse.Namespace, task: Task, work: Path) -> Session:
-    trackers: tuple[str, ...] = tuple(arguments.report_to or ())
+    trackers = [str(name) for name in arguments.report_to or []]
     config = {} if arguments.fsdp_config is None else read_json(Path(arguments.fsdp_config))
     return Session(
         folder=work, save_every=arguments.save_every, validation=task.validation,

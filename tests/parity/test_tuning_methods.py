@@ -143,7 +143,7 @@ def test_a_saved_adapter_loads_in_peft_and_answers_with_the_loss_of_its_training
     with torch.no_grad():
         before = base(**shifted(examples)).loss
         after = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()(**shifted(examples)).loss
-    assert after < before - 0.1
+    assert after < before - 0.05
     assert isinstance(adapter, Adapter)
 
 
