@@ -24,9 +24,9 @@ from ks_lottery.models.tokens import token_strings
 from ks_lottery.report.screen import Screen
 from ks_lottery.report.training import plan_lines, training_bar
 from ks_lottery.tickets import Tickets
+from ks_lottery.tuning.fitting import check_session
 from ks_lottery.tuning.session import Session
 from ks_lottery.tuning.task import Request, Task, make_ready
-from ks_lottery.tuning.train import check_session
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.tuning.train import Fit, Outcome
+    from ks_lottery.tuning.fitting import Fit, Outcome
 
 MANIFEST = "manifest.json"
 BEGUN = "begun.json"
