@@ -67,11 +67,11 @@ class RowPatch:
         """Check that ids and values fit each other."""
         if self.ids.ndim != 1 or np.any(np.diff(self.ids) <= 0) or np.any(self.ids < 0):
             raise ValueError("ids must be one-dimensional, ascending, unique and not negative")
+        if self.side not in SIDES or (self.output_values is not None and self.side != "both"):
+            raise ValueError("side must be input, output or both, and output_values come with both alone")
         for values in self._tensors.values():
             if values.ndim != 2 or len(values) != len(self.ids) or values.dtype != torch.float32:
                 raise ValueError("values must be a float32 tensor with one row for each id")
-        if self.side not in SIDES or (self.output_values is not None and self.side != "both"):
-            raise ValueError("side must be input, output or both, and output_values come with both alone")
 
     def __len__(self) -> int:
         """Return the number K of rows."""

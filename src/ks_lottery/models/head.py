@@ -71,7 +71,8 @@ class RowHead(nn.Module):
         return logits.index_copy_(-1, self.ids, F.linear(hidden, rows, self._bias()))
 
     def _bias(self) -> torch.Tensor | None:
-        return None if self.frozen.bias is None else self.frozen.bias[self.ids]
+        bias = self.bias
+        return None if bias is None else bias[self.ids]
 
 
 def output_embedding(model: nn.Module) -> nn.Linear:
@@ -113,4 +114,5 @@ def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None
         logits = apply(frozen.weight)
         if isinstance(head, RowHead) and len(head.rows):
             logits = logits.index_copy(-1, head.ids, apply(head.rows))
-    return logits if frozen.bias is None else logits + frozen.bias.float()
+    bias: torch.Tensor | None = getattr(frozen, "bias", None)
+    return logits if bias is None else logits + bias.float()
