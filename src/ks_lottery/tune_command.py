@@ -24,9 +24,9 @@ from ks_lottery.models.tokens import token_strings
 from ks_lottery.report.screen import Screen
 from ks_lottery.report.training import plan_lines, training_bar
 from ks_lottery.tickets import Tickets
+from ks_lottery.tuning.fitting import check_session
 from ks_lottery.tuning.session import Session
 from ks_lottery.tuning.task import Request, Task, make_ready
-from ks_lottery.tuning.train import check_session
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.tuning.train import Fit, Outcome
+    from ks_lottery.tuning.fitting import Fit, Outcome
 
 MANIFEST = "manifest.json"
 BEGUN = "begun.json"
@@ -250,7 +250,7 @@ def _nothing() -> Generator[None]:
 
 
 def _session(arguments: argparse.Namespace, task: Task, work: Path) -> Session:
-    trackers: tuple[str, ...] = tuple(arguments.report_to or ())
+    trackers = [str(name) for name in arguments.report_to or []]
     config = {} if arguments.fsdp_config is None else read_json(Path(arguments.fsdp_config))
     return Session(
         folder=work, save_every=arguments.save_every, validation=task.validation,

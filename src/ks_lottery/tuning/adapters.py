@@ -15,8 +15,8 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
+from ks_lottery.tuning.fitting import Built
 from ks_lottery.tuning.presets import LORA_ALPHA, LORA_RANK, VIRTUAL_TOKENS
-from ks_lottery.tuning.train import Built
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.train import Built
+from ks_lottery.tuning.fitting import Built
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

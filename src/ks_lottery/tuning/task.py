@@ -16,10 +16,11 @@ from ks_lottery.models.load import LoadedModel, choose_dtype, load_model
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.tuning.adapters import built_adapter
+from ks_lottery.tuning.fitting import Built, Fit, Outcome, fit
 from ks_lottery.tuning.full import built_full
 from ks_lottery.tuning.methods import SIZED, Choice, rows_of
 from ks_lottery.tuning.presets import default_rates, preset
-from ks_lottery.tuning.train import Built, Fit, Outcome, built_rows, describe_rows, fit, method_settings
+from ks_lottery.tuning.train import built_rows, describe_rows, method_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
