@@ -29,7 +29,8 @@ class AttributionRecorder(TrainerCallback, ExportableState):
     """A callback of the transformers Trainer that sums over the steps, for each of the K rows of a row module, two scores.
 
     - ``lca``: minus g . (row after - row before), the first-order fall of the loss that is due to the row's move
-      (Lan et al., NeurIPS 2019, with one gradient a step instead of their Runge-Kutta along it);
+      (Lan et al., NeurIPS 2019; they take the gradient of the whole training loss, integrated along the step, here it is
+      that of the batch, at its start: with small batches the sum over rows exceeds the real fall by far);
     - ``gradient``: the Euclidean norm of g,
 
     with g the gradient of the step's loss with respect to the row, over all accumulated batches and averaged over processes,
