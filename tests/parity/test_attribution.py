@@ -70,7 +70,7 @@ def test_lca_and_gradient_equal_their_definition(loaded, examples, ids, monkeypa
         seen.append(collate(features))
         return seen[-1]
 
-    monkeypatch.setattr("ks_lottery.tuning.train.collate", watched)
+    monkeypatch.setattr("ks_lottery.tuning.fitting.collate", watched)
     settings = {"batch_size": 2, "gradient_accumulation": 2, "epochs": 4, "learning_rate": 0.02, "max_grad_norm": clip}
     found = tuned(loaded, examples, ids, **settings).attribution
     assert len(seen) == 16

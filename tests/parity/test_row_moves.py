@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import mpmath
 import numpy as np
 import pytest
@@ -86,3 +90,28 @@ def test_every_16_bit_value_is_widened_exactly(dtype: str) -> None:
     row_moves_16(bits(a), bits(b), INFINITY_BITS[dtype], found)
     row_moves(a.float().numpy(), b.float().numpy(), wanted)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_is_compiled_anew_gives_the_bits_of_what_was_kept(tmp_path) -> None:
+    code = (
+        "import hashlib, numpy as np\n"
+        "from ks_lottery.stats.moves import row_moves, row_moves_16\n"
+        "draw = np.random.default_rng(0)\n"
+        "a, out = draw.normal(size=(50, 99)).astype(np.float32), np.empty((2, 50, 9))\n"
+        "b = a + draw.normal(size=a.shape).astype(np.float32)\n"
+        "row_moves(a, b, out[0])\n"
+        "row_moves_16(*((x.view(np.uint32) >> 16).astype(np.uint16) for x in (a, b)), 0x7F80, out[1])\n"
+        "print(hashlib.sha256(out.tobytes()).hexdigest())\n"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(seen) == 1
+    assert list(tmp_path.rglob("*.nbc"))

@@ -95,7 +95,8 @@ FAST = {"reassoc", "contract", "nsz"}
 """What the compiler may do to vectorise the sums: NaN and infinities keep their meaning."""
 
 
-@njit(fastmath=FAST)
+# Inlined: as a function of its own it would be compiled to other roundings when it comes from the cache.
+@njit(inline="always", fastmath=FAST)
 def _measure(x: Any, y: Any, weights: Any, out: Any) -> None:  # noqa: PLR0915 (one loop, by design)
     """Fill `out`, shape (9,), with the columns `MOVES` of one row; `weights` is room for d numbers."""
     d = len(x)
