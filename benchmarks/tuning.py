@@ -234,7 +234,12 @@ def timed_tokens(examples: Sequence[Example], *, shuffled: bool) -> int:
 
 def run_side(given: argparse.Namespace) -> None:
     """Measure one side in this process."""
+    import peft  # noqa: F401  (what either side imports is not what its training needs)
     import torch
+    from transformers import Trainer  # noqa: F401
+
+    import ks_lottery.tuning.attribution
+    import ks_lottery.tuning.trainer  # noqa: F401
 
     loaded, examples = (large_model if given.large else small_model)(given)
     cuda = given.device == "cuda"

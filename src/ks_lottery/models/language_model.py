@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 
+from ks_lottery.models.cross_entropy import summed_cross_entropy
 from ks_lottery.models.head import float32_logits
 from ks_lottery.models.prefix import prefill, shared_length
 
@@ -60,8 +60,8 @@ class LabelledLanguageModel(nn.Module):
         num_items_in_batch
             Labels in all batches and processes that make up this step.
         """
-        logits, wanted = self.label_logits(input_ids, attention_mask, labels)
-        total = F.cross_entropy(logits, wanted, reduction="sum")
+        logits, wanted = self.head_logits(input_ids, attention_mask, labels)
+        total = summed_cross_entropy(logits, wanted)
         return {"loss": total / (len(wanted) if num_items_in_batch is None else num_items_in_batch)}
 
     def label_logits(
@@ -80,6 +80,18 @@ class LabelledLanguageModel(nn.Module):
             Compute the head in float32 whatever its type. In bfloat16 the two best tokens of one position in fourteen tie
             exactly (docs/log.md), which would leave an answer to chance.
         """
+        logits, wanted = self.head_logits(input_ids, attention_mask, labels, float32_head=float32_head)
+        return logits.float(), wanted
+
+    def head_logits(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        float32_head: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `label_logits` does, in the type that the head computes in."""
         shared = shared_length(input_ids, attention_mask, labels) if self.share_prefix else 0
         wanted = labels[:, shared:]
         chosen = wanted != -100
@@ -103,4 +115,4 @@ class LabelledLanguageModel(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-        return output.logits.float(), wanted[chosen]
+        return output.logits, wanted[chosen]

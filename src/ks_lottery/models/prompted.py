@@ -28,7 +28,7 @@ class PromptedLanguageModel(LabelledLanguageModel):
         super().__init__(adapted.get_base_model(), share_prefix=False)  # pyright: ignore[reportArgumentType]
         self.adapted = adapted
 
-    def label_logits(
+    def head_logits(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
@@ -36,7 +36,7 @@ class PromptedLanguageModel(LabelledLanguageModel):
         *,
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits, shape (N, V) and float32, and labels, shape (N,), of the N labelled positions, row by row."""
+        """Return logits, shape (N, V), and labels, shape (N,), of the N labelled positions, row by row."""
         if float32_head:
             raise NotImplementedError("a model with virtual tokens is trained here, not measured")
         chosen = labels != -100
@@ -51,4 +51,4 @@ class PromptedLanguageModel(LabelledLanguageModel):
             output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
         finally:
             handle.remove()
-        return output.logits.float(), labels[chosen]
+        return output.logits, labels[chosen]

@@ -245,9 +245,17 @@ def _arguments(
 
 @contextmanager
 def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
-    """Let activations be computed again inside a block, if asked; the Trainer's change to the model's config is undone."""
+    """Set what training wants of the model inside a block, and undo it, the Trainer's change to its config too.
+
+    Activations are computed again, if asked. On a CPU attention is computed in plain operations: the gradient of the fused
+    one takes several times as long there (docs/log.md).
+    """
     lm: Any = model.lm
     cached = getattr(lm.config, "use_cache", None)
+    attention = lm.config._attn_implementation  # noqa: SLF001
+    plain = attention == "sdpa" and next(lm.parameters()).device.type == "cpu"
+    if plain:
+        lm.set_attn_implementation("eager")
     if config.gradient_checkpointing:
         if not lm.supports_gradient_checkpointing:
             raise UserError(f"{type(lm).__name__} cannot compute activations again: leave gradient checkpointing out")
@@ -255,6 +263,8 @@ def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[N
     try:
         yield
     finally:
+        if plain:
+            lm.set_attn_implementation(attention)
         if config.gradient_checkpointing:
             lm.activation_checkpointing_disable()
         if cached is not None:
