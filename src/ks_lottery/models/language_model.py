@@ -12,6 +12,7 @@ from torch import nn
 
 from ks_lottery.models.cross_entropy import summed_cross_entropy
 from ks_lottery.models.head import float32_logits
+from ks_lottery.models.piecewise import in_pieces
 from ks_lottery.models.prefix import prefill, shared_length
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class LabelledLanguageModel(nn.Module):
         if float32_head and head.weight.dtype != torch.float32:
             handles.append(head.register_forward_hook(in_float32))
         try:
-            output = self.lm(input_ids=input_ids[:, shared:], attention_mask=attention_mask, **more)
+            with in_pieces(head):
+                output = self.lm(input_ids=input_ids[:, shared:], attention_mask=attention_mask, **more)
         finally:
             for handle in handles:
                 handle.remove()
