@@ -12,11 +12,12 @@ from torch import nn
 
 from ks_lottery.models.cross_entropy import summed_cross_entropy
 from ks_lottery.models.head import float32_logits
+from ks_lottery.models.parts import fits, loss_in_parts, part_rows
 from ks_lottery.models.piecewise import in_pieces
 from ks_lottery.models.prefix import prefill, shared_length
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 
 class LabelledLanguageModel(nn.Module):
@@ -61,9 +62,30 @@ class LabelledLanguageModel(nn.Module):
         num_items_in_batch
             Labels in all batches and processes that make up this step.
         """
-        logits, wanted = self.head_logits(input_ids, attention_mask, labels)
-        total = summed_cross_entropy(logits, wanted)
-        return {"loss": total / (len(wanted) if num_items_in_batch is None else num_items_in_batch)}
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != -100).sum()
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if fits(trained, len(input_ids)):
+            total = self._loss_in_parts(input_ids, attention_mask, labels, trained)
+        else:
+            total = summed_cross_entropy(*self.head_logits(input_ids, attention_mask, labels))
+        return {"loss": total / num_items_in_batch}
+
+    def _loss_in_parts(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, trained: list[nn.Parameter]
+    ) -> torch.Tensor:
+        shared = shared_length(input_ids, attention_mask, labels) if self.share_prefix else 0
+        cache = prefill(self.lm, input_ids[0, :shared], 1) if shared else None
+        lengths = attention_mask.sum(dim=1).tolist()
+
+        def work(rows: list[int], repeated: DynamicCache | None) -> torch.Tensor:
+            width = max(lengths[row] for row in rows)
+            if repeated is not None:
+                repeated.batch_repeat_interleave(len(rows))
+            inputs = (tensor[rows, :width] for tensor in (input_ids, attention_mask, labels))
+            return summed_cross_entropy(*self.logits_after(*inputs, shared=shared, cache=repeated))
+
+        return loss_in_parts(work, part_rows([length - shared for length in lengths]), trained, cache)
 
     def label_logits(
         self,
@@ -94,11 +116,25 @@ class LabelledLanguageModel(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `label_logits` does, in the type that the head computes in."""
         shared = shared_length(input_ids, attention_mask, labels) if self.share_prefix else 0
+        cache = prefill(self.lm, input_ids[0, :shared], len(input_ids)) if shared else None
+        return self.logits_after(
+            input_ids, attention_mask, labels, shared=shared, cache=cache, float32_head=float32_head
+        )
+
+    def logits_after(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        shared: int = 0,
+        cache: DynamicCache | None = None,
+        float32_head: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `head_logits` does, where the first `shared` positions are in `cache` already, a row for each input."""
         wanted = labels[:, shared:]
         chosen = wanted != -100
-        more: dict[str, Any] = {"use_cache": False}
-        if shared:
-            more = {"use_cache": True, "cache": prefill(self.lm, input_ids[0, :shared], len(input_ids))}
+        more: dict[str, Any] = {"use_cache": False} if cache is None else {"use_cache": True, "cache": cache}
 
         def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return (inputs[0][chosen], *inputs[1:])

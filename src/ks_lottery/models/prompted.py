@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from torch import nn
+    from transformers import DynamicCache
 
 
 class PromptedLanguageModel(LabelledLanguageModel):
@@ -28,17 +29,19 @@ class PromptedLanguageModel(LabelledLanguageModel):
         super().__init__(adapted.get_base_model(), share_prefix=False)  # pyright: ignore[reportArgumentType]
         self.adapted = adapted
 
-    def head_logits(
+    def logits_after(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         labels: torch.Tensor,
         *,
+        shared: int = 0,
+        cache: DynamicCache | None = None,
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits, shape (N, V), and labels, shape (N,), of the N labelled positions, row by row."""
-        if float32_head:
-            raise NotImplementedError("a model with virtual tokens is trained here, not measured")
+        if float32_head or shared or cache is not None:
+            raise NotImplementedError("a model with virtual tokens is trained here, and shares no prefix")
         chosen = labels != -100
 
         def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

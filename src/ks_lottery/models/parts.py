@@ -1,0 +1,106 @@
+"""The loss of a batch and its gradient, a few sentences at a time, so that few activations are held; the batch stays one step.
+
+Must never change the loss or a gradient beyond float rounding, nor be used where gradients are gathered by hooks (FSDP).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transformers import DynamicCache
+
+TOKENS = 256
+"""Tokens beyond the shared prefix in one part; a processor gains nothing from more at a time."""
+
+MOST_TRAINED = 1 << 24
+"""With more trained values than this the batch is computed whole: their gradient would be held twice."""
+
+
+class _Known(torch.autograd.Function):
+    """A loss whose gradient is known already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: torch.Tensor, gradients: Sequence[torch.Tensor | None], *_: torch.Tensor
+    ) -> torch.Tensor:  # type: ignore[override]
+        ctx.gradients = gradients
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        return (None, None, *(None if g is None else g.mul_(scale) for g in ctx.gradients))
+
+
+def fits(trained: Sequence[torch.Tensor], batch: int) -> bool:
+    """Say whether a batch may be computed in parts: on a CPU, with few trained values, whole ones, and without autocast."""
+    return (
+        batch > 1
+        and bool(trained)
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and all(p.device.type == "cpu" and type(p) in {torch.nn.Parameter, torch.Tensor} for p in trained)
+        and sum(p.numel() for p in trained) <= MOST_TRAINED
+    )
+
+
+def part_rows(lengths: Sequence[int]) -> list[list[int]]:
+    """Cut a batch into parts of rows of like length, each of about `TOKENS`, padding included."""
+    parts: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda r: (-lengths[r], r)):
+        if parts and (len(parts[-1]) + 1) * lengths[parts[-1][0]] <= TOKENS:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    return parts
+
+
+def loss_in_parts(
+    work: Callable[[list[int], DynamicCache | None], torch.Tensor],
+    parts: Sequence[list[int]],
+    trained: Sequence[torch.Tensor],
+    cache: DynamicCache | None,
+) -> torch.Tensor:
+    """Return the sum of the parts' losses, from which a gradient flows into `trained` as from the whole.
+
+    Parameters
+    ----------
+    work
+        Takes the rows of a part, and the prefix's cache for one row, and returns the part's loss.
+    trained
+        Every tensor that is trained.
+    cache
+        Keys and values of the shared prefix for one row, with their graph; each part gets them as leaves, and what flows into
+        them is passed on to that graph once.
+    """
+    layers: list[Any] = [] if cache is None else list(cache.layers)
+    shared = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in shared]
+    wanted = [*trained, *(leaf for leaf in leaves if leaf.requires_grad)]
+    sums: list[torch.Tensor | None] = [None] * len(wanted)
+    total = torch.zeros((), device=trained[0].device)
+    for rows in parts:
+        loss = work(rows, None if cache is None else _with(cache, leaves))
+        for place, gradient in enumerate(torch.autograd.grad(loss, wanted, allow_unused=True)):
+            before = sums[place]
+            if gradient is not None:
+                wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+                sums[place] = wide if before is None else before.add_(wide)
+        total = total + loss.detach()
+    targets = [*trained, *(tensor for tensor in shared if tensor.requires_grad)]
+    gradients = [None if s is None else s.to(t.dtype) for s, t in zip(sums, targets, strict=True)]
+    return _Known.apply(total, gradients, *targets)  # type: ignore[return-value]
+
+
+def _with(cache: DynamicCache, tensors: Sequence[torch.Tensor]) -> DynamicCache:
+    """Return a copy of a cache that holds other keys and values."""
+    other = copy.copy(cache)
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    for number, layer in enumerate(other.layers):
+        layer.keys, layer.values = tensors[2 * number], tensors[2 * number + 1]
+    return other
