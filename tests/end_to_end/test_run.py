@@ -17,7 +17,7 @@ import pytest
 from ks_lottery.cli import main
 
 FAST = [
-    "--train.learning-rate", "0.1", "--train.epochs", "1", "--train.batch-size", "8",
+    "--train.learning-rate", "0.2", "--train.epochs", "1", "--train.batch-size", "8",
     "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "4",
     "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
 ]  # fmt: skip
