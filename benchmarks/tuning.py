@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve()
 BATCH, SKIP, SEED = 8, 2, 0
+EXAMPLES = "examples.json"
+ABLATIONS = ("rows", "unshared", "whole", "fused", "shuffled", "float32")
+"""Sides that say where the time and memory go; three runs each."""
+
 SETTINGS = {
     "peft": "TrainableTokensConfig(token_indices=rows) on the bfloat16 model, float32 adapter weights (PEFT's default)",
     "dense": "embed_tokens.weight alone asks for a gradient, in bfloat16 as it is loaded",
@@ -37,11 +41,13 @@ SETTINGS = {
 }
 SIDES = {
     "peft": "PEFT trainable tokens, stock Trainer",
-    "rows": "the row module alone: no copy of the matrix, no dense gradient",
-    "labels": "and logits at labels only",
-    "prefix": "and the shared prefix computed once: all of ours",
-    "float32": "all of ours over a float32 body",
-    "shuffled": "all of ours, batches in random order instead of like lengths",
+    "rows": "the row module under the stock Trainer: no copy of the matrix, no dense gradient, nothing else",
+    "ours": "the row module, logits at labels only, shared prefix, parts, plain attention, like lengths, bfloat16 body",
+    "unshared": "ours, without the shared prefix",
+    "whole": "ours, each batch computed whole instead of in parts",
+    "fused": "ours, with torch's fused attention",
+    "shuffled": "ours, batches in random order instead of like lengths",
+    "float32": "ours, over a float32 body",
     "dense": "dense embed tuning, stock Trainer",
     "embed": "our embed tuning of every row that the text reaches",
 }
@@ -65,13 +71,23 @@ def news(data: Path | None) -> Any:
 
 def small_model(given: argparse.Namespace) -> tuple[LoadedModel, list[Example]]:
     """Load the embedded model, and real examples."""
-    from ks_lottery.corpus.batches import encode
+    from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
 
     dtype = "float32" if given.side == "float32" else "bfloat16"
     loaded = load_model(open_checkpoint(DEFAULT_MODEL), dtype=dtype, device=given.device)
-    examples, _ = encode(loaded.tokenizer, news(given.data).head(40 * BATCH), max_tokens=160)
-    return loaded, examples[: given.steps * BATCH]
+    stored = json.loads((given.folder / EXAMPLES).read_text())
+    return loaded, [Example(tuple(prompt), tuple(response)) for prompt, response in stored]
+
+
+def write_examples(given: argparse.Namespace, folder: Path) -> None:
+    """Encode real text once for all sides."""
+    from ks_lottery.corpus.batches import encode
+    from ks_lottery.models.load import DEFAULT_MODEL, load_tokenizer, open_checkpoint
+
+    tokenizer = load_tokenizer(open_checkpoint(DEFAULT_MODEL))
+    examples, _ = encode(tokenizer, news(given.data).head(40 * BATCH), max_tokens=160)
+    (folder / EXAMPLES).write_text(json.dumps([[e.prompt, e.response] for e in examples[: given.steps * BATCH]]))
 
 
 def make_large(folder: Path) -> None:
@@ -144,7 +160,7 @@ class Clock:
         return self.times[-1] - self.times[SKIP]
 
 
-def unpadded(features: Sequence[dict[str, Any]]) -> Any:
+def padded(features: Sequence[dict[str, Any]]) -> Any:
     """Pad a batch as `DataCollatorForSeq2Seq` would: labels where the tokens are, for a model that shifts them itself."""
     from ks_lottery.corpus.batches import collate
 
@@ -166,7 +182,7 @@ def stock(model: Any, examples: Sequence[Example], clock: Clock) -> None:
             report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True, remove_unused_columns=False,
             use_cpu=device == "cpu", dataloader_pin_memory=False,
         )  # fmt: skip
-        trainer = Trainer(model, arguments, train_dataset=features, data_collator=unpadded, callbacks=[clock.callback])
+        trainer = Trainer(model, arguments, train_dataset=features, data_collator=padded, callbacks=[clock.callback])
         trainer.train()
 
 
@@ -190,6 +206,7 @@ def shuffled_order(lengths: Sequence[int], *_: Any, **__: Any) -> list[int]:
 def train(side: str, loaded: LoadedModel, examples: Sequence[Example], rows: int, clock: Clock) -> int:
     """Train by one side, and return the number of trained parameters."""
     from ks_lottery.config import TrainConfig
+    from ks_lottery.models import language_model
     from ks_lottery.models.rows import padding_row, reachable_rows
     from ks_lottery.models.sides import installed_rows
     from ks_lottery.tuning import trainer
@@ -218,7 +235,11 @@ def train(side: str, loaded: LoadedModel, examples: Sequence[Example], rows: int
     method = "embed" if side == "embed" else "partial"
     if side == "embed":
         ids = reachable_rows([e.sequence for e in examples], padding_row(lm))
-    config = TrainConfig(batch_size=BATCH, epochs=1, learning_rate=1e-2, share_prefix=side != "labels")
+    if side == "whole":
+        language_model.fits = lambda *_: False  # type: ignore[assignment]
+    if side == "fused":
+        type(lm).set_attn_implementation = lambda *_: None  # type: ignore[assignment]
+    config = TrainConfig(batch_size=BATCH, epochs=1, learning_rate=1e-2, share_prefix=side != "unshared")
     train_rows(loaded, examples, ids, config=config, seed=SEED, method=method, callbacks=[clock.callback])
     return int(ids.size) * loaded.checkpoint.width
 
@@ -244,6 +265,9 @@ def run_side(given: argparse.Namespace) -> None:
     loaded, examples = (large_model if given.large else small_model)(given)
     cuda = given.device == "cuda"
     clock = Clock()
+    for parameter in loaded.lm.parameters():
+        parameter.data = parameter.data.clone()  # pages of a mapped file would count when they are first touched
+    loaded.lm.tie_weights()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = peak_mb()
     if cuda:
@@ -267,12 +291,12 @@ def table(
     print(f"\n{title}\n{'':30}{'tokens/s':>10}{'MB above':>10}{'trained':>14}")
     for side, rows in plan:
         call = [str(HERE), "--side", side, "--rows", str(rows), "--steps", str(given.steps), "--device", given.device]
-        call += [*more, *(["--data", str(given.data)] if given.data else [])]
+        call += more
         name = side if side in {"dense", "embed"} else f"{side} {rows}"
-        one = found[name] = fresh(call, runs=given.runs)
+        one = found[name] = fresh(call, runs=min(3, given.runs) if side in ABLATIONS else given.runs)
         print(f"{name:30}{one['tokens_per_second']:10,.0f}{one['peak_mb']:10,.0f}{one['trained']:14,}", flush=True)
     ratios: dict[str, Any] = {}
-    for ours, theirs in (("prefix 18", "peft 18"), ("prefix 800", "peft 800"), ("embed", "dense")):
+    for ours, theirs in (("ours 18", "peft 18"), ("ours 800", "peft 800"), ("embed", "dense")):
         if ours in found and theirs in found:
             speed = found[ours]["tokens_per_second"] / found[theirs]["tokens_per_second"]
             memory = found[ours]["peak_mb"] / found[theirs]["peak_mb"]
@@ -300,13 +324,16 @@ def main() -> None:
         return
     results: dict[str, Any] = {}
     if given.only != "large":
-        plan = [("peft", 18), ("rows", 18), ("labels", 18), ("prefix", 18), ("shuffled", 18), ("float32", 18)]
-        plan += [("peft", 800), ("prefix", 800), ("dense", 0), ("embed", 0)]
-        results["SmolLM2-135M"] = table("SmolLM2-135M, bfloat16 body, batch 8", given, plan, [])
+        plan = [("peft", 18), ("ours", 18), ("peft", 800), ("ours", 800), ("dense", 0), ("embed", 0)]
+        plan += [(side, 18) for side in ABLATIONS]
+        with tempfile.TemporaryDirectory() as scratch:
+            write_examples(given, Path(scratch))
+            title = "SmolLM2-135M, bfloat16 body, batch 8"
+            results["SmolLM2-135M"] = table(title, given, plan, ["--folder", scratch])
     if given.only != "small":
         with tempfile.TemporaryDirectory() as scratch:
             make_large(Path(scratch))
-            plan = [("peft", 18), ("prefix", 18), ("peft", 800), ("prefix", 800), ("dense", 0), ("embed", 0)]
+            plan = [("peft", 18), ("ours", 18), ("peft", 800), ("ours", 800), ("dense", 0), ("embed", 0)]
             more = ["--large", "--folder", scratch]
             results["random 128,000 x 2,048"] = table("random, 128,000 x 2,048, 2 layers, bfloat16", given, plan, more)
     settings = {"batch": BATCH, "steps": given.steps, "untimed": SKIP, "device": given.device, **SETTINGS}

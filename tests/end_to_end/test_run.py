@@ -139,7 +139,7 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
     assert rows["found"] == rows["named"] != rows["tuned"]
     for name, by in (("found", "lca"), ("tuned", "gradient")):
         wanted = [row["row"] for row in json.loads((finished / by / "rows.json").read_text())["rows"]]
-        assert rows[name][: len(wanted)] == wanted
+        assert rows[name][: len(wanted)] == wanted[:9]
         assert len(rows[name]) == 9
     assert written["original"]["settings"] == {"selector": "gradient", "size": 9, "measured": "original model"}
     assert len(set(rows["original"])) == 9

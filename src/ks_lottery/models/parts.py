@@ -34,7 +34,7 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        return (None, None, *(None if g is None else g.mul_(scale) for g in ctx.gradients))
+        return (None, None, *(None if g is None else g * scale for g in ctx.gradients))
 
 
 def fits(trained: Sequence[torch.Tensor], batch: int) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from ks_lottery.errors import UserError
 from ks_lottery.models.head import RowHead, output_embedding
+from ks_lottery.models.piecewise import in_pieces
 from ks_lottery.models.rows import RowEmbedding, input_embedding
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _probe(model: Any, parts: dict[str, nn.Module]) -> None:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_pieces(model.get_output_embeddings()):
             logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits.float()
     finally:
         model.train(training)
