@@ -12,7 +12,7 @@ from torch import nn
 
 from ks_lottery.models.cross_entropy import summed_cross_entropy
 from ks_lottery.models.head import float32_logits
-from ks_lottery.models.parts import fits, loss_in_parts, part_rows
+from ks_lottery.models.parts import fits, loss_in_parts, part_rows, splits
 from ks_lottery.models.piecewise import in_pieces
 from ks_lottery.models.prefix import prefill, shared_length
 
@@ -76,6 +76,8 @@ class LabelledLanguageModel(nn.Module):
     ) -> torch.Tensor:
         shared = shared_length(input_ids, attention_mask, labels) if self.share_prefix else 0
         cache = prefill(self.lm, input_ids[0, :shared], 1) if shared else None
+        if not splits(cache):
+            return summed_cross_entropy(*self.head_logits(input_ids, attention_mask, labels))
         lengths = attention_mask.sum(dim=1).tolist()
 
         def work(rows: list[int], repeated: DynamicCache | None) -> torch.Tensor:

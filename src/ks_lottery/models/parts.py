@@ -49,6 +49,12 @@ def fits(trained: Sequence[torch.Tensor], batch: int) -> bool:
     )
 
 
+def splits(cache: DynamicCache | None) -> bool:
+    """Say whether a cache is keys and values in every layer, and so can be handed to each part."""
+    layers: list[Any] = [] if cache is None else list(cache.layers)
+    return all(isinstance(getattr(layer, name, None), torch.Tensor) for layer in layers for name in ("keys", "values"))
+
+
 def part_rows(lengths: Sequence[int]) -> list[list[int]]:
     """Cut a batch into parts of rows of like length, each of about `TOKENS`, padding included."""
     parts: list[list[int]] = []
@@ -82,7 +88,7 @@ def loss_in_parts(
     shared = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
     leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in shared]
     wanted = [*trained, *(leaf for leaf in leaves if leaf.requires_grad)]
-    sums: list[torch.Tensor | None] = [None] * len(wanted)
+    sums: list[Any] = [None] * len(wanted)
     total = torch.zeros((), device=trained[0].device)
     for rows in parts:
         loss = work(rows, None if cache is None else _with(cache, leaves))
@@ -93,7 +99,7 @@ def loss_in_parts(
                 sums[place] = wide if before is None else before.add_(wide)
         total = total + loss.detach()
     targets = [*trained, *(tensor for tensor in shared if tensor.requires_grad)]
-    gradients = [None if s is None else s.to(t.dtype) for s, t in zip(sums, targets, strict=True)]
+    gradients = [s if s is None else s.to(t.dtype) for s, t in zip(sums, targets, strict=True)]
     return _Known.apply(total, gradients, *targets)  # type: ignore[return-value]
 
 
@@ -101,6 +107,7 @@ def _with(cache: DynamicCache, tensors: Sequence[torch.Tensor]) -> DynamicCache:
     """Return a copy of a cache that holds other keys and values."""
     other = copy.copy(cache)
     other.layers = [copy.copy(layer) for layer in cache.layers]
-    for number, layer in enumerate(other.layers):
+    layers: list[Any] = list(other.layers)
+    for number, layer in enumerate(layers):
         layer.keys, layer.values = tensors[2 * number], tensors[2 * number + 1]
     return other

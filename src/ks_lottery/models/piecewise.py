@@ -47,16 +47,17 @@ class _PiecewiseLinear(torch.autograd.Function):
 @contextmanager
 def in_pieces(head: nn.Module) -> Generator[None]:
     """Multiply a frozen head on a CPU in pieces inside a block; any other head is left alone."""
-    fits = type(head) is nn.Linear and head.weight.device.type == "cpu" and not head.weight.requires_grad
-    if not fits or (head.bias is not None and head.bias.requires_grad):
+    layer: Any = head
+    frozen = type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+    if not frozen or layer.weight.device.type != "cpu":
         yield
         return
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        return _PiecewiseLinear.apply(hidden, head.weight, head.bias)  # type: ignore[return-value]
+        return _PiecewiseLinear.apply(hidden, layer.weight, layer.bias)  # type: ignore[return-value]
 
-    head.forward = forward
+    layer.forward = forward
     try:
         yield
     finally:
-        del head.forward
+        del layer.forward
