@@ -92,7 +92,8 @@ def loss_in_parts(
     total = torch.zeros((), device=trained[0].device)
     for rows in parts:
         loss = work(rows, None if cache is None else _with(cache, leaves))
-        for place, gradient in enumerate(torch.autograd.grad(loss, wanted, allow_unused=True)):
+        found: Any = torch.autograd.grad(loss, wanted, allow_unused=True)
+        for place, gradient in enumerate(found):
             before = sums[place]
             if gradient is not None:
                 wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
