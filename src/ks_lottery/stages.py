@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import read_json, read_json_lines, write_json, write_json_lines
-from ks_lottery.certification.certify import Certificate, certify, transfer_predictions
+from ks_lottery.certification.candidates import ORIGINAL, TUNED, patched, predict_candidates, transfers
+from ks_lottery.certification.certify import certify
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.corpus.batches import longest
@@ -189,33 +190,35 @@ def _translate(job: Job, tick: Tick) -> Left:
 
 
 def _certify(job: Job, tick: Tick) -> Left:
-    settings, found = job.config.certify, job.scan
-    original, tuned = job.predictions("original"), job.predictions("embed")
-    known = {_patch_of(job, method).content: job.predictions(method) for method in METHODS}
-    small = transfer_predictions(
+    settings, found, tuned = job.config.certify, job.scan, job.patch("embed")
+    small = {
+        "transfer": transfers(tuned, found, settings.alphas),
+        "partial": [patched(job.patch("partial"), "partial", job.tickets)],
+    }
+    examples = [example.cut(settings.positions) for example in job.test]
+    every = [candidate for candidates in small.values() for candidate in candidates]
+    shared = predict_candidates(
         job.loaded,
-        job.patch("embed"),
-        found,
-        job.test,
-        alphas=settings.alphas,
-        known=known,
+        tuned,
+        every,
+        examples,
         batch_size=job.config.evaluate.batch_size,
         share_prefix=job.config.train.share_prefix,
         tick=tick,
     )
-    certificates: list[Certificate] = [certify(original, tuned, small, found, config=settings, name="transfer")]
-    partial = [(job.config.select.alpha, job.predictions("partial"))]
-    certificates.append(certify(original, tuned, partial, found, config=settings, name="partial"))
+    answers = shared.predictions
     files: list[Path] = []
     log: list[str] = []
-    for certificate in certificates:
-        certificate.save(job.path / "certificate", certificate.small)
-        files += [job.path / "certificate" / f"{certificate.small}.{end}" for end in ("json", "parquet")]
+    for name, candidates in small.items():
+        smalls = [candidate.answered(answers[candidate.name]) for candidate in candidates]
+        certificate = certify(answers[ORIGINAL], answers[TUNED], smalls, found, config=settings, name=name)
+        files += certificate.save(job.path / "certificate", name)
         for level in certificate.levels:
-            rule = level.rules["theorem"]
+            bound = level.bounds[settings.tau]
+            audit = bound.rules["theorem"]
             log.append(
-                f"{certificate.small} at alpha {level.alpha:g}: tau {level.tau:.4f}, certified {rule.accuracy:.4f}, "
-                f"{rule.violations} of {rule.positions} certified positions answered differently"
+                f"{name} at alpha {level.alpha:g}: tau {bound.tau:.4f}, certified {audit.accuracy:.4f}, "
+                f"{audit.violations} of {audit.positions} certified positions answered differently"
             )
     return Left(files, log)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ks_lottery.certification.certify import certify, tau_of
+from ks_lottery.certification.certify import Small, certify
+from ks_lottery.certification.tau import TAUS, full_verification, tau_of
 from ks_lottery.certification.theorem import RULES, certified
 from ks_lottery.config import CertifyConfig
 from ks_lottery.evaluation.next_token import Predictions
@@ -61,43 +62,81 @@ def test_rules_refuse_what_does_not_fit():
 def test_tau_empirical_is_the_largest_unselected_distance(scan):
     for alpha in (0.0, 0.01, 0.05, 0.5, 0.99, 1.0):
         left = [D for row, D in enumerate(scan.statistics) if row not in set(scan.passing(alpha).tolist())]
-        assert tau_of("empirical", alpha, scan) == max(left, default=0.0)
+        assert tau_of("empirical", scan, alpha=alpha) == max(left, default=0.0)
 
 
 @pytest.mark.parametrize("kind", ["exact", "table"])
 def test_the_other_taus_bound_the_unselected(scan, kind):
-    taus = [tau_of(kind, alpha, scan) for alpha in (0.0, 0.01, 0.05, 0.5, 1.0)]
+    taus = [tau_of(kind, scan, alpha=alpha) for alpha in (0.0, 0.01, 0.05, 0.5, 1.0)]
     assert taus == sorted(taus, reverse=True)
     assert taus[-1] == 0.0
     assert taus[0] >= 1.0
     for alpha in (0.01, 0.05):
-        assert tau_of("exact", alpha, scan) >= tau_of("empirical", alpha, scan)
+        assert tau_of("exact", scan, alpha=alpha) >= tau_of("empirical", scan, alpha=alpha)
+
+
+def small(scan, seed, alpha):
+    return Small(f"{alpha:g}", np.sort(scan.passing(alpha)), seed if isinstance(seed, Predictions) else predictions(seed), alpha)
 
 
 def test_the_certificate_counts_what_it_says(scan):
     original, tuned = predictions(1), predictions(2)
-    small = [(0.05, predictions(3)), (1.0, tuned)]
-    found = certify(original, tuned, small, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
-    assert found.positions == 12 * 20
+    smalls = [small(scan, 3, 0.05), small(scan, tuned, 1.0)]
+    found = certify(original, tuned, smalls, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
+    assert (found.positions, found.sentences) == (12 * 20, 12)
     first = [i for i in range(300) if tuned.position[i] < 20]
-    for level, (_, answers) in zip(found.levels, small, strict=True):
-        for rule in RULES:
-            marks = by_hand(rule, original, tuned, level.tau)
-            inside = [i for i in first if marks[i]]
-            wrong = [i for i in inside if answers.first[i] != answers.label[i]]
-            audit = level.rules[rule]
-            assert (audit.positions, audit.violations) == (len(inside), len(wrong))
-            assert audit.accuracy == pytest.approx(len(inside) / 240)
-            if inside:
-                wanted = binomtest(len(wrong), len(inside)).proportion_ci(0.95, "exact")
-                assert audit.violation_interval == pytest.approx((wanted.low, wanted.high))
+    for level, one in zip(found.levels, smalls, strict=True):
+        answers = one.predictions
+        assert tuple(level.bounds) == TAUS
+        for kind, bound in level.bounds.items():
+            assert bound.tau == tau_of(kind, scan, alpha=one.alpha)
+            gaps = [(tuned.p_first[i] - tuned.p_second[i]) / 2 for i in first]
+            assert bound.verified == pytest.approx(np.mean([gap > bound.tau for gap in gaps]))
+            for rule in RULES:
+                marks = by_hand(rule, original, tuned, bound.tau)
+                inside = [i for i in first if marks[i]]
+                wrong = [i for i in inside if answers.first[i] != answers.label[i]]
+                audit = bound.rules[rule]
+                assert (audit.positions, audit.violations) == (len(inside), len(wrong))
+                assert audit.accuracy == pytest.approx(len(inside) / 240)
+                assert audit.rate == pytest.approx(len(wrong) / max(1, len(inside)))
+                if inside:
+                    wanted = binomtest(len(wrong), len(inside)).proportion_ci(0.95, "exact")
+                    assert audit.violation_interval == pytest.approx((wanted.low, wanted.high))
         assert level.agreement == pytest.approx(np.mean([answers.first[i] == tuned.first[i] for i in first]))
         assert level.prediction_accuracy == pytest.approx(
             np.mean([answers.first[i] == answers.label[i] for i in first])
         )
-    last = found.levels[-1].rules["theorem"]
+    last = found.levels[-1].bounds["empirical"].rules["theorem"]
     assert last.violations == 0
     assert last.accuracy == found.tuned_accuracy
+
+
+def test_without_alpha_only_the_empirical_tau_is_defined(scan):
+    rows = np.arange(0, 50, 3)
+    found = certify(
+        predictions(1), predictions(2), [Small("mine", rows, predictions(3))], scan, config=CertifyConfig()
+    )
+    (level,) = found.levels
+    assert list(level.bounds) == ["empirical"]
+    assert level.bounds["empirical"].tau == max(D for row, D in enumerate(scan.statistics) if row not in set(rows))
+    with pytest.raises(ValueError, match="needs alpha"):
+        tau_of("exact", scan, rows=rows)
+
+
+@pytest.mark.parametrize("smallest", [1e-4, 0.011, 0.05, 0.2, 0.33, 0.5])
+def test_full_verification_is_where_tau_falls_below_the_smallest_gap(scan, smallest):
+    for kind, found in full_verification(scan, smallest).items():
+        if found["above"] is None:
+            below = np.nextafter(1.0, 0.0)
+            assert tau_of(kind, scan, alpha=below) >= smallest
+            assert found["tickets"] == len(scan)
+            continue
+        above = found["above"] * (1 + 1e-9) if found["above"] > 0 else 1e-300
+        assert tau_of(kind, scan, alpha=above) < smallest + 1e-12
+        assert found["tickets"] <= len(scan.passing(above))
+        if found["above"] > 0:
+            assert tau_of(kind, scan, alpha=found["above"] * (1 - 1e-9)) >= smallest - 1e-12
 
 
 def test_the_certificate_survives_the_disk(scan, tmp_path):
@@ -106,8 +145,13 @@ def test_the_certificate_survives_the_disk(scan, tmp_path):
     from ks_lottery.artifacts import read_json
 
     original, tuned = predictions(1), predictions(2)
-    found = certify(original, tuned, [(0.05, predictions(3))], scan, config=CertifyConfig(alphas=(0.05,)))
+    found = certify(original, tuned, [small(scan, 3, 0.05)], scan, config=CertifyConfig(alphas=(0.05,)))
     found.save(tmp_path)
     table = pq.read_table(tmp_path / "certificate.parquet").to_pydict()
-    assert sum(table["theorem"]) == found.levels[0].rules["theorem"].positions
+    audit = found.levels[0].bounds["exact"].rules["both"]
+    assert sum(table["both_exact"]) == audit.positions
+    lines = pq.read_table(tmp_path / "certificate-levels.parquet").to_pylist()
+    assert len(lines) == 9
+    line = next(line for line in lines if (line["kind"], line["rule"]) == ("exact", "both"))
+    assert (line["certified_accuracy"], line["violations"]) == (audit.accuracy, audit.violations)
     assert "not a guarantee" in read_json(tmp_path / "certificate.json", "certificate")["meaning"]

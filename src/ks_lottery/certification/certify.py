@@ -1,142 +1,57 @@
-"""Algorithm 1 over a grid of alpha, and its audit: of the positions certified, how many the small model answers otherwise.
+"""Algorithm 1 over any number of small models, and its audit: of the positions certified, how many are answered otherwise.
 
-Must never call the bound a guarantee: it holds under the theorem's assumptions, which no deep network is known to meet.
+Must never run a model: it takes predictions.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.artifacts import manifest, write_json, write_table
+from ks_lottery.certification.certificate import Audit, Bound, Certificate, Level
+from ks_lottery.certification.tau import TAUS, full_verification, tau_of
 from ks_lottery.certification.theorem import RULES, certified, half_gap
-from ks_lottery.evaluation.next_token import predict
-from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.sides import installed_patch
-from ks_lottery.stats.bounds import clopper_pearson, tau_empirical, tau_exact, tau_table
+from ks_lottery.stats.bounds import clopper_pearson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.config import CertifyConfig
-    from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.next_token import Predictions
-    from ks_lottery.models.load import LoadedModel
     from ks_lottery.scans import Scan
 
-MEANING = (
-    "A bound under the assumptions of theorem 2 (each row's shift taken alone, a smooth model), not a guarantee; "
-    "violations counts the certified positions that the small model answers differently."
-)
-
 
 @dataclass(frozen=True)
-class Audit:
-    """One rule at one alpha: what it certifies, and where the small model disagrees.
+class Small:
+    """A small model: which rows of it are tuned, and what it answers.
 
     Parameters
     ----------
-    accuracy
-        Certified accuracy: share of all positions that are certified.
-    positions, violations
-        Certified positions, and those of them that the small model answers differently.
-    violation_interval
-        95% Clopper-Pearson interval of their rate, as if positions were independent, which those of a sentence are not.
+    name
+        What it is called in the result.
+    rows
+        Rows that it has from tuning, shape (K,).
+    predictions
+        On the same text as the tuned model's.
+    alpha
+        Significance level at which its rows were selected; None where that is not how, and then only the empirical tau is
+        defined.
     """
 
-    accuracy: float
-    positions: int
-    violations: int
-    violation_interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Level:
-    """The certificate at one alpha.
-
-    Parameters
-    ----------
-    alpha, tickets, tau
-        Significance level, rows with p < alpha, and the bound on the others.
-    verified
-        Share of positions whose half gap under the tuned model exceeds tau.
-    prediction_accuracy
-        Share of positions that the small model answers as the reference.
-    agreement
-        Share of positions that the small model answers as the tuned one.
-    rules
-        Audit by rule.
-    """
-
-    alpha: float
-    tickets: int
-    tau: float
-    verified: float
-    prediction_accuracy: float
-    agreement: float
-    rules: Mapping[str, Audit]
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is certified, per position and in sum, by which bound, with which tau, and what the audit found."""
-
-    small: str
-    tau: str
-    positions: int
-    original_accuracy: float
-    tuned_accuracy: float
-    half_gap_range: tuple[float, float]
-    levels: tuple[Level, ...]
-    columns: Mapping[str, npt.NDArray[Any]]
-    made_from: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the certificate in sum, without its positions."""
-        content = {
-            name: getattr(self, name)
-            for name in ("small", "tau", "positions", "original_accuracy", "tuned_accuracy", "half_gap_range")
-        }
-        return {"meaning": MEANING, **content, "levels": [asdict(level) for level in self.levels]}
-
-    def save(self, folder: Path, name: str = "certificate") -> None:
-        """Write the sums as JSON and the positions as Parquet."""
-        about = manifest("certificate", made_from=self.made_from, settings={"tau": self.tau, "small": self.small})
-        write_json(folder / f"{name}.json", {**about, **self.as_dict()})
-        write_table(folder / f"{name}.parquet", self.columns, about)
-
-
-def tau_of(kind: str, alpha: float, scan: Scan) -> float:
-    """Return tau(alpha), the bound on the KS distance of every row that is not selected at `alpha`.
-
-    Parameters
-    ----------
-    kind
-        ``empirical``: the largest D among the rows not selected. ``exact``: the smallest D with exact p below alpha.
-        ``table``: c(alpha) sqrt(2/d), as in theorem 1.
-    """
-    if kind == "empirical":
-        unselected = np.ones(len(scan), dtype=bool)
-        unselected[scan.passing(alpha)] = False
-        return tau_empirical(scan.statistics[unselected])
-    if alpha in {
-        0,
-        1,
-    }:  # c(0) is infinite: nothing is certified; at 1 every row is selected: nothing is left to bound
-        return 1.0 - alpha
-    return {"exact": tau_exact, "table": tau_table}[kind](alpha, scan.width)
+    name: str
+    rows: npt.NDArray[np.int64]
+    predictions: Predictions
+    alpha: float | None = None
 
 
 def certify(
     original: Predictions,
     tuned: Predictions,
-    small: Sequence[tuple[float, Predictions]],
+    small: Sequence[Small],
     scan: Scan,
     *,
     config: CertifyConfig,
@@ -149,51 +64,52 @@ def certify(
     original, tuned
         Predictions of the original and of the embed-tuned model on the same text.
     small
-        For each alpha, the predictions of the small model with the tickets of that alpha.
+        The small models.
     scan
-        Original against embed-tuned; it gives the tickets and tau of each alpha.
+        Original against embed-tuned; it gives the taus.
     config
-        Kind of tau, and how many first positions of a sentence count.
+        Kind of tau that is shown, and how many first positions of a sentence count.
     """
     original, tuned = original.head(config.positions), tuned.head(config.positions)
+    verified_by = half_gap(tuned)
     levels: list[Level] = []
     tables: list[dict[str, npt.NDArray[Any]]] = []
-    for alpha, predictions in small:
-        answers = predictions.head(config.positions)
-        tau = tau_of(config.tau, alpha, scan)
-        marks = {rule: certified(rule, original, tuned, tau) for rule in RULES}
-        levels.append(
-            Level(
-                alpha=alpha,
-                tickets=len(scan.passing(alpha)),
-                tau=tau,
-                verified=float((half_gap(tuned) > tau).mean()),
-                prediction_accuracy=answers.accuracy,
-                agreement=float((answers.first == tuned.first).mean()),
-                rules={rule: _audit(mark, answers) for rule, mark in marks.items()},
-            )
-        )
+    for one in small:
+        answers = one.predictions.head(config.positions)
+        bounds: dict[str, Bound] = {}
+        marks: dict[str, npt.NDArray[np.bool_]] = {}
+        for kind in TAUS if one.alpha is not None else TAUS[:1]:
+            tau = tau_of(kind, scan, alpha=one.alpha, rows=one.rows)
+            found = {rule: certified(rule, original, tuned, tau) for rule in RULES}
+            marks |= {f"{rule}_{kind}": mark for rule, mark in found.items()}
+            audits = {rule: _audit(mark, answers) for rule, mark in found.items()}
+            bounds[kind] = Bound(tau, float((verified_by > tau).mean()), audits)
+        agreement = float((answers.first == tuned.first).mean())
+        levels.append(Level(one.name, one.alpha, len(one.rows), answers.accuracy, agreement, bounds))
+        none = np.zeros(len(tuned), dtype=bool)
         tables.append(
             {
-                "alpha": np.full(len(tuned), alpha),
+                "model": np.full(len(tuned), one.name, dtype=object),
+                "alpha": np.full(len(tuned), np.nan if one.alpha is None else one.alpha),
                 "sentence": tuned.sentence,
                 "position": tuned.position,
                 "label": tuned.label,
                 "tuned": tuned.first,
                 "small": answers.first,
-                "half_gap_tuned": half_gap(tuned),
+                "half_gap_tuned": verified_by,
                 "half_gap_original": half_gap(original),
-                **marks,
+                **{f"{rule}_{kind}": marks.get(f"{rule}_{kind}", none) for kind in TAUS for rule in RULES},
             }
         )
-    gaps = half_gap(tuned)
     return Certificate(
         small=name,
         tau=config.tau,
         positions=len(tuned),
+        sentences=len(np.unique(tuned.sentence)),
         original_accuracy=original.accuracy,
         tuned_accuracy=tuned.accuracy,
-        half_gap_range=(float(gaps.min()), float(gaps.max())),
+        half_gap_range=(float(verified_by.min()), float(verified_by.max())),
+        full=full_verification(scan, float(verified_by.min())),
         levels=tuple(levels),
         columns={key: np.concatenate([table[key] for table in tables]) for key in tables[0]},
         made_from={"scan": dict(scan.made_from), "tuned": tuned.made_from},
@@ -203,40 +119,5 @@ def certify(
 def _audit(mark: npt.NDArray[np.bool_], answers: Predictions) -> Audit:
     positions = int(mark.sum())
     violations = int((mark & ~answers.correct).sum())
-    return Audit(float(mark.mean()), positions, violations, clopper_pearson(violations, positions))
-
-
-def transfer_predictions(
-    loaded: LoadedModel,
-    tuned: RowPatch,
-    scan: Scan,
-    examples: Sequence[Example],
-    *,
-    alphas: Sequence[float],
-    known: Mapping[str, Predictions],
-    batch_size: int = 16,
-    share_prefix: bool = True,
-    tick: Callable[[int, int], None] | None = None,
-) -> list[tuple[float, Predictions]]:
-    """Predict with the partial transfer of each alpha; equal ticket sets are computed once.
-
-    Parameters
-    ----------
-    known
-        Predictions by content of their patch, so that those of the original and of the tuned model are taken over.
-    tick
-        Called with levels done and levels in all.
-    """
-    done = dict(known)
-    result: list[tuple[float, Predictions]] = []
-    model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
-    for number, alpha in enumerate(alphas):
-        patch = tuned.restrict(np.sort(scan.passing(alpha)))
-        if patch.content not in done:
-            made = {"base": patch.base["fingerprint"], "patch": patch.content}
-            with installed_patch(loaded.lm, patch):
-                done[patch.content] = predict(model, examples, batch_size=batch_size, made_from=made)
-        result.append((alpha, done[patch.content]))
-        if tick:
-            tick(number + 1, len(alphas))
-    return result
+    rate = violations / positions if positions else 0.0
+    return Audit(float(mark.mean()), positions, violations, rate, clopper_pearson(violations, positions))

@@ -41,6 +41,10 @@ class Example:
         """Prompt and response in one."""
         return [*self.prompt, *self.response]
 
+    def cut(self, positions: int) -> Example:
+        """Keep the first `positions` tokens of the response; what comes later changes no prediction before it."""
+        return Example(self.prompt, self.response[:positions])
+
     def features(self) -> dict[str, list[int]]:
         """Return inputs and, aligned with the positions that predict them, labels.
 

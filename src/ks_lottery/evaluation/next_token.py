@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import torch
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.language_model import LabelledLanguageModel
@@ -115,37 +116,46 @@ def predict(
     import torch
 
     device = next(model.lm.parameters()).device
-    parts: dict[int, dict[str, npt.NDArray[Any]]] = {}
-    done = 0
+    answers: dict[int, Answers] = {}
     model.eval()
     for batch in batches_by_length([len(e.sequence) for e in examples], batch_size):
         inputs = {name: t.to(device) for name, t in collate([examples[i].features() for i in batch]).items()}
         with torch.inference_mode():
             logits, labels = model.label_logits(**inputs, float32_head=True)
-            logs = logits.log_softmax(dim=-1)
-            top = logs.topk(2, dim=-1)
-            columns = {
-                "label": labels,
-                "log_p": logs.gather(1, labels.unsqueeze(1)).squeeze(1).double(),
-                "first": top.indices[:, 0],
-                "second": top.indices[:, 1],
-                "p_first": top.values[:, 0].exp().double(),
-                "p_second": top.values[:, 1].exp().double(),
-            }
-        arrays = {name: column.cpu().numpy() for name, column in columns.items()}
-        stops = np.cumsum([len(examples[i].response) for i in batch])[:-1]
-        split = {name: np.split(array, stops) for name, array in arrays.items()}
-        for place, index in enumerate(batch):
-            parts[index] = {name: pieces[place] for name, pieces in split.items()}
-        done += len(batch)
+            found = answers_of(logits, labels, [len(examples[i].response) for i in batch])
+        answers.update(zip(batch, found, strict=True))
         if tick:
-            tick(done, len(examples))
-    joined = {name: np.concatenate([parts[i][name] for i in range(len(examples))]) for name in COLUMNS[2:]}
+            tick(len(answers), len(examples))
+    return joined([answers[i] for i in range(len(examples))], examples, made_from or {})
+
+
+Answers = dict[str, Any]
+"""Columns of one sentence: label, log_p, first, second, p_first, p_second."""
+
+
+def answers_of(logits: torch.Tensor, labels: torch.Tensor, sizes: Sequence[int]) -> list[Answers]:
+    """Reduce logits, shape (N, V) and float32, to what is kept of each of the N positions, cut into sentences of `sizes`."""
+    log_total = logits.logsumexp(dim=-1)
+    top = logits.topk(2, dim=-1)
+    columns = {
+        "label": labels,
+        "log_p": (logits.gather(1, labels.unsqueeze(1)).squeeze(1) - log_total).double(),
+        "first": top.indices[:, 0],
+        "second": top.indices[:, 1],
+        "p_first": (top.values[:, 0] - log_total).exp().double(),
+        "p_second": (top.values[:, 1] - log_total).exp().double(),
+    }
+    stops = np.cumsum(sizes)[:-1]
+    parts = {name: np.split(column.cpu().numpy(), stops) for name, column in columns.items()}
+    return [{name: pieces[place] for name, pieces in parts.items()} for place in range(len(sizes))]
+
+
+def joined(answers: Sequence[Answers], examples: Sequence[Example], made_from: dict[str, Any]) -> Predictions:
+    """Put the answers of all sentences, in their order, into one `Predictions`."""
     sizes = [len(e.response) for e in examples]
-    text = digest_json([e.sequence for e in examples])
     return Predictions(
         sentence=np.repeat(np.arange(len(examples), dtype=np.int64), sizes),
         position=np.concatenate([np.arange(n, dtype=np.int64) for n in sizes]),
-        **joined,
-        made_from={**(made_from or {}), "examples": text},
+        **{name: np.concatenate([answer[name] for answer in answers]) for name in COLUMNS[2:]},
+        made_from={**made_from, "examples": digest_json([e.sequence for e in examples])},
     )

@@ -5,9 +5,12 @@ Must never change a number beyond float rounding: gradients flow through the sha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from transformers import DynamicCache, PreTrainedModel
 
@@ -48,3 +51,31 @@ def prefill(lm: PreTrainedModel, prefix: torch.Tensor, batch: int) -> DynamicCac
     lm.base_model(input_ids=prefix.unsqueeze(0), cache=cache, use_cache=True)
     cache.batch_repeat_interleave(batch)
     return cache
+
+
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all sequences share."""
+    # Between the first and the last in order lies every other, so what these two share all share.
+    low, high = min(sequences), max(sequences)
+    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+
+
+def repeated(cache: DynamicCache, rows: int) -> DynamicCache | None:
+    """Return a copy of the cache of one row for `rows` rows, that can be written to; the cache stays as it is.
+
+    None where a layer holds something other than keys and values, such as a state or a window.
+    """
+    layers: list[Any] = list(cache.layers)
+    if not all(is_plain(layer) for layer in layers):
+        return None
+    other = copy.copy(cache)
+    other.layers = [copy.copy(layer) for layer in layers]
+    other.batch_repeat_interleave(rows)
+    return other
+
+
+def is_plain(layer: Any) -> bool:
+    """Say whether a layer of a cache is the keys and values of every position, and nothing else."""
+    from transformers.cache_utils import DynamicLayer
+
+    return type(layer) is DynamicLayer

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from ks_lottery.report.certificate_table import print_certificate
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -75,25 +77,6 @@ def tickets_table(rows: list[Mapping[str, Any]], most: int = 15) -> Table:
     return table
 
 
-def certificate_table(levels: list[Mapping[str, Any]]) -> Table:
-    """Return the certificate by alpha, under the rule of theorem 2."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("alpha", "tickets", "tau", "verified", "certified", "small model", "violated"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for level in levels:
-        rule = level["rules"]["theorem"]
-        table.add_row(
-            f"{level['alpha']:g}",
-            f"{level['tickets']:,}",
-            f"{level['tau']:.4f}",
-            f"{level['verified']:.1%}",
-            f"{rule['accuracy']:.3f}",
-            f"{level['prediction_accuracy']:.3f}",
-            f"{rule['violations']} of {rule['positions']}",
-        )
-    return table
-
-
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """Say in sentences what the figures say, also where they speak against the method."""
     methods, power = summary["methods"], summary["scan"]
@@ -140,20 +123,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], tickets: list[Ma
         console.print(tickets_table(tickets))
         if len(tickets) > 15:
             console.print(f"... and {len(tickets) - 15} more in {folder}/tickets.json", markup=False)
-    certificate = summary["certificate"]["transfer"]
-    console.print(
-        f"\nCertificate of the partial transfer, theorem 2, tau {certificate['tau']}, "
-        f"first positions of each sentence ({certificate['positions']:,} in all):",
-        markup=False,
-    )
-    console.print(certificate_table(certificate["levels"]))
-    console.print(
-        "certified: share of positions that theorem 2 says the small model answers like the tuned one and rightly; "
-        "small model: share that it does answer rightly; violated: certified positions that it answers differently. "
-        "The bound holds under the theorem's assumptions and guarantees nothing for a deep network: that is what the last "
-        "column counts.",
-        markup=False,
-    )
+    console.print()
+    print_certificate(console, summary["certificate"]["transfer"], "Certificate of the partial transfer")
     console.print(f"\nEverything lies in {folder}. Try next:", markup=False)
     for line in (
         f'ks-lottery translate {folder} "Your session has expired." --compare',

@@ -1,0 +1,108 @@
+"""The small models that are certified: transfers of the tuned rows over a grid of alpha or of tickets, and patches as they are.
+
+Must never train, nor change a patch that it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ks_lottery.certification.certify import Small
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.sharing import predict_patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.corpus.batches import Example
+    from ks_lottery.evaluation.next_token import Predictions
+    from ks_lottery.evaluation.sharing import Shared
+    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.scans import Scan
+    from ks_lottery.tickets import Tickets
+
+ORIGINAL, TUNED = "original", "tuned"
+"""Names of the two models that every small one is compared with."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A small model before it has answered anything; fields as in `Small`, and the patch that makes it."""
+
+    name: str
+    rows: npt.NDArray[np.int64]
+    patch: RowPatch
+    alpha: float | None = None
+
+    def answered(self, predictions: Predictions) -> Small:
+        """Return the small model with its predictions."""
+        return Small(self.name, self.rows, predictions, self.alpha)
+
+
+def transfers(tuned: RowPatch, scan: Scan, alphas: Sequence[float]) -> list[Candidate]:
+    """Return the partial transfer of each alpha: the tuned values of the rows with p < alpha in the original model."""
+    every = [(alpha, np.sort(scan.passing(alpha))) for alpha in alphas]
+    return [Candidate(f"{alpha:g}", rows, tuned.restrict(rows), alpha) for alpha, rows in every]
+
+
+def transfer_of(tuned: RowPatch, tickets: Tickets, name: str = "transfer") -> Candidate:
+    """Return the partial transfer of given tickets."""
+    return Candidate(name, tickets.ids, tuned.restrict(tickets.ids), alpha_of(tickets))
+
+
+def patched(patch: RowPatch, name: str, tickets: Tickets | None = None) -> Candidate:
+    """Return a patch, such as partial tuning leaves, as it is; its rows are those of `tickets`, or else those it changes."""
+    return Candidate(name, patch.ids if tickets is None else tickets.ids, patch, alpha_of(tickets))
+
+
+def alpha_of(tickets: Tickets | None) -> float | None:
+    """Return the alpha that tickets were selected by; None where another rule chose them or cut them."""
+    if tickets is None or set(tickets.rule) != {"selector", "alpha"} or tickets.rule["selector"] != "ks":
+        return None
+    return float(tickets.rule["alpha"])
+
+
+def check_side(tuned: RowPatch, small: RowPatch, name: str) -> None:
+    """Refuse patches that the theorem has no words for: rows of one matrix are tested, on one side.
+
+    Raises
+    ------
+    UserError
+        When the two patches change other sides, or each side has values of its own.
+    """
+    if tuned.side != small.side:
+        raise UserError(
+            f"{name} changes the {small.side} side and the tuned patch the {tuned.side} side: certify patches of one side"
+        )
+    if tuned.output_values is not None:
+        raise UserError("the tuned patch has other values on each side, and a certificate speaks of one matrix: tune one side")
+
+
+def predict_candidates(
+    loaded: LoadedModel,
+    tuned: RowPatch,
+    candidates: Sequence[Candidate],
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 16,
+    share_prefix: bool = True,
+    tick: Callable[[int, int], None] | None = None,
+) -> Shared:
+    """Predict with the original, the tuned and every small model, in one pass each; what they share is computed once.
+
+    Returns
+    -------
+    Shared
+        Predictions by name; those of the two former are called `ORIGINAL` and `TUNED`.
+    """
+    none = tuned.restrict(np.empty(0, dtype=np.int64))
+    patches = {ORIGINAL: none, TUNED: tuned, **{one.name: one.patch for one in candidates}}
+    return predict_patches(
+        loaded.lm, patches, examples, batch_size=batch_size, share_prefix=share_prefix, tick=tick
+    )

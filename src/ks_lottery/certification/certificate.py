@@ -1,0 +1,154 @@
+"""A certificate: what each of three taus and three rules certifies of a small model, what was audited, what is guaranteed.
+
+Must never call the bound a guarantee: it holds under the theorem's assumptions, which no deep network is known to meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.artifacts import manifest, write_json, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+MEANING = (
+    "A bound under the assumptions of theorem 2 (each row's shift taken alone, a smooth model), not a guarantee; "
+    "violations counts the certified positions that the small model answers differently."
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One rule at one tau: what it certifies, and where the small model disagrees.
+
+    Parameters
+    ----------
+    accuracy
+        Certified accuracy: share of all positions that are certified.
+    positions, violations
+        Certified positions, and those of them that the small model answers differently.
+    rate
+        Violations over certified positions; 0 where there are none.
+    violation_interval
+        95% Clopper-Pearson interval of that rate, as if positions were independent, which those of a sentence are not.
+    """
+
+    accuracy: float
+    positions: int
+    violations: int
+    rate: float
+    violation_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One tau: what it verifies, and its audit by rule.
+
+    Parameters
+    ----------
+    verified
+        Share of positions whose half gap under the tuned model exceeds tau.
+    """
+
+    tau: float
+    verified: float
+    rules: Mapping[str, Audit]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The certificate of one small model.
+
+    Parameters
+    ----------
+    name, alpha
+        As in `Small`.
+    tickets
+        Number of rows that it has from tuning.
+    prediction_accuracy
+        Share of positions that the small model answers as the reference.
+    agreement
+        Share of positions that the small model answers as the tuned one.
+    bounds
+        By kind of tau.
+    """
+
+    name: str
+    alpha: float | None
+    tickets: int
+    prediction_accuracy: float
+    agreement: float
+    bounds: Mapping[str, Bound]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is certified, per position and in sum, by which bound, with which tau; what was audited; what is guaranteed.
+
+    Parameters
+    ----------
+    tau
+        The kind of tau that reports show; the others are there too.
+    half_gap_range
+        Smallest and largest (p_A - p_B) / 2 of the tuned model, s_min and s_max of section 4.2.
+    full
+        What verifies every position (tau(alpha) < s_min), by kind of tau: see `full_verification`.
+    worst
+        Certified positions that a small model answers differently, the largest half gap first; see `audit.worst`.
+    guarantees
+        Finite-sample guarantees, which hold whatever the model is; see `guarantee`.
+    """
+
+    small: str
+    tau: str
+    positions: int
+    sentences: int
+    original_accuracy: float
+    tuned_accuracy: float
+    half_gap_range: tuple[float, float]
+    full: Mapping[str, Mapping[str, float | int | None]]
+    levels: tuple[Level, ...]
+    columns: Mapping[str, npt.NDArray[Any]]
+    made_from: Mapping[str, Any]
+    worst: Sequence[Mapping[str, Any]] = ()
+    guarantees: Sequence[Mapping[str, Any]] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the certificate in sum, without its positions."""
+        names = ("small", "tau", "positions", "sentences", "original_accuracy", "tuned_accuracy", "half_gap_range", "full")
+        return {
+            "meaning": MEANING,
+            **{name: getattr(self, name) for name in names},
+            "levels": [asdict(level) for level in self.levels],
+            "worst": list(self.worst),
+            "guarantees": list(self.guarantees),
+        }
+
+    def lines(self) -> dict[str, list[Any]]:
+        """Return the sums as a flat table, a line for each small model, tau and rule: tables 5 and 7, figures 4 and 7."""
+        lines: list[dict[str, Any]] = [
+            {
+                "model": level.name, "alpha": level.alpha, "tickets": level.tickets, "kind": kind, "tau": bound.tau,
+                "verified": bound.verified, "rule": rule, "original_accuracy": self.original_accuracy,
+                "tuned_accuracy": self.tuned_accuracy, "certified_accuracy": audit.accuracy,
+                "prediction_accuracy": level.prediction_accuracy, "agreement": level.agreement,
+                "certified_positions": audit.positions, "violations": audit.violations, "violation_rate": audit.rate,
+                "violation_low": audit.violation_interval[0], "violation_high": audit.violation_interval[1],
+            }
+            for level in self.levels for kind, bound in level.bounds.items() for rule, audit in bound.rules.items()
+        ]  # fmt: skip
+        return {name: [line[name] for line in lines] for name in lines[0]}
+
+    def save(self, folder: Path, name: str = "certificate") -> list[Path]:
+        """Write the sums as JSON and, a line for each model, tau and rule, as Parquet; and the positions as Parquet."""
+        about = manifest("certificate", made_from=self.made_from, settings={"tau": self.tau, "small": self.small})
+        files = [folder / f"{name}.json", folder / f"{name}.parquet", folder / f"{name}-levels.parquet"]
+        write_json(files[0], {**about, **self.as_dict()})
+        write_table(files[1], self.columns, about)
+        write_table(files[2], self.lines(), {**about, "kind": "certificate-levels"})
+        return files

@@ -1,0 +1,92 @@
+"""A certificate on the terminal: the bound by small model, what it misses, and what is guaranteed, never one for the other.
+
+Must never compute a figure that is not in the certificate.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+READING = (
+    "certified: share of positions that theorem 2 says the small model answers like the tuned one and rightly; "
+    "small model: share that it does answer rightly; violated: certified positions that it answers differently. "
+    "The bound holds under the theorem's assumptions and guarantees nothing for a deep network: that is what the last "
+    "column counts."
+)
+"""How the columns are read."""
+
+RULES = {
+    "theorem": "theorem 2",
+    "algorithm1": "algorithm 1 as printed",
+    "both": "original and tuned agree (our reading of table 5)",
+}
+"""What each rule is called."""
+
+
+def certificate_table(levels: Sequence[Mapping[str, Any]], tau: str, rule: str = "theorem") -> Table:
+    """Return the certificate by small model, under one rule and one kind of tau."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    selected = all(level["alpha"] is not None for level in levels)
+    table.add_column("alpha" if selected else "model", justify="right" if selected else "left", no_wrap=True)
+    for name in ("tickets", "tau", "verified", "certified", "small model", "agrees", "violated"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in levels:
+        bound = level["bounds"].get(tau) or level["bounds"]["empirical"]
+        audit = bound["rules"][rule]
+        table.add_row(
+            f"{level['alpha']:g}" if selected else level["name"],
+            f"{level['tickets']:,}",
+            f"{bound['tau']:.4f}",
+            f"{bound['verified']:.1%}",
+            f"{audit['accuracy']:.3f}",
+            f"{level['prediction_accuracy']:.3f}",
+            f"{level['agreement']:.3f}",
+            f"{audit['violations']} of {audit['positions']}",
+        )
+    return table
+
+
+def print_certificate(
+    console: Console, certificate: Mapping[str, Any], title: str, *, rule: str = "theorem", examples: int = 0
+) -> None:
+    """Print bound, audit and guarantees of a certificate.
+
+    Parameters
+    ----------
+    examples
+        How many of the worst examples to show.
+    """
+    console.print(
+        f"{title}, {RULES[rule]}, tau {certificate['tau']}, "
+        f"first positions of each sentence ({certificate['positions']:,} in all):",
+        markup=False,
+    )
+    console.print(certificate_table(certificate["levels"], certificate["tau"], rule))
+    console.print(READING, markup=False)
+    for line in worst_lines(certificate["worst"][:examples]):
+        console.print(line, markup=False)
+
+
+def worst_lines(worst: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the worst examples, two lines each."""
+    if not worst:
+        return []
+    lines = ["", "What the bound does not cover: certified, and answered differently, the surest first:"]
+    for one in worst:
+        name, answer = next(iter(one["answers"].items()))
+        more = f" and {len(one['answers']) - 1} more" if len(one["answers"]) > 1 else ""
+        source = textwrap.shorten(one["source"], 60, placeholder="...")
+        lines += [
+            f"  {source!r}, after {one['so_far'][-40:]!r}:",
+            f"    tuned and reference {one['wanted']}, half gap {one['half_gap']:.3f} > tau {one['taus'][name]:.3f}; "
+            f"small model {name}{more} answers {answer}",
+        ]
+    return lines
