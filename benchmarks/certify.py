@@ -57,7 +57,8 @@ def side(given: argparse.Namespace) -> None:
     corpus = read_corpus(flores[0], target=flores[1], source_language="en", target_language="ca")
     examples = [e.cut(POSITIONS) for e in encode(loaded.tokenizer, corpus.head(given.sentences), max_tokens=4096)[0]]
     predict(LabelledLanguageModel(loaded.lm), examples[: given.batch_size], batch_size=given.batch_size)  # warm
-    computed = len(examples) * len(candidates)
+    every = len(candidates) * sum(len(e) - 1 for e in examples)
+    tokens = every
     start = time.perf_counter()
     if given.side == "plain":
         model, found = LabelledLanguageModel(loaded.lm, share_prefix=False), {}
@@ -72,7 +73,7 @@ def side(given: argparse.Namespace) -> None:
             batch_size=given.batch_size,
             share_sentences=given.side == "ours",
         )
-        found, computed = shared.predictions, shared.computed
+        found, tokens = shared.predictions, shared.computed_tokens
     seconds = time.perf_counter() - start
     np.savez(given.answers, **{name: p.first for name, p in found.items()})
     print(
@@ -80,8 +81,8 @@ def side(given: argparse.Namespace) -> None:
             {
                 "seconds": seconds,
                 "peak_mb": measuring.peak_mb(),
-                "computed": computed,
-                "passes": len(examples) * len(candidates),
+                "tokens": every,
+                "computed_tokens": tokens,
                 "tickets": [len(one.rows) for one in candidates],
                 "threads": torch.get_num_threads(),
                 "dtype": str(loaded.lm.dtype).removeprefix("torch."),
@@ -114,9 +115,7 @@ def main() -> None:
     results: dict[str, list[dict[str, object]]] = {"plain": [], "prefix": [], "ours": []}
     for _ in range(given.runs):
         for name, runs in results.items():
-            runs.append(
-                measuring.fresh([*call, "--side", name, "--answers", str(given.work / f"{name}.npz")], runs=1)
-            )
+            runs.append(measuring.fresh([*call, "--side", name, "--answers", str(given.work / f"{name}.npz")], runs=1))
     medians = {name: sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2] for name, runs in results.items()}
     plain, ours = (np.load(given.work / f"{name}.npz") for name in ("plain", "ours"))
     total = sum(plain[name].size for name in plain.files)
@@ -129,7 +128,7 @@ def main() -> None:
         "sides": {n: {**m, "runs": [round(r["seconds"], 2) for r in results[n]]} for n, m in medians.items()},
     }  # fmt: skip
     for name, one in medians.items():
-        print(f"{name:<7} {one['seconds']:7.2f} s  {one['computed']:,} of {one['passes']:,} sentences computed")
+        print(f"{name:<7} {one['seconds']:7.2f} s  {one['computed_tokens']:,} of {one['tokens']:,} tokens computed")
     print(f"ratio {content['ratio']:.2f} (shared prefix alone {content['ratio_of_the_prefix_alone']:.2f})")
     print(f"{differing} of {total:,} answers differ ({medians['ours']['dtype']})")
     measuring.save(given.results, content)

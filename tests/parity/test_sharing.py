@@ -115,6 +115,75 @@ def test_the_prefix_is_run_once_for_each_version_of_its_rows(loaded):
     assert max(length for rows, length in lengths if rows > 1) == longest
 
 
+@pytest.mark.parametrize("memory", [1, 1 << 20])
+def test_a_model_goes_on_from_the_first_row_that_differs(loaded, memory, monkeypatch):
+    monkeypatch.setattr("ks_lottery.evaluation.continuing.MEMORY", memory)
+    examples = texts(23, seed=3)
+    tuned = patch_of(loaded, sorted({t for e in examples for t in e.sequence[:-1]}))
+    # Sets that grow token by token from the back of the longest sentences, and one that starts in the prefix.
+    late = [e.sequence[-2] for e in examples]
+    middle = [e.sequence[len(e) // 2] for e in examples]
+    sets = [[], late[:1], late[:8], late, late + middle, [*late, *middle, PREFIX[5]], tuned.ids]
+    patches = {f"{number}": tuned.restrict(np.array(sorted({*ids}))) for number, ids in enumerate(sets)}
+    shared = predict_patches(loaded.lm, patches, examples, batch_size=4)
+    for name, patch in patches.items():
+        check(loaded.lm, patch, shared.predictions[name], examples)
+    whole = predict_patches(loaded.lm, patches, examples, batch_size=4, share_sentences=False)
+    assert whole.computed == whole.passes == shared.passes
+    assert shared.computed_tokens < 0.7 * whole.computed_tokens < 0.7 * shared.tokens
+
+
+FAMILIES = {
+    "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "OPT": {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
+}
+"""Learned positions, positions from the mask alone, and learned positions with an offset."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_are_right_after_a_padded_past(family):
+    import transformers
+
+    torch.manual_seed(0)
+    special = {"vocab_size": 384, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = getattr(transformers, f"{family}Config")(**FAMILIES[family], **special)
+    lm = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    examples = texts(9, seed=4)
+    tuned = RowPatch(np.arange(384), torch.randn(384, 32), {"name": "tiny", "fingerprint": "0"})
+    sets = [[], [e.sequence[-3] for e in examples], [e.sequence[len(PREFIX) + n % 3] for n, e in enumerate(examples)]]
+    patches = {f"{n}": tuned.restrict(np.array(sorted({t for s in sets[: n + 1] for t in s}))) for n in range(3)}
+    shared = predict_patches(lm, patches, examples, batch_size=4)
+    for name, patch in patches.items():
+        check(lm, patch, shared.predictions[name], examples)
+    assert shared.computed_tokens < 0.5 * shared.tokens
+
+
+def test_a_window_is_not_gone_on_with(tmp_path):
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.MistralConfig(
+        vocab_size=384, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=6, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    lm = transformers.MistralForCausalLM(config).eval().requires_grad_(False)
+    examples = texts(5)
+    ids = np.array(sorted({t for e in examples for t in e.sequence[:-1]}), dtype=np.int64)
+    tuned = RowPatch(ids, torch.randn(len(ids), 32), {"name": "tiny", "fingerprint": "0"})
+    patches = {"some": tuned.restrict(ids[-20:]), "tuned": tuned}
+    shared = predict_patches(lm, patches, examples, batch_size=2)
+    for name, patch in patches.items():
+        check(lm, patch, shared.predictions[name], examples)
+    assert shared.computed_tokens == shared.tokens
+
+
 def test_one_sentence_alone(loaded):
     examples = texts(1)
     patch = patch_of(loaded, examples[0].prompt)

@@ -76,7 +76,9 @@ def test_the_other_taus_bound_the_unselected(scan, kind):
 
 
 def small(scan, seed, alpha):
-    return Small(f"{alpha:g}", np.sort(scan.passing(alpha)), seed if isinstance(seed, Predictions) else predictions(seed), alpha)
+    return Small(
+        f"{alpha:g}", np.sort(scan.passing(alpha)), seed if isinstance(seed, Predictions) else predictions(seed), alpha
+    )
 
 
 def test_the_certificate_counts_what_it_says(scan):
@@ -114,9 +116,7 @@ def test_the_certificate_counts_what_it_says(scan):
 
 def test_without_alpha_only_the_empirical_tau_is_defined(scan):
     rows = np.arange(0, 50, 3)
-    found = certify(
-        predictions(1), predictions(2), [Small("mine", rows, predictions(3))], scan, config=CertifyConfig()
-    )
+    found = certify(predictions(1), predictions(2), [Small("mine", rows, predictions(3))], scan, config=CertifyConfig())
     (level,) = found.levels
     assert list(level.bounds) == ["empirical"]
     assert level.bounds["empirical"].tau == max(D for row, D in enumerate(scan.statistics) if row not in set(rows))

@@ -81,7 +81,9 @@ def check_side(tuned: RowPatch, small: RowPatch, name: str) -> None:
             f"{name} changes the {small.side} side and the tuned patch the {tuned.side} side: certify patches of one side"
         )
     if tuned.output_values is not None:
-        raise UserError("the tuned patch has other values on each side, and a certificate speaks of one matrix: tune one side")
+        raise UserError(
+            "the tuned patch has other values on each side, and a certificate speaks of one matrix: tune one side"
+        )
 
 
 def predict_candidates(
@@ -103,6 +105,4 @@ def predict_candidates(
     """
     none = tuned.restrict(np.empty(0, dtype=np.int64))
     patches = {ORIGINAL: none, TUNED: tuned, **{one.name: one.patch for one in candidates}}
-    return predict_patches(
-        loaded.lm, patches, examples, batch_size=batch_size, share_prefix=share_prefix, tick=tick
-    )
+    return predict_patches(loaded.lm, patches, examples, batch_size=batch_size, share_prefix=share_prefix, tick=tick)

@@ -120,7 +120,16 @@ class Certificate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the certificate in sum, without its positions."""
-        names = ("small", "tau", "positions", "sentences", "original_accuracy", "tuned_accuracy", "half_gap_range", "full")
+        names = (
+            "small",
+            "tau",
+            "positions",
+            "sentences",
+            "original_accuracy",
+            "tuned_accuracy",
+            "half_gap_range",
+            "full",
+        )
         return {
             "meaning": MEANING,
             **{name: getattr(self, name) for name in names},

@@ -135,15 +135,15 @@ Answers = dict[str, Any]
 
 def answers_of(logits: torch.Tensor, labels: torch.Tensor, sizes: Sequence[int]) -> list[Answers]:
     """Reduce logits, shape (N, V) and float32, to what is kept of each of the N positions, cut into sentences of `sizes`."""
-    log_total = logits.logsumexp(dim=-1)
-    top = logits.topk(2, dim=-1)
+    logs = logits.log_softmax(dim=-1)
+    top = logs.topk(2, dim=-1)
     columns = {
         "label": labels,
-        "log_p": (logits.gather(1, labels.unsqueeze(1)).squeeze(1) - log_total).double(),
+        "log_p": logs.gather(1, labels.unsqueeze(1)).squeeze(1).double(),
         "first": top.indices[:, 0],
         "second": top.indices[:, 1],
-        "p_first": (top.values[:, 0] - log_total).exp().double(),
-        "p_second": (top.values[:, 1] - log_total).exp().double(),
+        "p_first": top.values[:, 0].exp().double(),
+        "p_second": top.values[:, 1].exp().double(),
     }
     stops = np.cumsum(sizes)[:-1]
     parts = {name: np.split(column.cpu().numpy(), stops) for name, column in columns.items()}

@@ -1,6 +1,6 @@
 """Predictions of several patches of one base on one text, in which nothing is computed twice that two of them share.
 
-Must never copy an answer unless every number that it was computed from is the same.
+Must never copy an answer, a key or a value unless every number that it was computed from is the same.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ks_lottery.corpus.batches import batches_by_length, collate
-from ks_lottery.evaluation.next_token import answers_of, joined
-from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.prefix import MIN_SHARED, common_prefix, prefill, repeated
+from ks_lottery.evaluation.continuing import Continuing
+from ks_lottery.evaluation.next_token import joined
+from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.rows import input_embedding
 from ks_lottery.models.sides import installed_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.next_token import Answers, Predictions
 
-Key = tuple[Any, ...]
-"""What a computation depends on beside the tokens: their rows in a model, and its head."""
+Versions = tuple[Any, ...]
+"""Which version of its row each token of a sentence looks up, in front of them the version of the head."""
 
 
 @dataclass
@@ -39,15 +38,17 @@ class Shared:
     ----------
     predictions
         By the name of the model.
-    passes
-        Sentences times models: what one pass a model computes.
-    computed
-        Sentences that were computed; all others are copies.
+    passes, tokens
+        Sentences times models, and their tokens: what one pass a model computes.
+    computed, computed_tokens
+        Sentences that were computed, at least from some token on, all others being copies; and tokens that were.
     """
 
     predictions: dict[str, Predictions] = field(default_factory=dict)
     passes: int = 0
+    tokens: int = 0
     computed: int = 0
+    computed_tokens: int = 0
 
 
 def predict_patches(
@@ -62,63 +63,68 @@ def predict_patches(
 ) -> Shared:
     """Run several models over `examples` under teacher forcing, each the base with one patch.
 
-    A causal model's answers in a sentence depend on its tokens, the rows that they look up, and the head. So where two patches
-    have the same rows for all tokens of a sentence, and neither touches the head, one computes it and the other copies; and
-    the prefix that all sentences begin with is run once for each version of its rows. A patch of the output side
-    changes every answer: nothing is copied from or to it.
+    What a causal model answers at a position depends on the tokens up to there, the rows that they look up, and the head. So
+    where two patches have the same rows for all tokens of a sentence, and neither touches the head, one computes it and
+    the other copies; where they have the same rows up to a token, the second goes on from that token; and what all
+    sentences begin with is run once for each version of its rows. A patch of the output side changes every answer:
+    nothing is copied from or to it.
 
     Parameters
     ----------
     lm
         The base, frozen, in evaluation mode.
     patches
-        By name; an empty patch is the original model.
+        By name; an empty patch is the original model. Small ones are run first, whatever their order.
     share_prefix, share_sentences
-        Off, each model takes in every sentence whole.
+        Off, the common beginning is run with every sentence, and each model takes in every sentence.
     tick
         Called with sentences done and sentences in all, copies included.
 
     Notes
     -----
-    A copy equals what would be computed up to the rounding that batches of another shape bring.
+    A shared number equals what would be computed up to the rounding that batches of another shape bring. Models whose cache is
+    more than keys and values (a sliding window, a state) share whole sentences alone.
     """
-    work = _Work(lm, examples, batch_size, _prefix_of(examples) if share_prefix else 0)
+    work = Continuing(lm, examples, batch_size, share_prefix=share_prefix, go_on=share_sentences and len(patches) > 1)
     rows = _Rows(lm, {token for e in examples for token in e.sequence[:-1]})
-    known: dict[tuple[int, Key], Answers] = {}
-    result = Shared(passes=len(patches) * len(examples))
-    for number, (name, patch) in enumerate(patches.items()):
-        versions, head = rows.versions(patch), () if patch.side == "input" else (patch.content,)
-        own = () if share_sentences else (name,)
-        keys = [(*own, *head, *_key(versions, e.sequence[:-1])) for e in examples]
-        left = [i for i, key in enumerate(keys) if (i, key) not in known]
-        begun = number * len(examples) + len(examples) - len(left)
-        if left:
-            with installed_patch(lm, patch), torch.inference_mode():
-                prefix_key = (*own, *head, *_key(versions, work.prefix))
-                for done, (index, answer) in enumerate(work.answers(left, prefix_key), start=1):
-                    known[index, keys[index]] = answer
-                    if tick:
-                        tick(begun + done, result.passes)
-        if tick and not left:
-            tick(begun, result.passes)
-        result.computed += len(left)
+    known: dict[tuple[int, Versions], Answers] = {}
+    order = sorted(patches, key=lambda name: len(patches[name]))
+    versions = {name: rows.versions(patches[name]) for name in order}
+    heads = {name: () if patches[name].side == "input" else (patches[name].content,) for name in order}
+    lengths = [len(e) - 1 for e in examples]
+    result = Shared(passes=len(order) * len(examples), tokens=len(order) * sum(lengths))
+    keys: dict[tuple[str, int], Versions] = {}
+    done = 0
+    for chunk in work.chunks():
+        for name in order:
+            own = () if share_sentences else (name,)
+            left: list[int] = []
+            for i in chunk:
+                looked_up = tuple(versions[name].get(token, 0) for token in examples[i].sequence[:-1])
+                key = keys[name, i] = (own, heads[name], looked_up)
+                if (i, key) not in known:
+                    left.append(i)
+            done += len(chunk) - len(left)
+            if left:
+                with installed_patch(lm, patches[name]), plain_attention(lm), torch.inference_mode():
+                    for i, answer in work.answers(left, {i: keys[name, i] for i in left}):
+                        known[i, keys[name, i]] = answer
+                        done += 1
+                        if tick:
+                            tick(done, result.passes)
+            elif tick:
+                tick(done, result.passes)
+            result.computed += len(left)
+    result.computed_tokens = work.computed_tokens
+    for name, patch in patches.items():
+        answers = [known[i, keys[name, i]] for i in range(len(examples))]
         made = {"base": patch.base["fingerprint"], "patch": patch.content}
-        result.predictions[name] = joined([known[i, key] for i, key in enumerate(keys)], examples, made)
+        result.predictions[name] = joined(answers, examples, made)
     return result
 
 
-def _prefix_of(examples: Sequence[Example]) -> int:
-    """Return how many first tokens all sentences share; each keeps the last token of its prompt, which predicts the first."""
-    shared = min(common_prefix([e.prompt for e in examples]), min(len(e.prompt) for e in examples) - 1)
-    return shared if shared >= MIN_SHARED else 0
-
-
-def _key(versions: Mapping[int, int], tokens: Iterable[int]) -> Key:
-    return tuple((token, versions[token]) for token in sorted(set(tokens)) if token in versions)
-
-
 class _Rows:
-    """Tells versions of rows apart, as the model looks them up: rounded to the type of its body."""
+    """Tells versions of rows apart, as the model looks them up: rounded to the type of its body. The base's is 0."""
 
     def __init__(self, lm: PreTrainedModel, tokens: set[int]) -> None:
         self.weight = input_embedding(lm).weight
@@ -141,39 +147,3 @@ class _Rows:
             for place, token in enumerate(ids)
             if moved[place]
         }
-
-
-class _Work:
-    """Computes sentences in batches of like length, after a prefix that is run once for each version of its rows."""
-
-    def __init__(self, lm: PreTrainedModel, examples: Sequence[Example], batch_size: int, shared: int) -> None:
-        self.lm = lm
-        self.model = LabelledLanguageModel(lm, share_prefix=False)
-        self.examples = examples
-        self.batch_size = batch_size
-        self.prefix = list(examples[0].sequence[:shared])
-        self.caches: dict[Key, DynamicCache | None] = {}
-
-    def answers(self, left: Sequence[int], prefix_key: Key) -> Iterable[tuple[int, Answers]]:
-        """Yield index and answers of the sentences `left`, with the rows that are installed now."""
-        device = next(self.lm.parameters()).device
-        cache = self._cache(prefix_key)
-        shared = 0 if cache is None else len(self.prefix)
-        for places in batches_by_length([len(self.examples[i]) for i in left], self.batch_size):
-            batch = [left[place] for place in places]
-            inputs = {n: t.to(device) for n, t in collate([self.examples[i].features() for i in batch]).items()}
-            own = None if cache is None else repeated(cache, len(batch))
-            logits, labels = self.model.logits_after(**inputs, shared=shared, cache=own, float32_head=True)
-            yield from zip(
-                batch, answers_of(logits.float(), labels, [len(self.examples[i].response) for i in batch]), strict=True
-            )
-
-    def _cache(self, key: Key) -> DynamicCache | None:
-        """Return keys and values of the prefix under the installed rows; None where they cannot be handed on."""
-        if not self.prefix:
-            return None
-        if key not in self.caches:
-            device = next(self.lm.parameters()).device
-            cache = prefill(self.lm, torch.tensor(self.prefix, device=device), 1)
-            self.caches[key] = cache if repeated(cache, 1) is not None else None
-        return self.caches[key]

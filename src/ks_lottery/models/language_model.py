@@ -134,9 +134,33 @@ class LabelledLanguageModel(nn.Module):
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `head_logits` does, where the first `shared` positions are in `cache` already, a row for each input."""
-        wanted = labels[:, shared:]
-        chosen = wanted != -100
+        return self.chunk_logits(
+            input_ids[:, shared:], attention_mask, labels[:, shared:], cache=cache, float32_head=float32_head
+        )
+
+    def chunk_logits(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        cache: DynamicCache | None = None,
+        position_ids: torch.Tensor | None = None,
+        float32_head: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `head_logits` does of inputs and labels, shape (B, T), that go on from the S positions in `cache`.
+
+        Parameters
+        ----------
+        attention_mask
+            Shape (B, S + T).
+        position_ids
+            Shape (B, T), where they cannot be told from the mask.
+        """
+        chosen = labels != -100
         more: dict[str, Any] = {"use_cache": False} if cache is None else {"use_cache": True, "cache": cache}
+        if position_ids is not None:
+            more["position_ids"] = position_ids
 
         def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return (inputs[0][chosen], *inputs[1:])
@@ -151,8 +175,8 @@ class LabelledLanguageModel(nn.Module):
             handles.append(head.register_forward_hook(in_float32))
         try:
             with in_pieces(head):
-                output = self.lm(input_ids=input_ids[:, shared:], attention_mask=attention_mask, **more)
+                output = self.lm(input_ids=input_ids, attention_mask=attention_mask, **more)
         finally:
             for handle in handles:
                 handle.remove()
-        return output.logits, wanted[chosen]
+        return output.logits, labels[chosen]

@@ -5,7 +5,6 @@ Must never change a number beyond float rounding: gradients flow through the sha
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,20 +57,6 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     # Between the first and the last in order lies every other, so what these two share all share.
     low, high = min(sequences), max(sequences)
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-
-
-def repeated(cache: DynamicCache, rows: int) -> DynamicCache | None:
-    """Return a copy of the cache of one row for `rows` rows, that can be written to; the cache stays as it is.
-
-    None where a layer holds something other than keys and values, such as a state or a window.
-    """
-    layers: list[Any] = list(cache.layers)
-    if not all(is_plain(layer) for layer in layers):
-        return None
-    other = copy.copy(cache)
-    other.layers = [copy.copy(layer) for layer in layers]
-    other.batch_repeat_interleave(rows)
-    return other
 
 
 def is_plain(layer: Any) -> bool:

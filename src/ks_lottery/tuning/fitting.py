@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ks_lottery.corpus.batches import collate
 from ks_lottery.errors import UserError
+from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.quiet import quiet
 from ks_lottery.tuning.session import Progress, Session
 
@@ -247,24 +248,18 @@ def _arguments(
 def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
     """Set what training wants of the model inside a block, and undo it, the Trainer's change to its config too.
 
-    Activations are computed again, if asked. On a CPU attention is computed in plain operations: the gradient of the fused
-    one takes several times as long there (docs/log.md).
+    Activations are computed again, if asked; attention is `plain_attention`.
     """
     lm: Any = model.lm
     cached = getattr(lm.config, "use_cache", None)
-    attention = lm.config._attn_implementation  # noqa: SLF001
-    plain = attention == "sdpa" and next(lm.parameters()).device.type == "cpu"
-    if plain:
-        lm.set_attn_implementation("eager")
     if config.gradient_checkpointing:
         if not lm.supports_gradient_checkpointing:
             raise UserError(f"{type(lm).__name__} cannot compute activations again: leave gradient checkpointing out")
         lm.activation_checkpointing_enable({"use_reentrant": False})
     try:
-        yield
+        with plain_attention(model.lm):
+            yield
     finally:
-        if plain:
-            lm.set_attn_implementation(attention)
         if config.gradient_checkpointing:
             lm.activation_checkpointing_disable()
         if cached is not None:

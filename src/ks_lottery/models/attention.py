@@ -1,0 +1,33 @@
+"""Attention in plain operations inside a block, where those are the faster ones.
+
+Must never leave a model with another attention than it had.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from transformers import PreTrainedModel
+
+
+@contextmanager
+def plain_attention(model: PreTrainedModel) -> Generator[None]:
+    """On a CPU, compute attention in plain operations.
+
+    The gradient of the fused attention takes several times as long there, and it is the slower one on short texts too
+    (docs/log.md).
+    """
+    lm: Any = model
+    before = lm.config._attn_implementation  # noqa: SLF001
+    plain = before == "sdpa" and next(lm.parameters()).device.type == "cpu"
+    if plain:
+        lm.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if plain:
+            lm.set_attn_implementation(before)
