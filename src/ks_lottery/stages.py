@@ -229,15 +229,16 @@ def _summary(job: Job, tick: Tick) -> Left:
     for method in METHODS:
         found = job.predictions(method)
         lines = read_json_lines(job.path / "hypotheses" / f"{method}.jsonl")
-        scores = score([line["hypothesis"] for line in lines], [line["reference"] for line in lines])
+        hypotheses, references = ([line[side] for line in lines] for side in ("hypothesis", "reference"))
+        scores = score(hypotheses, references, metrics=("bleu", "chrf"), resamples=0)
         file = job.path / method / PATCH_FILE
         methods[method] = {
             "accuracy": found.accuracy,
             "interval": found.interval(confidence=settings.confidence, resamples=settings.resamples, seed=seed),
             "loss": found.loss,
-            "chrf": scores["chrf"]["score"],
-            "bleu": scores["bleu"]["score"],
-            "signatures": {name: value["signature"] for name, value in scores.items()},
+            "chrf": scores["chrf"].score,
+            "bleu": scores["bleu"].score,
+            "signatures": {name: metric.signature for name, metric in scores.metrics.items()},
             "trained_parameters": _patch_of(job, method).parameters,
             "bytes": file.stat().st_size if file.is_file() else 0,
         }

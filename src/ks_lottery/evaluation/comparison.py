@@ -1,0 +1,235 @@
+"""Paired bootstrap: whether two systems that translated the same sentences differ by more than the draw of sentences.
+
+Must never compare systems that were scored on different references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.artifacts import read_json, write_json
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.scores import (
+    DEFAULT,
+    about,
+    check_bootstrap,
+    check_pairs,
+    fingerprint,
+    open_measures,
+    spm_digests,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One system against the first, by one metric.
+
+    Parameters
+    ----------
+    metric, system
+        Which metric; which system.
+    score, baseline_score
+        Of that system and of the first, from 0 to 100.
+    difference, interval
+        `score` minus `baseline_score`, and the percentile interval of that difference over the resamples.
+    p_value
+        Of sacrebleu's paired bootstrap, two-sided (Koehn 2004, as in Moses' script); never below 1 / (resamples + 1).
+    signature
+        sacrebleu's, with the ``spm:`` of spBLEU.
+    """
+
+    metric: str
+    system: str
+    score: float
+    baseline_score: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    signature: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first of several systems against each other one.
+
+    Parameters
+    ----------
+    baseline
+        Name of the first.
+    differences
+        One entry a metric and system, metric by metric.
+    missing
+        Metric that was asked for to one sentence that says why it is not there.
+    sentences
+        Number of sentences that all systems translated.
+    resamples, seed, confidence
+        Of the bootstrap; all systems and metrics share its draws of sentences.
+    made_from
+        Fingerprints of ``references``, of the ``hypotheses`` of each system, and of the SentencePiece models.
+    """
+
+    baseline: str
+    differences: tuple[Difference, ...]
+    missing: dict[str, str]
+    sentences: int
+    resamples: int
+    seed: int
+    confidence: float
+    made_from: dict[str, Any] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """Return everything but the manifest, as it is saved and as `report.scores_table` shows it."""
+        return {
+            "baseline": self.baseline,
+            "sentences": self.sentences,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "confidence": self.confidence,
+            "differences": [asdict(one) for one in self.differences],
+            "missing": self.missing,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON with its manifest, whole or not at all."""
+        write_json(path, {**about("comparison", self.made_from, self), **self.content()})
+
+    @classmethod
+    def open(cls, path: Path) -> Comparison:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            When the file is missing or holds something else.
+        """
+        saved = read_json(path, "comparison")
+        pairs = tuple(replace(Difference(**one), interval=tuple(one["interval"])) for one in saved["differences"])
+        rest = {name: saved[name] for name in ("missing", "sentences", "resamples", "seed", "confidence", "made_from")}
+        return cls(saved["baseline"], pairs, **rest)
+
+
+def check_same_references(fingerprints: Mapping[str, str]) -> None:
+    """Refuse systems that were scored on different references.
+
+    Parameters
+    ----------
+    fingerprints
+        Name of each system to the fingerprint of its references, as ``Scores.made_from["references"]`` has it.
+
+    Raises
+    ------
+    UserError
+        When one differs from the first's.
+    """
+    first = next(iter(fingerprints), "")
+    for name, found in fingerprints.items():
+        if found != fingerprints[first]:
+            raise UserError(
+                f"{name} was scored on other references than {first} ({found[:12]}, not {fingerprints[first][:12]}): "
+                "translate the same text with both"
+            )
+
+
+def compare(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[str] | Mapping[str, Sequence[str]],
+    *,
+    metrics: Sequence[str] = DEFAULT,
+    spm: Mapping[str, Path] | None = None,
+    resamples: int = 1000,
+    seed: int = 12345,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Compare the first system with each other one by sacrebleu's paired bootstrap.
+
+    Parameters
+    ----------
+    systems
+        Name to hypotheses, at least two; the first is what the others are compared with.
+    references
+        One a sentence; or those of each system by its name, where they are saved with the hypotheses: they must be the same.
+    metrics, spm, seed, confidence
+        As for `score`.
+    resamples
+        At least 1; a p-value cannot be below 1 / (resamples + 1).
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two systems, their references differ, or as for `score`.
+    """
+    from ks_lottery.evaluation.metrics import draw, percentile_interval
+
+    names = list(systems)
+    if len(names) < 2:
+        raise UserError(f"{len(names)} system(s) cannot be compared: give the hypotheses of at least two")
+    if isinstance(references, Mapping):
+        check_same_references({name: fingerprint(references[name]) for name in names})
+        common = references[names[0]]
+    else:
+        common = references
+    for name in names:
+        check_pairs(f"hypotheses of {name}", systems[name], common)
+    check_bootstrap(resamples, confidence, least=1)
+    measures, missing = open_measures(metrics, common, spm)
+    drawn = draw(len(common), resamples, seed)
+    differences: list[Difference] = []
+    for metric, measure in measures.items():
+        counts = {name: measure.statistics(systems[name]) for name in names}
+        values = {name: measure.corpus(counts[name]) for name in names}
+        resampled = {name: measure.resampled(counts[name], drawn) for name in names}
+        signature = measure.signature(resamples, seed)
+        base = values[names[0]]
+        for name in names[1:]:
+            gaps = resampled[name] - resampled[names[0]]
+            differences.append(
+                Difference(
+                    metric,
+                    name,
+                    values[name],
+                    base,
+                    values[name] - base,
+                    percentile_interval(gaps, confidence),
+                    paired_p_value(gaps, values[name] - base),
+                    signature,
+                )
+            )
+    origin = {
+        "references": fingerprint(common),
+        "hypotheses": {name: fingerprint(lines) for name, lines in systems.items()},
+        **spm_digests(measures),
+    }
+    return Comparison(names[0], tuple(differences), missing, len(common), resamples, seed, confidence, origin)
+
+
+def paired_p_value(gaps: npt.NDArray[Any], difference: float) -> float:
+    """Return the p-value of sacrebleu's paired bootstrap.
+
+    p = (1 + #{r : |gap_r| - mean |gap| > |difference|}) / (R + 1): how often the resampled gaps stray from their mean as far as
+    the systems differ.
+
+    Parameters
+    ----------
+    gaps
+        Difference of the two systems' scores in each resample, shape (R,).
+    difference
+        The one on all sentences.
+
+    Examples
+    --------
+    >>> paired_p_value(np.array([0.0, 0.0, 4.0]), 2.0)
+    0.5
+    """
+    sizes = np.abs(gaps)
+    strays = sizes - sizes.mean()
+    return float((np.sum(strays > abs(difference)) + 1) / (len(gaps) + 1))

@@ -1,0 +1,134 @@
+"""sacrebleu's metrics, opened at the two places that a bootstrap of sentences needs: per-sentence statistics, score of a sum.
+
+Must never compute a score of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from ks_lottery.evaluation.spm import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ks_lottery.evaluation.spm import SpmModel
+
+
+class Measure(Metric):
+    """A sacrebleu metric against one reference a sentence."""
+
+    spm: SpmModel | None = None
+
+    def against(self, references: Sequence[str]) -> None:
+        """Prepare the references, once for all hypotheses."""
+        self._ref_cache = self._cache_references([list(references)])
+
+    def statistics(self, hypotheses: Sequence[str]) -> list[list[int]]:
+        """Return sacrebleu's counts of each sentence, which add up to those of any set of sentences."""
+        return self._extract_corpus_statistics(list(hypotheses), None)
+
+    def corpus(self, statistics: list[list[int]]) -> float:
+        """Return the score of all sentences together, from 0 to 100."""
+        return float(self._aggregate_and_compute(statistics).score)
+
+    def resampled(self, statistics: list[list[int]], drawn: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the score of each resample.
+
+        Parameters
+        ----------
+        drawn
+            Sentences of each resample, shape (R, n), as `draw` returns them.
+
+        Returns
+        -------
+        array
+            Scores, shape (R,). Like sacrebleu's own, from float32 sums, so that its command line prints the same.
+        """
+        counts = np.array(statistics, dtype=np.float32)
+        return np.array([self._compute_score_from_stats(counts[rows].sum(0)).score for rows in drawn])
+
+    def signature(self, resamples: int = 0, seed: int | None = None) -> str:
+        """Return sacrebleu's signature; with ``spm:``, the first 12 digits of its model's SHA-256, where there is one."""
+        self.n_bootstrap, self.seed = (resamples, str(seed)) if resamples else (None, None)
+        signature = self.get_signature()
+        if self.spm is not None:
+            signature.update("spm", self.spm.sha256[:12])
+        return str(signature)
+
+
+class MeasuredBleu(BLEU, Measure):
+    """BLEU by sacrebleu's default tokenizer (13a), or spBLEU by a SentencePiece model."""
+
+    def __init__(self, spm: SpmModel | None = None) -> None:
+        # force silences a warning on already tokenized text, and changes neither score nor signature.
+        super().__init__(force=True, tokenize="13a" if spm is None else "none")
+        if spm is not None:
+            self.spm = spm
+            self.tokenizer = spm.splitter()
+            self.tokenizer_signature = self.tokenizer.signature()
+
+
+class MeasuredChrf(CHRF, Measure):
+    """chrF++: chrF with words and pairs of words (Popovic, 2017)."""
+
+    def __init__(self) -> None:
+        super().__init__(word_order=2)
+
+
+def measure(name: str, spm: Mapping[str, Path] | None = None) -> Measure:
+    """Return the metric ``bleu``, ``chrf``, or ``spbleu-`` and a tokenizer of `spm.TOKENIZERS`.
+
+    Raises
+    ------
+    MissingModelError, UserError
+        As `spm.find_model`.
+    """
+    if name.startswith("spbleu-"):
+        return MeasuredBleu(find_model(name.removeprefix("spbleu-"), spm))
+    return {"bleu": MeasuredBleu, "chrf": MeasuredChrf}[name]()
+
+
+def draw(n: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw `resamples` times n of n sentences with replacement, as sacrebleu does; the same for the same seed, 0 included.
+
+    Returns
+    -------
+    array
+        Indices, shape (resamples, n); 8 bytes each.
+
+    Notes
+    -----
+    sacrebleu takes its seed from the environment, reads 0 as "no seed" in its paired test, holds the counts of every
+    resample at once, and knows 95% only. So the draw is made here; the tests hold what comes of it against its command line.
+    """
+    return np.random.default_rng(seed).choice(n, size=(resamples, n), replace=True)
+
+
+def percentile_interval(values: npt.NDArray[Any], confidence: float) -> tuple[float, float]:
+    """Return the ends that sacrebleu takes: of R values in order, R (1 - confidence) / 2, rounded down, are left off a side.
+
+    Parameters
+    ----------
+    values
+        Scores, or differences of scores, of the resamples; shape (R,), R at least 1.
+    confidence
+        In (0, 1); sacrebleu's is 0.95.
+
+    Examples
+    --------
+    >>> percentile_interval(np.arange(1000.0), 0.95), percentile_interval(np.arange(1000.0), 0.9)
+    ((25.0, 974.0), (50.0, 949.0))
+    """
+    ordered = np.sort(values)
+    left_off = math.floor(len(ordered) * (1.0 - confidence) / 2.0 + 1e-9)  # 1000 * (1 - 0.9) / 2 falls just below 50
+    return float(ordered[left_off]), float(ordered[len(ordered) - left_off - 1])
