@@ -92,7 +92,7 @@ def find_model(tokenizer: str, given: Mapping[str, Path] | None = None) -> SpmMo
     UserError
         When `given` names a tokenizer that is not known, or its file does not exist or is no whole model.
     MissingModelError
-        When none is given, and the one in sacrebleu's folder is damaged, or absent and could not be fetched within `LIMIT` seconds.
+        When none is given, and the one in sacrebleu's folder is damaged, or absent and not to be fetched in `LIMIT` seconds.
 
     Notes
     -----
@@ -150,21 +150,20 @@ def _open(tokenizer: str, path: Path, content: bytes) -> SpmModel:
 def _fetch(tokenizer: str, path: Path) -> SpmModel:
     url = SPM_MODELS[tokenizer]["url"]
     answer = fetched(url)
-    try:
-        if isinstance(answer, str):
-            raise ValueError(answer)
-        model = _open(tokenizer, path, answer)
-    except ValueError as error:
-        raise MissingModelError(
-            f"there is no {path.name} in {path.parent}, and {url} could not be fetched ({error}): put that file there under "
-            f"that name, or give the path of the model of {tokenizer}"
-        ) from error
-    with (
-        contextlib.suppress(UserError),
-        replacing(path) as temporary,
-    ):  # a folder that cannot be written costs the next fetch
-        temporary.write_bytes(answer)
-    return model
+    reason = answer
+    if isinstance(answer, bytes):
+        try:
+            model = _open(tokenizer, path, answer)
+        except ValueError as error:
+            reason = f"what came is no SentencePiece model: {error}"
+        else:
+            with contextlib.suppress(UserError), replacing(path) as temporary:  # else it is fetched again the next time
+                temporary.write_bytes(answer)
+            return model
+    raise MissingModelError(
+        f"there is no {path.name} in {path.parent}, and {url} could not be fetched ({reason}): put that file there under "
+        f"that name, or give the path of the model of {tokenizer}"
+    )
 
 
 @cache

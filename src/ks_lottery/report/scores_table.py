@@ -23,11 +23,15 @@ TITLES = {
 """What each metric is called on the screen."""
 
 
+def _percent(content: Mapping[str, Any]) -> str:
+    return f"{100 * content['confidence']:.4g}%"
+
+
 def scores_table(scores: Mapping[str, Any]) -> Table:
     """Return one line a metric: score and interval. The signatures are longer than a line: see `signature_lines`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", no_wrap=True)
-    for name in ("score", f"{scores['confidence']:.4g} interval"):
+    for name in ("score", f"{_percent(scores)} interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, metric in scores["metrics"].items():
         interval = metric["interval"]
@@ -51,7 +55,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", no_wrap=True)
     table.add_column("system")
-    for name in ("score", comparison["baseline"], "difference", f"{comparison['confidence']:.4g} interval", "p"):
+    for name in ("score", comparison["baseline"], "difference", f"{_percent(comparison)} interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in comparison["differences"]:
         low, high = one["interval"]
@@ -81,7 +85,7 @@ def language_line(check: Mapping[str, Any]) -> str:
     other = f"; most common other: {check['other_name']}, {check['other_count']:,}" if check["other"] else ""
     return (
         f"{check['name']}: {check['share']:.1%} of {judged:,} outputs "
-        f"({check['confidence']:.4g} interval {low:.1%}-{high:.1%}){other}{aside} ({tool})"
+        f"({_percent(check)} interval {low:.1%}-{high:.1%}){other}{aside} ({tool})"
     )
 
 
