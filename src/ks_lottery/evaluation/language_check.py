@@ -79,8 +79,8 @@ def language_share(hypotheses: Sequence[str], language: str, *, confidence: floa
 
     Notes
     -----
-    All of the package's languages are rivals. A system without mistakes does not get a share of 1, since short sentences are often
-    told wrongly (docs/log.md): compare with the share of the references.
+    All of the package's languages are rivals. A system without mistakes does not get a share of 1, since short sentences are
+    often told wrongly (docs/log.md): compare with the share of the references.
     """
     identifier = _identifier()
     wanted = _label(identifier.labels, language)

@@ -102,35 +102,30 @@ def find_model(tokenizer: str, given: Mapping[str, Path] | None = None) -> SpmMo
     unknown = sorted(set(given or {}) - set(TOKENIZERS))
     if unknown:
         raise UserError(f"{unknown[0]} is no SentencePiece model of spBLEU; there is {', '.join(TOKENIZERS)}")
+    advice = f"give that of {tokenizer}, or leave it out"
     if given and tokenizer in given:
         path = Path(given[tokenizer])
-        content = _read(path)
-        if content is None:
-            raise UserError(f"{path} does not exist: give the SentencePiece model of {tokenizer}, or leave it out")
         try:
-            return _open(tokenizer, path, content)
+            return _open(tokenizer, path, path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist, but should be a SentencePiece model: {advice}") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror or error}): {advice}") from error
         except ValueError as error:
-            raise UserError(f"{path} is no whole SentencePiece model ({error}): give that of {tokenizer}") from error
-    path = expected_file(tokenizer)
-    content = _read(path)
-    if content is None:
-        return _fetch(tokenizer, path)
+            raise UserError(f"{path} is no whole SentencePiece model ({error}): {advice}") from error
+    path, url = expected_file(tokenizer), SPM_MODELS[tokenizer]["url"]
     try:
-        return _open(tokenizer, path, content)
+        return _open(tokenizer, path, path.read_bytes())
+    except FileNotFoundError:
+        return _fetch(tokenizer, path, url)
+    except OSError as error:
+        raise MissingModelError(
+            f"{path} cannot be read ({error.strerror or error}): give the path of the model of {tokenizer}"
+        ) from error
     except ValueError as error:
         raise MissingModelError(
-            f"{path} is no whole SentencePiece model ({error}): replace it by {SPM_MODELS[tokenizer]['url']}, or give the "
-            f"path of the model of {tokenizer}"
+            f"{path} is no whole SentencePiece model ({error}): replace it by {url}, or give the path of that of {tokenizer}"
         ) from error
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _open(tokenizer: str, path: Path, content: bytes) -> SpmModel:
@@ -147,8 +142,7 @@ def _open(tokenizer: str, path: Path, content: bytes) -> SpmModel:
     return SpmModel(tokenizer, path, digest_bytes(content), processor)
 
 
-def _fetch(tokenizer: str, path: Path) -> SpmModel:
-    url = SPM_MODELS[tokenizer]["url"]
+def _fetch(tokenizer: str, path: Path, url: str) -> SpmModel:
     answer = fetched(url)
     reason = answer
     if isinstance(answer, bytes):
@@ -177,9 +171,14 @@ def fetched(url: str) -> bytes | str:
     def fetch() -> None:
         try:
             with urllib.request.urlopen(url, timeout=STALL) as response:  # noqa: S310 - sacrebleu's own address, https
-                content = response.read(LARGEST + 1)
-            answers.append(content if len(content) <= LARGEST else f"it has more than {LARGEST:,} bytes")
-        except (OSError, http.client.HTTPException) as error:
+                content, promised = response.read(LARGEST + 1), response.headers.get("Content-Length")
+            if len(content) > LARGEST:
+                answers.append(f"it has more than {LARGEST:,} bytes")
+            elif promised is not None and int(promised) != len(content):  # a bounded read does not say so
+                answers.append(f"{len(content):,} of {int(promised):,} bytes came")
+            else:
+                answers.append(content)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             answers.append(str(getattr(reason, "strerror", None) or reason or type(error).__name__))
 
