@@ -44,7 +44,7 @@ def test_the_target_is_what_is_asked_for():
 
 
 def test_of_several_other_languages_the_first_by_code():
-    assert language_share([*CATALAN, ENGLISH[0], *SPANISH], "ca").other == "en"
+    assert language_share([*SPANISH, ENGLISH[0], *CATALAN], "ca").other == "en"
 
 
 @pytest.mark.parametrize("outputs", [[], ["", "  "], ["42", "..."]])
