@@ -15,8 +15,9 @@ import json
 import time
 from pathlib import Path
 
-import measuring
 import numpy as np
+
+import measuring
 
 ALPHAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 POSITIONS = 20
