@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ks_lottery.certification.certify import Certificate, transfer_predictions
-from ks_lottery.certification.certify import certify as certify_predictions
+from ks_lottery.certification.procedure import Request, certify_text
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config import CertifyConfig
 from ks_lottery.corpus.batches import encode
@@ -24,12 +23,14 @@ from ks_lottery.tuning.gradients import row_gradients as gradients_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ks_lottery.certification.certificate import Certificate
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.checkpoint.source import Source
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.models.tokens import Vocabulary
     from ks_lottery.scans import Scan
+    from ks_lottery.tickets import Tickets
 
 
 def row_gradients(
@@ -150,26 +151,58 @@ def certify(
     found: Scan,
     corpus: Corpus,
     *,
+    small: Mapping[str, RowPatch] | None = None,
+    tickets: Tickets | None = None,
+    calibration: Corpus | float | None = None,
+    same_pool: bool = False,
+    delta: float = 0.05,
+    epsilon: float | None = None,
+    loss: Literal["share", "any"] = "share",
+    sizes: Sequence[int] = (),
     template: str = "alpaca",
-    max_tokens: int = 512,
+    max_tokens: int | None = None,
     batch_size: int = 16,
+    seed: int = 0,
+    tick: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Certificate:
-    """Certify the partial transfers of `tuned` over a grid of alpha on `corpus`, and audit the bound.
+    """Certify small models against `tuned` on `corpus`: the paper's bound, its audit and, with calibration, a guarantee.
 
     Parameters
     ----------
     found
         The scan of `base` against `tuned`.
+    small
+        Patches to certify as they are, by name, such as partial tuning leaves. Without them partial transfers are certified: of
+        `tickets`, or of the rows of each alpha.
+    tickets
+        Rows of the transfer; with `small`, what its rows were selected by.
+    calibration
+        A share (a float in (0, 1)) or a number (an int) of sentences of `corpus`, drawn at random, or a text, for
+        guarantees at confidence 1 - `delta`: see `certification.guarantee.guarantee`. Two texts must be parts of one pool.
+    same_pool
+        Your word that both texts are parts of one, split at random.
+    epsilon
+        Choose the smallest ticket set whose loss of agreement is at most this with probability 1 - `delta`
+        (`certification.choice.choose`).
+    loss
+        Of that choice: ``share`` of positions answered differently, or whether ``any`` is.
+    sizes
+        With `tickets` and `epsilon`: numbers of first tickets to choose among.
+    max_tokens
+        Longest example; longer ones are left out. Without it, text that does not fit the model's context is refused.
     settings
         Fields of `CertifyConfig`: ``alphas``, ``tau``, ``positions``.
+
+    Raises
+    ------
+    UserError
+        When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
     loaded = base if isinstance(base, LoadedModel) else load_model(base)
-    config = replace(CertifyConfig(), **settings)
-    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
-    if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
-    alphas = (0.0, *(a for a in config.alphas if a not in {0, 1}), 1.0)
-    every = dict(transfer_predictions(loaded, tuned, found, examples, alphas=alphas, known={}, batch_size=batch_size))
-    small = [(alpha, every[alpha]) for alpha in config.alphas]
-    return certify_predictions(every[0.0], every[1.0], small, found, config=config)
+    request = Request(
+        small=small or {}, tickets=tickets, config=replace(CertifyConfig(), **settings), calibration=calibration,
+        same_pool=same_pool, delta=delta, epsilon=epsilon, loss=loss, sizes=sizes, template=template,
+        max_tokens=max_tokens, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    return certify_text(loaded, tuned, found, corpus, request, tick=tick).certificate

@@ -139,6 +139,13 @@ def transfer(arguments: argparse.Namespace) -> int:
     return run_transfer(arguments)
 
 
+def certify(arguments: argparse.Namespace) -> int:
+    """Certify small models, audit the bound, guarantee agreement."""
+    from ks_lottery.certify_command import run_certify
+
+    return run_certify(arguments)
+
+
 def _parser() -> _Parser:
     from importlib.metadata import version
 
@@ -164,6 +171,7 @@ def _parser() -> _Parser:
     _add_tune(commands)
     _add_scan(commands)
     _add_select(commands)
+    _add_certify(commands)
 
     one = commands.add_parser("translate", help="translate with a run's small model")
     one.add_argument("run", help="folder of a run, such as runs/demo")
@@ -278,6 +286,14 @@ def _add_select(commands: Any) -> None:
     one = commands.add_parser("overlap", help="how much sets of tickets share")
     one.add_argument("tickets", nargs="+", help="JSON files that select or a run wrote")
     one.set_defaults(work=overlap)
+
+
+def _add_certify(commands: Any) -> None:
+    from ks_lottery.certification.flags import add_flags
+
+    add_flags(
+        commands.add_parser("certify", help="when a small model answers like the tuned one: bound, audit, guarantee")
+    ).set_defaults(work=certify)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
 
-CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-"""Keys under which a model's config says how many tokens it can look at."""
-
 
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for, and return the exit code."""
@@ -77,7 +74,6 @@ def inspect_text(
     names = token_strings(tokenizer, checkpoint.vocabulary)
     padding = checkpoint.config.get("pad_token_id")
     reached = reachable_rows([e.sequence for e in fitting], padding if isinstance(padding, int) else None)
-    context = next((checkpoint.config[key] for key in CONTEXT if isinstance(checkpoint.config.get(key), int)), None)
     asked = orders(corpus)
     return {
         "text": {
@@ -89,7 +85,7 @@ def inspect_text(
             "cleaning": cleaning,
             "pairs": len(corpus),
         },
-        "model": {"name": checkpoint.name, "vocabulary": checkpoint.vocabulary, "context": context},
+        "model": {"name": checkpoint.name, "vocabulary": checkpoint.vocabulary, "context": checkpoint.context},
         "template": config.template,
         "end": {"id": form.end, "token": names[form.end]},
         "lengths": lengths_of(every, config.max_tokens),

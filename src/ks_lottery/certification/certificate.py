@@ -101,7 +101,9 @@ class Certificate:
     worst
         Certified positions that a small model answers differently, the largest half gap first; see `audit.worst`.
     guarantees
-        Finite-sample guarantees, which hold whatever the model is; see `guarantee`.
+        Finite-sample guarantees, by model, which hold whatever the model is; see `guarantee`.
+    choice
+        The ticket set that Learn then Test chose, where that was asked for; see `choice`.
     """
 
     small: str
@@ -117,6 +119,7 @@ class Certificate:
     made_from: Mapping[str, Any]
     worst: Sequence[Mapping[str, Any]] = ()
     guarantees: Sequence[Mapping[str, Any]] = ()
+    choice: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the certificate in sum, without its positions."""
@@ -136,6 +139,7 @@ class Certificate:
             "levels": [asdict(level) for level in self.levels],
             "worst": list(self.worst),
             "guarantees": list(self.guarantees),
+            "choice": None if self.choice is None else dict(self.choice),
         }
 
     def lines(self) -> dict[str, list[Any]]:

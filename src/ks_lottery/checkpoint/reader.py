@@ -41,6 +41,9 @@ DTYPES: dict[str, torch.dtype] = {
 }
 """Names of element types in a safetensors header."""
 
+CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+"""Keys under which a model's config says how many tokens it can look at."""
+
 
 @dataclass(frozen=True)
 class TensorEntry:
@@ -197,6 +200,11 @@ class Checkpoint:
         if picked.size == 0:
             return torch.empty((0, entry.shape[1]))
         return torch.from_numpy(picked).view(entry.dtype).reshape(len(ids), entry.shape[1]).float()
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model looks at at most; None where its config does not say."""
+        return next((self.config[key] for key in CONTEXT if isinstance(self.config.get(key), int)), None)
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint."""

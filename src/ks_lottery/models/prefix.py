@@ -52,7 +52,7 @@ def prefill(lm: PreTrainedModel, prefix: torch.Tensor, batch: int) -> DynamicCac
     return cache
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
     """Return how many first tokens all sequences share."""
     # Between the first and the last in order lies every other, so what these two share all share.
     low, high = min(sequences), max(sequences)

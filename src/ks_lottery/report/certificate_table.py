@@ -71,8 +71,75 @@ def print_certificate(
     )
     console.print(certificate_table(certificate["levels"], certificate["tau"], rule))
     console.print(READING, markup=False)
-    for line in worst_lines(certificate["worst"][:examples]):
+    for line in [*range_lines(certificate), *worst_lines(certificate["worst"][:examples])]:
         console.print(line, markup=False)
+    if certificate["guarantees"]:
+        console.print()
+        console.print(guarantees_table(certificate["guarantees"]))
+        for line in guarantee_lines(certificate["guarantees"]):
+            console.print(line, markup=False)
+    if certificate["choice"] is not None:
+        console.print()
+        console.print(choice_table(certificate["choice"]))
+        console.print(certificate["choice"]["statement"], markup=False)
+
+
+def range_lines(certificate: Mapping[str, Any]) -> list[str]:
+    """Say what the half gaps are and which alpha verifies every position."""
+    low, high = certificate["half_gap_range"]
+    full = certificate["full"][certificate["tau"]]
+    if full["above"] is None:
+        enough = "only alpha = 1 verifies every position"
+    else:
+        above = f"{full['above']:.3g}" if full["above"] < 0.999 else f"1 - {1 - full['above']:.1g}"
+        enough = f"every position is verified at each alpha above {above} ({full['tickets']:,} tickets)"
+    return [f"Half gaps of the tuned model lie between {low:.3g} and {high:.3g}: {enough}."]
+
+
+COLUMNS = {"all_agree": "all agree", "agreement": "agreement", "accuracy": "accuracy"}
+"""What each guarantee bounds, as a column."""
+
+
+def guarantees_table(guarantees: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the guarantees by model: at least so much, and in brackets what was observed."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("guaranteed")
+    for title in COLUMNS.values():
+        table.add_column(f"{title} (seen)", justify="right", no_wrap=True)
+    for name in dict.fromkeys(one["model"] for one in guarantees):
+        own = {one["bounded"]: one for one in guarantees if one["model"] == name}
+        # Rounded down: a bound must not look better than it is.
+        cells = [f">= {int(own[b]['lower'] * 1000) / 1000:.3f} ({own[b]['observed']:.3f})" for b in COLUMNS]
+        table.add_row(name, *cells)
+    return table
+
+
+def guarantee_lines(guarantees: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the guarantees speak of, once for all of them, and how many hold at once."""
+    last = [one for one in guarantees if one["bounded"] == "all_agree"][-1]
+    models = len({one["model"] for one in guarantees})
+    several = (
+        f" Each of the {len(guarantees)} bounds fails with probability at most {last['delta']:g} by itself, not all at once; "
+        "to pick a model by them, use --choose."
+    )
+    return [
+        f"Calibration: {last['pool']['how']}.",
+        f"all agree, of {last['model']}: {last['statement']}",
+        "agreement: mean share of positions answered like the tuned model; accuracy: like the reference."
+        + (several if models > 1 else ""),
+    ]
+
+
+def choice_table(choice: Mapping[str, Any]) -> Table:
+    """Return the ticket sets in the order of testing."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("tickets", "loss seen", "p", "shown"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = zip(choice["sizes"], choice["observed"], choice["pvalues"], strict=True)
+    for number, (size, observed, p) in enumerate(rows):
+        shown = "chosen" if number == choice["chosen"] else "yes" if number < choice["passed"] else "no"
+        table.add_row(f"{size:,}", f"{observed:.4f}", f"{p:.2e}", shown if number <= choice["passed"] else "not tested")
+    return table
 
 
 def worst_lines(worst: Sequence[Mapping[str, Any]]) -> list[str]:
