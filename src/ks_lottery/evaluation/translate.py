@@ -1,85 +1,200 @@
 """Translations by beam search, of prompts as they were trained on.
 
-Must never change the order of its inputs, nor cut one.
+Must never change the order of its inputs, cut one, nor let what is already done change what is still to do.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import batches_by_length
 from ks_lottery.corpus.forms import special_token
+from ks_lottery.errors import UserError
+from ks_lottery.models.prefix import common_length
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
+    import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from ks_lottery.corpus.forms import PromptForm
+    from ks_lottery.models.prompt_cache import Opening
+
+FIXED = frozenset({
+    "inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "cache", "past_key_values", "num_beams",
+    "max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "num_return_sequences", "return_dict_in_generate",
+    "generation_config", "streamer", "self", "kwargs",
+})  # fmt: skip
+"""What cannot be set by `generation`: a parameter of `translate`, or given by prompts and tokenizer."""
+
+PLAIN = frozenset({"use_cache", "cache_implementation", "custom_generate", "assistant_model", "prompt_lookup_num_tokens"})
+"""Settings with which a cache cannot be given, so that prompts are left to `generate`."""
 
 
 def translate(
-    lm: PreTrainedModel,
+    lm: PreTrainedModel | PeftModel,
     form: PromptForm,
     prompts: Sequence[Sequence[int]],
     *,
     num_beams: int = 4,
     max_new_tokens: int = 256,
     batch_size: int = 16,
+    share_prefix: bool = True,
+    generation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    done: Mapping[int, str] | None = None,
+    keep: Callable[[Mapping[int, str]], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Continue each prompt until its form's end token, or another one that the model's generation config stops at.
 
+    What all prompts begin with is computed once for the text, and the rest of a prompt once a sentence, not once a beam
+    (`models.prompt_cache`); `generate` goes on from there and answers the same, float rounding apart. Prompts are left whole to
+    `generate` where the model's cache is not keys and values in every layer, and with the settings of `PLAIN`. A PEFT model with
+    virtual tokens shares those instead of a prefix.
+
     Parameters
     ----------
+    lm
+        The model, also with installed rows or below an adapter, or a PEFT model.
     form
         How sentences were shown to the model in training.
     prompts
         What ``form.prompts`` made, one a sentence.
     num_beams, max_new_tokens
         The paper's setting is 4 and 256.
+    share_prefix
+        False leaves prompts whole to `generate`.
+    generation
+        Further settings of `generate`, such as ``length_penalty`` or ``no_repeat_ngram_size``.
+    seed
+        What is drawn with ``do_sample`` depends on it and on the batch alone.
+    done
+        Sentences that were translated before, by their index. Batches depend on `prompts` alone, so that the others come out as
+        they would in one go; a batch of which a sentence is missing is done as a whole.
+    keep
+        Called with each finished batch, index to translation.
     tick
-        Called with sentences done and sentences in all.
+        Called with sentences done and sentences in all, first before the first batch.
 
     Returns
     -------
     list of str
         One translation a prompt, in the order of the prompts, without special tokens, stripped.
-    """
-    import torch
 
-    device = next(lm.parameters()).device
-    tokenizer = form.tokenizer
-    padding = special_token(tokenizer, "pad_token_id", "eos_token_id")
-    stops = end_tokens(lm, form)
-    generate: Any = lm.generate
-    answers: dict[int, str] = {}
-    for batch in batches_by_length([len(p) for p in prompts], batch_size):
-        length = max(len(prompts[i]) for i in batch)
-        ids = torch.full((len(batch), length), padding, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, index in enumerate(batch):
-            ids[row, length - len(prompts[index]) :] = torch.tensor(prompts[index])
-            mask[row, length - len(prompts[index]) :] = 1
-        with torch.inference_mode(), quiet():
-            output = generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                do_sample=False,
-                num_beams=num_beams,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=stops,
-                pad_token_id=padding,
-            )
-        for row, index in enumerate(batch):
-            answer = list(itertools.takewhile(lambda token: token not in stops, output[row, length:].tolist()))
-            text = tokenizer.decode(answer, skip_special_tokens=True)
-            answers[index] = " ".join(str(text).split())
+    Raises
+    ------
+    UserError
+        When a setting is unknown, is refused by `generate`, or is given by something else; or an adapter cannot translate.
+    """
+    settings = checked_settings(lm, generation, num_beams=num_beams, max_new_tokens=max_new_tokens)
+    stops = end_tokens(_base(lm), form)
+    padding = special_token(form.tokenizer, "pad_token_id", "eos_token_id")
+    settings |= {"eos_token_id": stops, "pad_token_id": padding}
+    answers = dict(done or {})
+    batches = batches_by_length([len(p) for p in prompts], batch_size)
+    if tick:
+        tick(len(answers), len(prompts))
+    opening: Opening | None = None
+    for number, batch in enumerate(batches):
+        if all(index in answers for index in batch):
+            continue
+        if opening is None and share_prefix | _is_virtual(lm):
+            opening = _opening(lm, prompts, settings)
+        with _drawing(lm, settings, seed, number):
+            output = generate(lm, [prompts[i] for i in batch], settings, opening)
+        fresh: dict[int, str] = {}
+        for index, row in zip(batch, output, strict=True):
+            answer = list(itertools.takewhile(lambda token: token not in stops, row))
+            text = form.tokenizer.decode(answer, skip_special_tokens=True)
+            fresh[index] = " ".join(str(text).split())
+        if keep:
+            keep(fresh)
+        answers |= fresh
         if tick:
             tick(len(answers), len(prompts))
     return [answers[i] for i in range(len(prompts))]
+
+
+def generate(
+    lm: PreTrainedModel | PeftModel,
+    prompts: Sequence[Sequence[int]],
+    settings: Mapping[str, Any],
+    opening: Opening | None = None,
+) -> list[list[int]]:
+    """Return the new tokens of each prompt of one batch, padded.
+
+    Parameters
+    ----------
+    settings
+        Everything for `generate` but the input.
+    opening
+        What all prompts open with, computed already; None leaves them whole to `generate`.
+    """
+    import torch
+
+    from ks_lottery.models.prompt_cache import prompt_cache
+
+    base = _base(lm)
+    before = opening.length if opening is not None and opening.virtual else 0
+    length = before + max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), length), int(settings["pad_token_id"]), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    mask[:, :before] = 1
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        mask[row, length - len(prompt) :] = 1
+    ids, mask = ids.to(base.device), mask.to(base.device)
+    more: dict[str, Any] = {}
+    with torch.inference_mode(), quiet():
+        if opening is not None and length > 1:
+            more["cache"] = prompt_cache(base, ids, mask, opening, int(settings["num_beams"]))
+        call: Any = base.generate
+        try:
+            output = call(input_ids=ids, attention_mask=mask, **settings, **more)
+        except (ValueError, TypeError) as error:
+            if set(settings) <= _OURS:
+                raise
+            raise UserError(f"generate refuses these settings: {error}") from error
+    return output[:, length:].tolist()
+
+
+_OURS = frozenset({"do_sample", "num_beams", "max_new_tokens", "eos_token_id", "pad_token_id"})
+
+
+def checked_settings(lm: PreTrainedModel | PeftModel, generation: Mapping[str, Any] | None, **ours: Any) -> dict[str, Any]:
+    """Return settings for `generate`: `ours`, no sampling, and above that what `generation` says.
+
+    Raises
+    ------
+    UserError
+        When one is unknown, has a value that cannot be, or is given by something else.
+    """
+    from transformers import GenerationConfig
+
+    given = dict(generation or {})
+    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+    known |= set(inspect.signature(type(_base(lm)).generate).parameters)
+    for name in given:
+        if name in FIXED:
+            raise UserError(f"generation setting {name} is not free: it is a setting of its own, or follows from the text")
+        if name not in known:
+            raise UserError(f"generation setting {name} is unknown: see transformers.GenerationConfig for those there are")
+    if _is_virtual(lm) and (plain := sorted(PLAIN & set(given))):
+        raise UserError(f"generation setting {plain[0]} cannot be used with an adapter of virtual tokens: leave it out")
+    settings = {"do_sample": False, **given, **ours}
+    try:
+        with quiet():
+            GenerationConfig(**{name: value for name, value in settings.items() if name in vars(GenerationConfig())})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"generate refuses these settings: {error}") from error
+    return settings
 
 
 def end_tokens(lm: PreTrainedModel, form: PromptForm) -> list[int]:
@@ -88,3 +203,40 @@ def end_tokens(lm: PreTrainedModel, form: PromptForm) -> list[int]:
     stops = getattr(config, "eos_token_id", None)
     more = stops if isinstance(stops, list) else [stops]
     return sorted({token for token in (form.end, form.tokenizer.eos_token_id, *more) if isinstance(token, int)})
+
+
+def _base(lm: Any) -> PreTrainedModel:
+    """Return the model of transformers that computes, with what an adapter put into it."""
+    return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
+
+
+def _is_virtual(lm: Any) -> bool:
+    return hasattr(lm, "get_base_model") and bool(lm.active_peft_config.is_prompt_learning)
+
+
+def _opening(lm: Any, prompts: Sequence[Sequence[int]], settings: Mapping[str, Any]) -> Opening | None:
+    from ks_lottery.models.prompt_cache import holds_keys_and_values, shared_opening, virtual_opening
+
+    base = _base(lm)
+    handled = holds_keys_and_values(base) and not PLAIN & set(settings)
+    with quiet():
+        if _is_virtual(lm):
+            if not handled:
+                raise UserError(f"{type(base).__name__} with virtual tokens cannot translate: its cache is not keys and values")
+            return virtual_opening(lm)
+        return shared_opening(base, prompts[0][: common_length(prompts)]) if handled else None
+
+
+@contextmanager
+def _drawing(lm: Any, settings: Mapping[str, Any], seed: int, number: int) -> Generator[None]:
+    """Draw what is drawn for a batch from the seed and its number, and leave the generators as they were."""
+    import numpy as np
+    import torch
+
+    if not settings["do_sample"]:
+        yield
+        return
+    device: torch.device = _base(lm).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+        yield

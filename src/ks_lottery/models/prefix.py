@@ -1,4 +1,4 @@
-"""The shared prefix: what all sentences of a batch begin with is computed once, and its keys and values are shared.
+"""The shared prefix: what all sentences begin with is computed once, and its keys and values are shared.
 
 Must never change a number beyond float rounding: gradients flow through the shared part as through the plain one.
 """
@@ -36,6 +36,17 @@ def shared_length(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels:
     if labels is not None:
         same &= (labels == -100).all(dim=0)
     shared = min(int(same.long().cumprod(dim=0).sum()), length - 1)
+    return shared if shared >= MIN_SHARED else 0
+
+
+def common_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all prompts of a text have in common, at least one of each being left."""
+    if len(prompts) < 2:
+        return 0
+    # What the first and the last in order have in common, all between them have too.
+    low, high = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
     return shared if shared >= MIN_SHARED else 0
 
 
