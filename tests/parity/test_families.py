@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
+from ks_lottery.evaluation.translate import generate
 from ks_lottery.export import to_merged, to_peft
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model, open_checkpoint
+from ks_lottery.models.prompt_cache import holds_keys_and_values, shared_opening
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import base_values, check_side, installed_patch, installed_rows, is_tied
 
@@ -225,6 +227,34 @@ def losses_agree(lm, merged, patch: RowPatch) -> None:
             options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
             ours = lm.generate(ids[:, :12], attention_mask=mask[:, :12], **options)
     assert torch.equal(ours, merged.generate(ids[:, :12], attention_mask=mask[:, :12], **options))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_translations_are_those_of_generate(folder, name):
+    """Token by token: prompts of unequal length (in some families longer than their window), with and without rows."""
+    lm = load_model(open_checkpoint(str(folder(name))), dtype="float32", device="cpu")
+    draw = np.random.default_rng(2)
+    prefix = draw.integers(3, V, 10).tolist()
+    prompts = [prefix + draw.integers(3, V, count).tolist() for count in (28, 3, 12, 13, 25)]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = (torch.arange(width) >= torch.tensor([[width - len(prompt)] for prompt in prompts])).long()
+    assert holds_keys_and_values(lm.lm)
+
+    def agree(beams: int) -> list[list[int]]:
+        settings = {
+            "do_sample": False, "num_beams": beams, "max_new_tokens": 16, "eos_token_id": [2, 7, 9], "pad_token_id": 0,
+            "no_repeat_ngram_size": 2,
+        }  # fmt: skip
+        with torch.inference_mode(), quiet():
+            wanted = lm.lm.generate(input_ids=ids, attention_mask=mask, **settings)[:, width:].tolist()
+        for shared in (10, 0):
+            assert generate(lm.lm, prompts, settings, shared_opening(lm.lm, prefix[:shared])) == wanted, (beams, shared)
+        return wanted
+
+    found = [agree(1), agree(4)]
+    with installed_patch(lm.lm, tuned(lm, "input", np.array(sorted({token for prompt in prompts for token in prompt[-9:]})))):
+        assert [agree(1), agree(4)] != found
 
 
 @pytest.mark.parametrize("name", ["llama", "llama tied", "phi"])

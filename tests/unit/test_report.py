@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from ks_lottery.report.screen import Screen
 from ks_lottery.report.table import findings, methods_table, size
 
 
@@ -73,3 +74,24 @@ def test_table_has_every_method():
 )
 def test_sizes(count, text):
     assert size(count) == text
+
+
+def test_a_stage_says_its_pace(monkeypatch):
+    """Neither what was done before nor the time before the first call counts."""
+    clock = iter([0.0, 10.0, 12.0, 14.0, 15.0])
+    monkeypatch.setattr("ks_lottery.report.screen.time.perf_counter", lambda: next(clock))
+    out = io.StringIO()
+    screen = Screen(1, Console(file=out, width=100))
+    with screen.stage("translate", unit="sentences") as tick:
+        for done in (4, 9, 14):
+            tick(done, 14)
+    assert out.getvalue() == "[ 1/1] translate: 15.0 s, 2.5 sentences/s\n"
+
+
+@pytest.mark.parametrize("calls", [[], [3], [3, 3]])
+def test_a_stage_without_work_says_no_pace(calls):
+    out = io.StringIO()
+    with Screen(1, Console(file=out, width=100)).stage("translate", unit="sentences") as tick:
+        for done in calls:
+            tick(done, 3)
+    assert "/s" not in out.getvalue()

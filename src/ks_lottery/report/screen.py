@@ -50,8 +50,15 @@ class Screen:
         self.say(f"[{self.number:>2}/{self.total}] {title}: done before")
 
     @contextmanager
-    def stage(self, title: str, *, silent: bool = False) -> Generator[Callable[[int, int], None]]:
-        """Show a stage while its block runs; yields a function that takes what is done and what there is to do."""
+    def stage(self, title: str, *, silent: bool = False, unit: str = "") -> Generator[Callable[[int, int], None]]:
+        """Show a stage while its block runs; yields a function that takes what is done and what there is to do.
+
+        Parameters
+        ----------
+        unit
+            Name of what is counted, in the plural: its number a second is shown too, beside the bar and in the last line. What
+            was done at the first call is not counted, and the time before it is not either.
+        """
         self.number += 1
         label = f"[{self.number:>2}/{self.total}] {title}"
         start = time.perf_counter()
@@ -62,10 +69,35 @@ class Screen:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            *([TextColumn("{task.fields[pace]}", markup=False)] if unit else []),
         )
+        pace = _Pace(unit)
         live = self.console.is_terminal and not silent
         with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
-            task = progress.add_task(label, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            task = progress.add_task(label, total=None, pace="")
+
+            def tick(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, pace=pace.after(done))
+
+            yield tick
         if not silent:
-            self.say(f"{label}: {time.perf_counter() - start:.1f} s")
+            said = [f"{time.perf_counter() - start:.1f} s", *([pace.text] if pace.text else [])]
+            self.say(f"{label}: {', '.join(said)}")
+
+
+class _Pace:
+    """How many a second were done since the first call of `after`."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.first: tuple[int, float] | None = None
+        self.text = ""
+
+    def after(self, done: int) -> str:
+        now = time.perf_counter()
+        if self.first is None:
+            self.first = done, now
+        seconds = now - self.first[1]
+        if self.unit and done > self.first[0] and seconds > 0:
+            self.text = f"{(done - self.first[0]) / seconds:.1f} {self.unit}/s"
+        return self.text
