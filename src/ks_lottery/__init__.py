@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.api import certify, row_gradients, scan
+    from ks_lottery.api import certify, evaluate, row_gradients, scan
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
@@ -37,6 +37,7 @@ _HOME = {
     "Tickets": "tickets",
     "UserError": "errors",
     "certify": "api",
+    "evaluate": "api",
     "keep_useful": "corpus.selection",
     "ks_test": "stats.ks",
     "open_checkpoint": "models.load",
@@ -62,6 +63,7 @@ __all__ = [
     "Tickets",
     "UserError",
     "certify",
+    "evaluate",
     "keep_useful",
     "ks_test",
     "open_checkpoint",

@@ -14,6 +14,9 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config import CertifyConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.evaluate import Request as EvaluationRequest
+from ks_lottery.evaluation.evaluate import evaluate_model
+from ks_lottery.models.equipped import equipped
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.sources import open_source
 from ks_lottery.models.tokens import check_same, read_vocabulary
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.checkpoint.source import Source
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.evaluation.evaluate import Evaluation
     from ks_lottery.models.tokens import Vocabulary
     from ks_lottery.scans import Scan
     from ks_lottery.tickets import Tickets
@@ -206,3 +210,43 @@ def certify(
         max_tokens=max_tokens, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     return certify_text(loaded, tuned, found, corpus, request, tick=tick).certificate
+
+
+def evaluate(
+    base: Checkpoint | LoadedModel,
+    corpus: Corpus,
+    made: RowPatch | str | Path | None = None,
+    *,
+    metrics: Sequence[str] = ("spbleu", "bleu", "chrf", "accuracy"),
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure a model on a text: translate it and score the translations, and next-token accuracy and loss.
+
+    Parameters
+    ----------
+    made
+        What tuning made: a row patch, or the folder of a PEFT adapter. None measures `base` as it is.
+    metrics
+        ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``.
+    folder
+        Where translations are kept batch by batch: the same call goes on where it was stopped.
+    settings
+        Further fields of `evaluation.evaluate.Request`: ``num_beams`` (4), ``max_new_tokens`` (256), ``positions`` (all),
+        ``language`` (False), ``generation``, ``spm``, ``resamples``, ``confidence``, ``seed``, ``template``, ...
+
+    Returns
+    -------
+    Evaluation
+        ``hypotheses``; ``scores``, with signatures and intervals, and ``scores.missing``, which says why a metric is not there;
+        ``predictions`` and ``next_token``; ``language``.
+
+    Raises
+    ------
+    UserError
+        When a metric or setting does not exist, `made` does not belong to `base`, or a sentence does not fit the context.
+    """
+    request = EvaluationRequest(metrics=metrics, **settings)
+    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    with equipped(loaded, Path(made) if isinstance(made, str) else made, share_prefix=request.share_prefix) as model:
+        return evaluate_model(loaded, model, corpus, request, folder=None if folder is None else Path(folder))

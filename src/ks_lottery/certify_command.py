@@ -16,6 +16,7 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config import CertifyConfig
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.text import read_data
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.report.certificate_table import print_certificate
 from ks_lottery.report.screen import Screen
@@ -66,24 +67,6 @@ def run_certify(arguments: argparse.Namespace) -> int:
     if out is not None:
         screen.say(f"\nEverything lies in {out}.")
     return 0
-
-
-def read_data(arguments: argparse.Namespace) -> Corpus:
-    """Read the text that the flags of `add_data_flags` name."""
-    corpus = read_corpus(
-        arguments.data,
-        target=arguments.target,
-        format=arguments.format,
-        source_language=arguments.source_language,
-        target_language=arguments.target_language,
-        source_column=arguments.source_column,
-        target_column=arguments.target_column,
-        dataset_config=arguments.dataset_config,
-        dataset_split=arguments.dataset_split,
-        streaming=arguments.dataset_streaming,
-        limit=arguments.limit,
-    )
-    return corpus if arguments.instruction is None else corpus.with_instruction(arguments.instruction)
 
 
 def _request(arguments: argparse.Namespace) -> Request:

@@ -146,6 +146,13 @@ def certify(arguments: argparse.Namespace) -> int:
     return run_certify(arguments)
 
 
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure a model: translations and their scores, next-token accuracy."""
+    from ks_lottery.evaluate_command import run_evaluate
+
+    return run_evaluate(arguments)
+
+
 def _parser() -> _Parser:
     from importlib.metadata import version
 
@@ -171,6 +178,7 @@ def _parser() -> _Parser:
     _add_tune(commands)
     _add_scan(commands)
     _add_select(commands)
+    _add_evaluate(commands)
     _add_certify(commands)
 
     one = commands.add_parser("translate", help="translate with a run's small model")
@@ -286,6 +294,14 @@ def _add_select(commands: Any) -> None:
     one = commands.add_parser("overlap", help="how much sets of tickets share")
     one.add_argument("tickets", nargs="+", help="JSON files that select or a run wrote")
     one.set_defaults(work=overlap)
+
+
+def _add_evaluate(commands: Any) -> None:
+    from ks_lottery.evaluation.flags import add_flags
+
+    add_flags(
+        commands.add_parser("evaluate", help="translate a text and score it; next-token accuracy and loss")
+    ).set_defaults(work=evaluate)
 
 
 def _add_certify(commands: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from ks_lottery.corpus.batches import collate
 from ks_lottery.evaluation.next_token import answers_of
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.prefix import MIN_SHARED, common_prefix, is_plain, prefill
+from ks_lottery.models.prefix import common_length, is_plain, prefill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ class Continuing:
         self.batch_size = batch_size
         self.device = next(lm.parameters()).device
         plain = all(is_plain(layer) for layer in self._empty().layers)
-        self.prefix = self._prefix() if share_prefix and plain else 0
+        self.prefix = common_length([e.prompt for e in examples]) if share_prefix and plain else 0
         self.go_on = go_on and share_prefix and plain
         self.ragged = "position_ids" in inspect.signature(lm.forward).parameters
         self.prefixes: dict[Versions, Layers] = {}
@@ -182,11 +182,6 @@ class Continuing:
             tokens = torch.tensor(self.examples[0].sequence[: self.prefix], device=self.device)
             self.prefixes[key] = _tensors(prefill(self.lm, tokens, 1))
         return self.prefixes[key]
-
-    def _prefix(self) -> int:
-        """Return how many first tokens all share; each keeps the last token of its prompt, which predicts the first."""
-        shared = min(common_prefix([e.prompt for e in self.examples]), min(len(e.prompt) for e in self.examples) - 1)
-        return shared if shared >= MIN_SHARED else 0
 
     def _width(self) -> int:
         """Return the bytes of keys and values of one token."""

@@ -74,10 +74,17 @@ class Predictions:
 
     def interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
         """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent)."""
+        return self._interval(self.correct, confidence, resamples, seed)
+
+    def loss_interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+        """Return a bootstrap interval of the loss, by resampling sentences."""
+        return self._interval(-self.log_p, confidence, resamples, seed)
+
+    def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
         size = int(self.sentence.max()) + 1
-        right = np.bincount(self.sentence, weights=self.correct, minlength=size)
+        summed = np.bincount(self.sentence, weights=values, minlength=size)
         total = np.bincount(self.sentence, minlength=size).astype(np.float64)
-        return bootstrap_interval(right, total, confidence=confidence, resamples=resamples, seed=seed)
+        return bootstrap_interval(summed, total, confidence=confidence, resamples=resamples, seed=seed)
 
     def head(self, positions: int) -> Predictions:
         """Keep the first `positions` of each sentence."""

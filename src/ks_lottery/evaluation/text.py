@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from ks_lottery.corpus.batches import Example
@@ -64,3 +66,21 @@ def measured_text(
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise --max-tokens")
     pairs = tuple(corpus.pairs[i] for i in kept)
     return MeasuredText(replace(corpus, pairs=pairs), examples, len(corpus) - len(kept))
+
+
+def read_data(arguments: argparse.Namespace) -> Corpus:
+    """Read the text that the flags of `add_data_flags` name."""
+    corpus = read_corpus(
+        arguments.data,
+        target=arguments.target,
+        format=arguments.format,
+        source_language=arguments.source_language,
+        target_language=arguments.target_language,
+        source_column=arguments.source_column,
+        target_column=arguments.target_column,
+        dataset_config=arguments.dataset_config,
+        dataset_split=arguments.dataset_split,
+        streaming=arguments.dataset_streaming,
+        limit=arguments.limit,
+    )
+    return corpus if arguments.instruction is None else corpus.with_instruction(arguments.instruction)

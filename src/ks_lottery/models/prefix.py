@@ -63,13 +63,6 @@ def prefill(lm: PreTrainedModel, prefix: torch.Tensor, batch: int) -> DynamicCac
     return cache
 
 
-def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
-    """Return how many first tokens all sequences share."""
-    # Between the first and the last in order lies every other, so what these two share all share.
-    low, high = min(sequences), max(sequences)
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-
-
 def is_plain(layer: Any) -> bool:
     """Say whether a layer of a cache is the keys and values of every position, and nothing else."""
     from transformers.cache_utils import DynamicLayer

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from ks_lottery.models.head import float32_logits
 from ks_lottery.models.language_model import LabelledLanguageModel
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from torch import nn
     from transformers import DynamicCache
@@ -40,18 +42,25 @@ class PromptedLanguageModel(LabelledLanguageModel):
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits, shape (N, V), and labels, shape (N,), of the N labelled positions, row by row."""
-        if float32_head or shared or cache is not None:
-            raise NotImplementedError("a model with virtual tokens is trained here, and shares no prefix")
+        if shared or cache is not None:
+            raise NotImplementedError("a model with virtual tokens shares no prefix")
         chosen = labels != -100
 
         def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             # Prompt tuning makes the sequence longer in front; prefix tuning does not.
             return (inputs[0][:, -labels.shape[1] :][chosen], *inputs[1:])
 
+        def in_float32(head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+            wide = float32_logits(head, inputs[0])
+            return output if wide is None else wide
+
         head: Any = self.lm.get_output_embeddings()
-        handle = head.register_forward_pre_hook(only_labelled)
+        handles = [head.register_forward_pre_hook(only_labelled)]
+        if float32_head and head.weight.dtype != torch.float32:
+            handles.append(head.register_forward_hook(in_float32))
         try:
             output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         return output.logits, labels[chosen]
