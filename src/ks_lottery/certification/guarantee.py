@@ -1,25 +1,30 @@
-"""What n calibration units guarantee of the small model, whatever the models are; and the smallest set that keeps it.
+"""What n calibration units guarantee of the small model, whatever the models are.
 
-Must never count positions of one sentence, nor sentences of one drawn document, as independent.
+Must never be asked of a model that was chosen by the same calibration text: what holds of that one is said by `choice`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.errors import UserError
-from ks_lottery.stats.risk import (
-    binomial_pvalue,
-    clopper_pearson_upper,
-    fixed_sequence,
-    hoeffding_bentkus_pvalue,
-    hoeffding_bentkus_upper,
-    smallest_n,
+from ks_lottery.certification.units import (
+    LARGEST_DELTA,
+    MEANING,
+    METHODS,
+    ONE,
+    Kind,
+    check_asked,
+    drawn_documents,
+    nothing_to_claim,
+    over_the_draw,
+    unit_losses,
 )
+from ks_lottery.errors import UserError
+from ks_lottery.stats.risk import clopper_pearson_upper, hoeffding_bentkus_upper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,26 +33,11 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.pool import Pool
 
-Kind = Literal["any", "share"]
-"""Loss of a sentence: 1 if ``any`` of its positions is wrong, or the ``share`` of them that is."""
-
-METHODS: dict[Kind, str] = {"any": "Clopper-Pearson", "share": "Hoeffding-Bentkus"}
-
-MEANING = (
-    "This is a guarantee: it rests on the random draw alone and assumes nothing of the models, unlike the bound of "
-    "theorem 2."
-)
-
 _CLAIMS: dict[str, str] = {
     "all_agree": "with probability at least {lower} the small model answers every position of {one} like the tuned one",
     "agreement": "the small model answers on average at least {lower} of the positions of {one} like the tuned one",
     "accuracy": "the small model answers on average at least {lower} of the positions of {one} as the reference has them",
 }
-
-_ONE = {"sentence": "a sentence drawn at random", "document": "a sentence of a document, both drawn at random,"}
-
-_LARGEST_DELTA = 0.25
-"""A yes/no bound asked for with a larger delta is computed with this one: see `guarantee`."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,8 @@ class Guarantee:
     @property
     def statement(self) -> str:
         """What holds, with which probability, over what."""
-        claim = _CLAIMS[self.bounded].format(lower=_down(self.lower), one=_ONE[self.unit])
-        return f"{_over(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
+        claim = _CLAIMS[self.bounded].format(lower=_down(self.lower), one=ONE[self.unit])
+        return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, with the statement."""
@@ -101,137 +91,6 @@ class Guarantee:
             "pool": self.pool.as_dict(),
             "statement": self.statement,
         }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The smallest ticket set whose loss was shown to be at most epsilon, by Learn then Test.
-
-    Parameters
-    ----------
-    epsilon, delta
-        Loss asked for, and the probability that the chosen set's exceeds it.
-    kind
-        ``any``: share of sentences in which any position is answered differently (exact binomial test). ``share``: mean
-        share of such positions of a sentence (Hoeffding-Bentkus).
-    n
-        Units of calibration.
-    sizes, observed, pvalues
-        Of each set, in the order of testing: tickets, loss in the calibration text, p-value of "its loss exceeds epsilon".
-    passed
-        How many sets passed before the first that did not.
-    pool
-        What calibration was drawn from.
-    """
-
-    epsilon: float
-    delta: float
-    kind: Kind
-    n: int
-    sizes: tuple[int, ...]
-    observed: tuple[float, ...]
-    pvalues: tuple[float, ...]
-    passed: int
-    pool: Pool
-
-    @property
-    def chosen(self) -> int | None:
-        """Index of the chosen set; None when none passed."""
-        return self.passed - 1 if self.passed else None
-
-    @property
-    def size(self) -> int | None:
-        """Tickets of the chosen set."""
-        return None if self.chosen is None else self.sizes[self.chosen]
-
-    @property
-    def statement(self) -> str:
-        """What was chosen and what holds of it."""
-        if self.chosen is None:
-            return (
-                f"No ticket set was chosen: that of the largest one, {self.sizes[0]:,} tickets, loses at most "
-                f"{self.epsilon:g} of the agreement with the tuned model could not be shown with {self.n:,} {self.pool.unit}s "
-                f"at delta {self.delta:g} (it lost {self.observed[0]:.4f} of it there)."
-            )
-        one = _ONE[self.pool.unit].rstrip(",")
-        what = "some position of" if self.kind == "any" else "on average a share of the positions of"
-        more = "with probability at most" if self.kind == "any" else "of at most"
-        return (
-            f"{_over(self.delta, self.n, self.pool)}, the small model with the chosen {self.size:,} tickets answers {what} "
-            f"{one} unlike the tuned one, {more} {self.epsilon:g}. {MEANING}"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, with what was chosen and the statement."""
-        names = ("epsilon", "delta", "kind", "n", "passed", "chosen", "size")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "method": f"Learn then Test, fixed sequence, {METHODS[self.kind]}",
-            **{name: list(getattr(self, name)) for name in ("sizes", "observed", "pvalues")},
-            "pool": self.pool.as_dict(),
-            "statement": self.statement,
-        }
-
-
-def unit_losses(
-    wrong: npt.ArrayLike,
-    sentence: npt.ArrayLike,
-    *,
-    kind: Kind,
-    documents: Sequence[str | int] | None = None,
-    seed: int = 0,
-) -> npt.NDArray[np.float64]:
-    """Return one loss for each unit that was drawn: of each sentence, or of each document.
-
-    Parameters
-    ----------
-    wrong
-        Whether a position counts against the model, shape (N,).
-    sentence
-        Index of each position's sentence, at least 0, shape (N,). A sentence without positions is left out.
-    kind
-        ``any`` or ``share``.
-    documents
-        Document of each sentence, by its index; None where sentences were drawn. A document's share is the mean over its
-        sentences; for ``any`` one sentence is drawn from each document, so that the loss stays 0 or 1 and has the same
-        mean: that of a sentence drawn at random from a document drawn at random.
-    seed
-        Seed of that draw; the same for every model that is compared.
-
-    Returns
-    -------
-    numpy.ndarray
-        Losses in [0, 1], shape (n,), in the order of the sentences' indices, or of the documents' first sentences.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or a sentence has no document.
-    """
-    bad, index = np.asarray(wrong, dtype=bool), np.asarray(sentence, dtype=np.int64)
-    if bad.ndim != 1 or bad.shape != index.shape:
-        raise ValueError(
-            f"positions and sentences must have one shape (N,), but they have {bad.shape} and {index.shape}"
-        )
-    if not len(bad):
-        return np.zeros(0)
-    total = np.bincount(index)
-    there = np.flatnonzero(total)
-    share = np.bincount(index, weights=bad)[there] / total[there]
-    losses = share if kind == "share" else (share > 0.0).astype(np.float64)
-    if documents is None:
-        return losses
-    if len(documents) <= there[-1]:
-        raise ValueError(f"{len(documents)} documents are given, but sentence {there[-1]} needs its own")
-    order: dict[str | int, int] = {}
-    group = np.array([order.setdefault(documents[i], len(order)) for i in there])
-    sizes = np.bincount(group)
-    if kind == "share":
-        return np.bincount(group, weights=losses) / sizes
-    generator = np.random.Generator(np.random.PCG64(seed))
-    picked = generator.integers(0, sizes)
-    starts = np.cumsum(sizes) - sizes
-    return losses[np.argsort(group, kind="stable")[starts + picked]]
 
 
 def guarantee(
@@ -294,9 +153,9 @@ def guarantee(
       that, except where p > 1 - 1/n; there the bound could fail a little too often, so that nothing is claimed when all
       units, or all but one, failed, and a delta above 1/4 is taken for 1/4. The tests enumerate small pools.
     """
-    _check_asked("delta", delta)
+    check_asked("delta", delta)
     right = {"all_agree": agree, "agreement": agree, "accuracy": correct}
-    grouped = _documents_of(pool, documents)
+    grouped = drawn_documents(pool, documents)
     found: list[Guarantee] = []
     for bounded, answers in right.items():
         kind: Kind = "any" if bounded == "all_agree" else "share"
@@ -314,125 +173,13 @@ def guarantee(
     return tuple(found)
 
 
-def choose(
-    losses: Sequence[npt.ArrayLike],
-    sizes: Sequence[int],
-    epsilon: float,
-    delta: float,
-    *,
-    pool: Pool,
-    kind: Kind = "share",
-) -> Choice:
-    """Choose the smallest of nested ticket sets whose loss is at most epsilon with probability 1 - delta.
-
-    Learn then Test (Angelopoulos et al. 2021) with fixed-sequence testing: from the largest set to the smallest, each "its
-    loss exceeds epsilon" is tested at delta, and the first that is not rejected ends it. Every set before it, and so the
-    chosen one, has a loss of at most epsilon, all at once with probability 1 - delta. That needs the sets and their order
-    fixed without the calibration text, and nothing else of how their losses depend on each other.
-
-    What holds of the chosen set is epsilon. A bound of `guarantee` from the same calibration text is not valid for it.
-
-    Parameters
-    ----------
-    losses
-        For each set, largest first: the loss of each calibration unit, in [0, 1], shape (n,), as `unit_losses` makes them.
-    sizes
-        Tickets of each set, falling, as `nested_sizes` returns them.
-    epsilon, delta
-        In (0, 1).
-    pool
-        What the calibration text was drawn from.
-    kind
-        Of the losses: ``any`` is 0 or 1 and is tested by the exact binomial test, ``share`` by Hoeffding-Bentkus. To be
-        fixed beforehand, not by looking at the losses.
-
-    Raises
-    ------
-    UserError
-        When epsilon or delta is out of range, or n is too small to show epsilon even without any loss.
-    ValueError
-        If there are no sets, sizes do not fall, or losses are not as above.
-    """
-    _check_asked("epsilon", epsilon)
-    _check_asked("delta", delta)
-    if not sizes or any(later >= size for size, later in zip(sizes, sizes[1:], strict=False)):
-        raise ValueError(f"ticket sets are tested from the largest to the smallest, but their sizes are {list(sizes)}")
-    if len({np.shape(loss) for loss in losses}) != 1 or len(losses) != len(sizes) or np.ndim(losses[0]) != 1:
-        raise ValueError("each ticket set needs its losses, of the same units")
-    table = np.stack([np.asarray(loss, dtype=np.float64) for loss in losses])
-    if not ((table >= 0.0) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
-        raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else 'in [0, 1]'}")
-    n = table.shape[1]
-    level = min(delta, _LARGEST_DELTA) if kind == "any" else delta
-    needed = smallest_n(epsilon, level)
-    if n < needed:
-        raise UserError(
-            f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
-            f"any loss: {needed:,} are needed, or a larger epsilon or delta"
-        )
-    sums = table.sum(axis=1)
-    if kind == "any":
-        pvalues = np.where(_nothing_to_claim(sums, n), 1.0, binomial_pvalue(sums, n, epsilon))
-    else:
-        pvalues = hoeffding_bentkus_pvalue(sums, n, epsilon)
-    passed = len(fixed_sequence(pvalues, level))
-    counts = tuple(int(size) for size in sizes)
-    return Choice(epsilon, delta, kind, n, counts, tuple((sums / n).tolist()), tuple(pvalues.tolist()), passed, pool)
-
-
-def nested_sizes(sets: Sequence[npt.ArrayLike]) -> tuple[int, ...]:
-    """Return the sizes of ticket sets that are nested, each a proper part of the one before.
-
-    Raises
-    ------
-    ValueError
-        If they are not.
-
-    Examples
-    --------
-    >>> nested_sizes([[4, 1, 7], [7, 4], []])
-    (3, 2, 0)
-    """
-    rows = [set(np.asarray(ids).ravel().tolist()) for ids in sets]
-    for number in range(1, len(rows)):
-        if not rows[number] < rows[number - 1]:
-            raise ValueError(f"ticket set {number + 1} of {len(rows)} is no proper part of the one before it")
-    return tuple(len(ids) for ids in rows)
-
-
-def _documents_of(pool: Pool, documents: Sequence[str | int] | None) -> Sequence[str | int] | None:
-    """Return the documents where they are what was drawn."""
-    if pool.unit == "sentence":
-        return None
-    if documents is None:
-        raise ValueError("whole documents were drawn, so the document of each sentence must be given")
-    return documents
-
-
 def _any_upper(losses: npt.NDArray[np.float64], delta: float) -> float:
     failures, n = losses.sum(), len(losses)
-    if _nothing_to_claim(failures, n):
+    if nothing_to_claim(failures, n):
         return 1.0
-    return float(clopper_pearson_upper(failures, n, min(delta, _LARGEST_DELTA)))
-
-
-def _nothing_to_claim(failures: npt.ArrayLike, n: int) -> npt.NDArray[np.bool_]:
-    """Say whether so many units failed that the binomial bound need not hold without replacement: see `guarantee`."""
-    return (np.asarray(failures) >= n - 1) & (n > 1)
-
-
-def _over(delta: float, n: int, pool: Pool) -> str:
-    """Say with which probability, over which draw, and of what."""
-    left = pool.drawn - n
-    silent = f" (of those that have a position to count: {left:,} have none)" if left > 0 else ""
-    return f"With probability at least {1.0 - delta:g} over the draw of {n:,} {pool.unit}s from {pool.name}{silent}"
+    return float(clopper_pearson_upper(failures, n, min(delta, LARGEST_DELTA)))
 
 
 def _down(value: float) -> str:
     """Return four digits that are not above the value."""
     return f"{math.floor(value * 1e4) / 1e4:.4f}"
-
-
-def _check_asked(name: str, value: float) -> None:
-    if not 0.0 < value < 1.0:
-        raise UserError(f"{name} is {value:g}, but must be above 0 and below 1")

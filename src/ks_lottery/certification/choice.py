@@ -1,0 +1,190 @@
+"""The smallest of nested ticket sets that keeps the agreement with the tuned model, by Learn then Test.
+
+Must never look at the calibration text to order the sets, nor test on after the first failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.certification.units import (
+    LARGEST_DELTA,
+    MEANING,
+    METHODS,
+    ONE,
+    Kind,
+    check_asked,
+    nothing_to_claim,
+    over_the_draw,
+)
+from ks_lottery.errors import UserError
+from ks_lottery.stats.risk import binomial_pvalue, fixed_sequence, hoeffding_bentkus_pvalue, smallest_n
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from ks_lottery.corpus.pool import Pool
+
+_CLAIMS: dict[Kind, str] = {
+    "any": "the small model with the chosen {size:,} tickets answers any position of {one} unlike the tuned one with "
+    "probability at most {epsilon:g}",
+    "share": "the small model with the chosen {size:,} tickets answers on average at most {epsilon:g} of the positions of "
+    "{one} unlike the tuned one",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The smallest ticket set whose loss was shown to be at most epsilon, by Learn then Test.
+
+    Parameters
+    ----------
+    epsilon, delta
+        Loss asked for, and the probability that the chosen set's exceeds it.
+    kind
+        ``any``: share of sentences in which any position is answered differently (exact binomial test). ``share``: mean
+        share of such positions of a sentence (Hoeffding-Bentkus).
+    n
+        Units of calibration.
+    sizes, observed, pvalues
+        Of each set, in the order of testing: tickets, loss in the calibration text, p-value of "its loss exceeds epsilon".
+    passed
+        How many sets passed before the first that did not.
+    pool
+        What calibration was drawn from.
+    """
+
+    epsilon: float
+    delta: float
+    kind: Kind
+    n: int
+    sizes: tuple[int, ...]
+    observed: tuple[float, ...]
+    pvalues: tuple[float, ...]
+    passed: int
+    pool: Pool
+
+    @property
+    def chosen(self) -> int | None:
+        """Index of the chosen set; None when none passed."""
+        return self.passed - 1 if self.passed else None
+
+    @property
+    def size(self) -> int | None:
+        """Tickets of the chosen set."""
+        return None if self.chosen is None else self.sizes[self.chosen]
+
+    @property
+    def statement(self) -> str:
+        """What was chosen and what holds of it."""
+        if self.size is None:
+            return (
+                f"No ticket set was chosen: {self.n:,} {self.pool.unit}s of {self.pool.name} do not show at delta "
+                f"{self.delta:g} that even the largest, {self.sizes[0]:,} tickets, has a loss of at most {self.epsilon:g} "
+                f"(there it has {self.observed[0]:.4f})."
+            )
+        claim = _CLAIMS[self.kind].format(size=self.size, one=ONE[self.pool.unit], epsilon=self.epsilon)
+        return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, with what was chosen and the statement."""
+        names = ("epsilon", "delta", "kind", "n", "passed", "chosen", "size")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "method": f"Learn then Test, fixed sequence, {METHODS[self.kind]}",
+            **{name: list(getattr(self, name)) for name in ("sizes", "observed", "pvalues")},
+            "pool": self.pool.as_dict(),
+            "statement": self.statement,
+        }
+
+
+def choose(
+    losses: Sequence[npt.ArrayLike],
+    sizes: Sequence[int],
+    epsilon: float,
+    delta: float,
+    *,
+    pool: Pool,
+    kind: Kind = "share",
+) -> Choice:
+    """Choose the smallest of nested ticket sets whose loss is at most epsilon with probability 1 - delta.
+
+    Learn then Test (Angelopoulos et al. 2021) with fixed-sequence testing: from the largest set to the smallest, each "its
+    loss exceeds epsilon" is tested at delta, and the first that is not rejected ends it. Every set before it, and so the
+    chosen one, has a loss of at most epsilon, all at once with probability 1 - delta. That needs the sets and their order
+    fixed without the calibration text, and nothing else of how their losses depend on each other.
+
+    What holds of the chosen set is epsilon. A bound of `guarantee` from the same calibration text is not valid for it.
+
+    Parameters
+    ----------
+    losses
+        For each set, largest first: the loss of each calibration unit, in [0, 1], shape (n,), as `unit_losses` makes them.
+    sizes
+        Tickets of each set, falling, as `nested_sizes` returns them.
+    epsilon, delta
+        In (0, 1).
+    pool
+        What the calibration text was drawn from.
+    kind
+        Of the losses: ``any`` is 0 or 1 and is tested by the exact binomial test, ``share`` by Hoeffding-Bentkus. To be
+        fixed beforehand, not by looking at the losses.
+
+    Raises
+    ------
+    UserError
+        When epsilon or delta is out of range, or n is too small to show epsilon even without any loss.
+    ValueError
+        If there are no sets, sizes do not fall, or losses are not as above.
+    """
+    check_asked("epsilon", epsilon)
+    check_asked("delta", delta)
+    if not sizes or any(later >= size for size, later in pairwise(sizes)):
+        raise ValueError(f"ticket sets are tested from the largest to the smallest, but their sizes are {list(sizes)}")
+    if len({np.shape(loss) for loss in losses}) != 1 or len(losses) != len(sizes) or np.ndim(losses[0]) != 1:
+        raise ValueError("each ticket set needs its losses, of the same units")
+    table = np.stack([np.asarray(loss, dtype=np.float64) for loss in losses])
+    if not ((table >= 0.0) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
+        raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else 'in [0, 1]'}")
+    n = table.shape[1]
+    level = min(delta, LARGEST_DELTA) if kind == "any" else delta
+    needed = smallest_n(epsilon, level)
+    if n < needed:
+        raise UserError(
+            f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
+            f"any loss: {needed:,} are needed, or a larger epsilon or delta"
+        )
+    sums = table.sum(axis=1)
+    if kind == "any":
+        pvalues = np.where(nothing_to_claim(sums, n), 1.0, binomial_pvalue(sums, n, epsilon))
+    else:
+        pvalues = hoeffding_bentkus_pvalue(sums, n, epsilon)
+    passed = len(fixed_sequence(pvalues, level))
+    counts = tuple(int(size) for size in sizes)
+    return Choice(epsilon, delta, kind, n, counts, tuple((sums / n).tolist()), tuple(pvalues.tolist()), passed, pool)
+
+
+def nested_sizes(sets: Sequence[npt.ArrayLike]) -> tuple[int, ...]:
+    """Return the sizes of ticket sets that are nested, each a proper part of the one before.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+
+    Examples
+    --------
+    >>> nested_sizes([[4, 1, 7], [7, 4], []])
+    (3, 2, 0)
+    """
+    rows = [set(np.asarray(ids).ravel().tolist()) for ids in sets]
+    for number in range(1, len(rows)):
+        if not rows[number] < rows[number - 1]:
+            raise ValueError(f"ticket set {number + 1} of {len(rows)} is no proper part of the one before it")
+    return tuple(len(ids) for ids in rows)

@@ -1,0 +1,166 @@
+"""The pool: what is drawn, what stays on one side, and which two texts are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from ks_lottery import Corpus, UserError, read_corpus, split
+from ks_lottery.artifacts import write_json
+from ks_lottery.corpus.corpus import Pair
+from ks_lottery.corpus.pool import ENOUGH_DOCUMENTS, check_pool, draw
+from ks_lottery.corpus.selection import sentence_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def corpus_of(count: int, *, documents: int = 0, name: str = "text.tsv") -> Corpus:
+    pairs = [Pair(f"sentence {i}", f"frase {i}", f"doc {i % documents}" if documents else "") for i in range(count)]
+    return Corpus(tuple(pairs), "en", "ca", name)
+
+
+def sources(corpus: Corpus) -> list[str]:
+    return [pair.source for pair in corpus]
+
+
+def test_every_pair_lands_once_in_the_order_of_the_text() -> None:
+    text = corpus_of(100)
+    found = draw(text, 30, 0)
+    assert len(found.calibration) == 30
+    for part in (found.calibration, found.report):
+        assert sources(part) == [s for s in sources(text) if s in set(sources(part))]
+    assert sorted(sources(found.calibration) + sources(found.report)) == sorted(sources(text))
+    assert (found.unit, found.pool.units, found.pool.drawn, found.pool.seed) == ("sentence", 100, 30, 0)
+    assert found.pool.fingerprint == text.fingerprint
+    assert draw(text, 0.3, 0) == found
+    assert draw(text, 30, 1).calibration != found.calibration
+    assert "30 of its 100 sentences drawn at random, without replacement, with seed 0" in found.description
+
+
+def test_each_sentence_is_drawn_as_often_as_any_other() -> None:
+    text, counts = corpus_of(20), np.zeros(20)
+    for seed in range(1000):
+        counts[[int(s.split()[1]) for s in sources(draw(text, 5, seed).calibration)]] += 1
+    assert counts.sum() == 5000
+    assert min(binomtest(int(c), 1000, 0.25).pvalue for c in counts) > 1e-4 / 20
+
+
+def test_copies_are_dropped_and_counted() -> None:
+    text = corpus_of(50)
+    twice = replace(text, pairs=(*text.pairs, *(Pair(p.source.upper() + " ", "x") for p in text.pairs[:7])))
+    found = draw(twice, 20, 3)
+    assert (found.calibration.pairs, found.report.pairs) == (
+        draw(text, 20, 3).calibration.pairs,
+        draw(text, 20, 3).report.pairs,
+    )
+    assert found.pool.dropped == 7
+    assert "7 pairs whose source stood before were dropped" in found.description
+    keys = [{sentence_key(s) for s in sources(part)} for part in (found.calibration, found.report)]
+    assert not keys[0] & keys[1]
+
+
+def test_whole_documents_are_drawn_where_they_are_known_and_enough() -> None:
+    text = corpus_of(1000, documents=2 * ENOUGH_DOCUMENTS)
+    found = draw(text, 0.5, 0)
+    assert (found.unit, found.pool.units, found.pool.drawn) == ("document", 2 * ENOUGH_DOCUMENTS, ENOUGH_DOCUMENTS)
+    sides = [{pair.document for pair in part} for part in (found.calibration, found.report)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0]) == ENOUGH_DOCUMENTS
+    assert draw(text, 500, 0) == found
+    assert f"{ENOUGH_DOCUMENTS} of its {2 * ENOUGH_DOCUMENTS} documents" in found.description
+
+
+def test_too_few_or_unknown_documents_are_said() -> None:
+    few = draw(corpus_of(1000, documents=2 * ENOUGH_DOCUMENTS - 2), 0.5, 0)
+    assert few.unit == "sentence"
+    assert "it speaks of these documents, not of others" in few.description
+    text = corpus_of(1000, documents=2 * ENOUGH_DOCUMENTS)
+    some = replace(text, pairs=(replace(text.pairs[0], document=""), *text.pairs[1:]))
+    assert draw(some, 0.5, 0).unit == "sentence"
+    assert "documents are not known" in draw(some, 0.5, 0).description
+
+
+@pytest.mark.parametrize("calibration", [0, 10, 11, -1, 0.0, 1.0, 0.01, 0.99, float("nan")])
+def test_a_draw_that_leaves_a_part_empty_is_refused(calibration: float) -> None:
+    with pytest.raises(UserError, match=r"calibration"):
+        draw(corpus_of(10), calibration, 0)
+
+
+def test_texts_that_share_a_sentence_are_refused() -> None:
+    text = corpus_of(20)
+    report = replace(text, pairs=(Pair("SENTENCE  3", "x"), Pair("sentence 5", "y"), Pair("new", "z")), origin="b.tsv")
+    for same in (True, False):
+        with pytest.raises(UserError, match=r"2 of the 20 source sentences of text.tsv stand in b.tsv too, .*'sentence 3'"):
+            check_pool(text, report, same_pool=same)
+
+
+def test_two_texts_of_unknown_origin_are_refused_unless_the_user_vouches() -> None:
+    one, other = corpus_of(20, name="a.tsv"), replace(corpus_of(40), origin="b.tsv")
+    other = replace(other, pairs=other.pairs[20:])
+    with pytest.raises(UserError, match=r"nobody knows whether a.tsv and b.tsv are parts of one text"):
+        check_pool(one, other)
+    pool = check_pool(one, other, same_pool=True)
+    assert (pool.unit, pool.units, pool.drawn, pool.seed) == ("sentence", 40, 20, None)
+    assert "the user's word" in pool.how
+    assert pool.fingerprint != check_pool(other, one, same_pool=True).fingerprint
+
+
+def test_the_user_vouches_for_documents() -> None:
+    text = corpus_of(40, documents=10)
+    parts = [
+        replace(text, pairs=tuple(p for p in text if (int(p.document[4:]) < 4) is side), origin=name)
+        for side, name in ((True, "a"), (False, "b"))
+    ]
+    pool = check_pool(*parts, same_pool=True)
+    assert (pool.unit, pool.units, pool.drawn) == ("document", 10, 4)
+    half = [replace(text, pairs=text.pairs[:20]), replace(text, pairs=text.pairs[20:])]
+    assert check_pool(*half, same_pool=True).unit == "sentence"
+
+
+def test_an_empty_calibration_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"text.tsv holds no sentence to calibrate on"):
+        check_pool(corpus_of(0), corpus_of(5), same_pool=True)
+
+
+def run_folder(folder: Path, count: int = 200, cut: int | None = None) -> tuple[Corpus, Corpus]:
+    parts = split(corpus_of(count))
+    parts = replace(parts, test=parts.test if cut is None else parts.test.head(cut))
+    for name in ("train", "calibration", "test"):
+        getattr(parts, name).save(folder / "text" / f"{name}.jsonl")
+    sizes = {name: len(getattr(parts, name)) for name in ("train", "calibration", "test")}
+    write_json(folder / "text" / "report.json", {"split": sizes})
+    return read(folder, "calibration"), read(folder, "test")
+
+
+def read(folder: Path, part: str) -> Corpus:
+    return read_corpus(folder / "text" / f"{part}.jsonl", source_language="en", target_language="ca")
+
+
+@pytest.mark.parametrize("cut", [None, 5])
+def test_the_split_of_a_run_is_one_pool(tmp_path: Path, cut: int | None) -> None:
+    calibration, report = run_folder(tmp_path, cut=cut)
+    pool = check_pool(calibration, report)
+    assert (pool.unit, pool.drawn) == ("sentence", len(calibration))
+    assert "split by a hash" in pool.how
+    assert check_pool(calibration, report.head(3)).drawn == len(calibration)
+
+
+def test_files_that_only_look_like_a_run_are_refused(tmp_path: Path) -> None:
+    calibration, report = run_folder(tmp_path)
+    for bad in (
+        (report, calibration),  # the wrong way round
+        (read(tmp_path, "train"), report),
+        (calibration.head(5), report),  # the first sentences are no random part
+        (replace(calibration, origin=str(tmp_path / "other" / "calibration.jsonl")), report),
+        (calibration, replace(report, pairs=(*report.pairs[:-1], read(tmp_path, "train").pairs[0]))),  # edited
+    ):
+        with pytest.raises(UserError, match="nobody knows whether"):
+            check_pool(*bad)
+    (tmp_path / "text" / "report.json").unlink()
+    with pytest.raises(UserError, match="nobody knows whether"):
+        check_pool(calibration, report)
