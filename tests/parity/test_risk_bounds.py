@@ -28,7 +28,9 @@ def definition(total: mpmath.mpf, n: int, epsilon: float) -> mpmath.mpf:
         eps, r = mpmath.mpf(epsilon), mpmath.mpf(total) / n
         a = min(r, eps)
         h1 = (a * mpmath.log(a / eps) if a else 0) + (1 - a) * mpmath.log((1 - a) / (1 - eps))
-        tail = mpmath.fsum(mpmath.binomial(n, j) * eps**j * (1 - eps) ** (n - j) for j in range(int(mpmath.ceil(total)) + 1))
+        tail = mpmath.fsum(
+            mpmath.binomial(n, j) * eps**j * (1 - eps) ** (n - j) for j in range(int(mpmath.ceil(total)) + 1)
+        )
         return min(mpmath.exp(-n * h1), mpmath.e * tail, mpmath.mpf(1))
 
 
@@ -75,9 +77,12 @@ def test_the_upper_bound_is_where_the_definition_crosses_delta(total: float, n: 
 def test_clopper_pearson_is_that_of_scipy(n: int, delta: float) -> None:
     k = np.unique(np.linspace(0, n, 12).astype(int))
     theirs = [
-        binomtest(int(j), n, alternative="less").proportion_ci(confidence_level=1 - delta, method="exact").high for j in k
+        binomtest(int(j), n, alternative="less").proportion_ci(confidence_level=1 - delta, method="exact").high
+        for j in k
     ]
-    np.testing.assert_allclose(clopper_pearson_upper(k, n, delta), theirs, rtol=1e-9, atol=5e-12)  # brentq stops at 2e-12
+    np.testing.assert_allclose(
+        clopper_pearson_upper(k, n, delta), theirs, rtol=1e-9, atol=5e-12
+    )  # brentq stops at 2e-12
     for epsilon in EPSILONS:
         exact = [binomtest(int(j), n, epsilon, alternative="less").pvalue for j in k]
         np.testing.assert_allclose(binomial_pvalue(k, n, epsilon), exact, rtol=1e-9)

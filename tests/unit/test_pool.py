@@ -95,7 +95,9 @@ def test_texts_that_share_a_sentence_are_refused() -> None:
     text = corpus_of(20)
     report = replace(text, pairs=(Pair("SENTENCE  3", "x"), Pair("sentence 5", "y"), Pair("new", "z")), origin="b.tsv")
     for same in (True, False):
-        with pytest.raises(UserError, match=r"2 of the 20 source sentences of text.tsv stand in b.tsv too, .*'sentence 3'"):
+        with pytest.raises(
+            UserError, match=r"2 of the 20 source sentences of text.tsv stand in b.tsv too, .*'sentence 3'"
+        ):
             check_pool(text, report, same_pool=same)
 
 

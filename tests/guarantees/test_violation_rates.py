@@ -1,0 +1,259 @@
+"""How often the guarantees fail, by Monte Carlo: models whose disagreement is known, 2,000 calibration texts each.
+
+Must never pass by chance nor fail by it: seeds are fixed, and a rate is held to its bound at one in ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.special import betaln
+from scipy.stats import binom, binomtest
+
+from ks_lottery import Corpus
+from ks_lottery.certification.choice import choose
+from ks_lottery.certification.guarantee import guarantee
+from ks_lottery.corpus.corpus import Pair
+from ks_lottery.corpus.pool import Pool, draw
+from ks_lottery.stats.risk import (
+    binomial_pvalue,
+    clopper_pearson_upper,
+    hoeffding_bentkus_pvalue,
+    hoeffding_bentkus_upper,
+)
+
+REPEATS = 2000
+LONGEST = 20
+ANY = Pool("synthetic", "", "sentence", 10**9, 1, "")
+
+
+def rate_is_at_most(violated: np.ndarray, delta: float) -> None:
+    count = int(np.sum(violated))
+    assert len(violated) == REPEATS
+    assert binomtest(count, REPEATS, delta, alternative="greater").pvalue > 1e-4, f"{count} of {REPEATS} at {delta}"
+
+
+def rate_is_far_above(violated: np.ndarray, delta: float) -> None:
+    assert len(violated) == REPEATS
+    assert binomtest(int(np.sum(violated)), REPEATS, 3 * delta, alternative="greater").pvalue < 1e-4
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sentences of 1 to 20 positions: `sample` returns lengths and wrong positions of any shape; the risks are known."""
+
+    sample: Callable[[np.random.Generator, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
+    share: float
+    any: float
+    position: float
+
+
+def shared_fate(risk: float, spread: float) -> Model:
+    """Positions of a sentence fail with one chance, of a Beta distribution: wrong ~ beta-binomial."""
+    a, b = risk * spread, (1 - risk) * spread
+    lengths = np.arange(1, LONGEST + 1)
+
+    def sample(generator: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        length = generator.integers(1, LONGEST + 1, shape)
+        return length, generator.binomial(length, generator.beta(a, b, shape))
+
+    whole = float(np.exp(betaln(a, b + lengths) - betaln(a, b)).mean())
+    return Model(sample, risk, 1 - whole, risk)
+
+
+def all_or_nothing(risk: float) -> Model:
+    """A sentence is wrong at every position or at none."""
+
+    def sample(generator: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        length = generator.integers(1, LONGEST + 1, shape)
+        return length, length * (generator.random(shape) < risk)
+
+    return Model(sample, risk, risk, risk)
+
+
+def long_ones_fail(risk: float) -> Model:
+    """The longer a sentence the likelier it is wrong, then at half of its positions, rounded up."""
+    lengths = np.arange(1, LONGEST + 1)
+    mean = (LONGEST + 1) / 2
+    half = (lengths + 1) // 2
+
+    def sample(generator: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        length = generator.integers(1, LONGEST + 1, shape)
+        return length, (length + 1) // 2 * (generator.random(shape) < risk * length / mean)
+
+    chance = risk * lengths / mean
+    return Model(sample, (chance * half / lengths).mean(), chance.mean(), (chance * half).sum() / lengths.sum())
+
+
+MODELS = {
+    "far": shared_fate(0.03, 1.0),
+    "independent positions": shared_fate(0.05, 1e6),
+    "dependent positions": shared_fate(0.05, 0.3),
+    "worse": shared_fate(0.4, 1.0),
+    "long ones": long_ones_fail(0.1),
+    "all or nothing": all_or_nothing(0.04),
+    # The bound of 5 failures in 200 at delta 0.05, and of none in 60 at 0.1, is just below these rates.
+    "at the bound, 200": all_or_nothing(float(clopper_pearson_upper(5, 200, 0.05)) + 1e-9),
+    "at the bound, 60": all_or_nothing(float(clopper_pearson_upper(0, 60, 0.1)) + 1e-9),
+}
+
+
+@pytest.mark.parametrize(("n", "delta"), [(60, 0.1), (200, 0.05)])
+@pytest.mark.parametrize("name", MODELS)
+def test_bounds_fail_no_more_often_than_delta(name: str, n: int, delta: float) -> None:
+    model = MODELS[name]
+    length, wrong = model.sample(np.random.default_rng(7), (REPEATS, n))
+    yes_no = model.any > clopper_pearson_upper((wrong > 0).sum(axis=1), n, delta)
+    shares = (wrong / length).sum(axis=1)
+    share = model.share > hoeffding_bentkus_upper(shares, n, delta)
+    rate_is_at_most(yes_no, delta)
+    rate_is_at_most(share, delta)
+    # The sampler has the risks that it is said to have.
+    for seen, risk in ((shares / n, model.share), ((wrong > 0).mean(axis=1), model.any)):
+        assert seen.mean() == pytest.approx(risk, abs=5 * seen.std() / REPEATS**0.5 + 1e-12)
+    if name == f"at the bound, {n}":  # it is exact there, and the share's bound not empty
+        assert binomtest(int(yes_no.sum()), REPEATS, delta).pvalue > 1e-4
+        assert share.mean() > delta / 10
+
+
+@pytest.mark.parametrize("name", ["far", "dependent positions", "worse", "all or nothing", "long ones"])
+def test_the_naive_interval_of_positions_fails(name: str) -> None:
+    model, n, delta = MODELS[name], 200, 0.05
+    length, wrong = model.sample(np.random.default_rng(8), (REPEATS, n))
+    upper = clopper_pearson_upper(wrong.sum(axis=1), length.sum(axis=1), delta)
+    rate_is_far_above(model.position > upper, delta)
+
+
+def test_the_naive_interval_is_right_where_positions_are_independent() -> None:
+    """So what fails above is the dependence, not the counting."""
+    model = MODELS["independent positions"]
+    length, wrong = model.sample(np.random.default_rng(9), (REPEATS, 200))
+    rate_is_at_most(model.position > clopper_pearson_upper(wrong.sum(axis=1), length.sum(axis=1), 0.05), 0.05)
+
+
+@pytest.mark.parametrize(("n", "epsilon", "delta"), [(59, 0.05, 0.05), (100, 0.1, 0.1), (300, 0.02, 0.05)])
+def test_a_risk_just_above_epsilon_is_seldom_passed(n: int, epsilon: float, delta: float) -> None:
+    model = all_or_nothing(epsilon + 1e-9)
+    _, wrong = model.sample(np.random.default_rng(10), (REPEATS, n))
+    failures = (wrong > 0).sum(axis=1)
+    exact = binomial_pvalue(failures, n, epsilon) <= delta
+    rate_is_at_most(exact, delta)
+    rate_is_at_most(hoeffding_bentkus_pvalue(failures, n, epsilon) <= delta, delta)
+    attained = max(p for p in binom.cdf(range(n), n, epsilon) if p <= delta)
+    assert binomtest(int(exact.sum()), REPEATS, attained).pvalue > 1e-4
+
+
+FAMILIES = {
+    "away": (0.001, 0.005, 0.12, 0.3),
+    "at the boundary": (0.005, 0.0500001, 0.0500001, 0.1),
+    "the largest is already above": (0.0500001, 0.0500001, 0.0500001),
+    "not monotone": (0.01, 0.0500001, 0.01, 0.0600001, 0.001),
+    "close": (0.02, 0.03, 0.04, 0.0500001, 0.055, 0.06, 0.065, 0.07),
+}
+
+
+@pytest.mark.parametrize(("kind", "n"), [("any", 59), ("share", 150)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_chosen_set_exceeds_epsilon_no_more_often_than_delta(family: str, kind, n: int) -> None:
+    epsilon = delta = 0.05
+    risks = FAMILIES[family]
+    sizes = [100 * (len(risks) - j) for j in range(len(risks))]
+    generator = np.random.default_rng(11)
+    hard = generator.random((REPEATS, n))  # how hard a sentence is: the same for all sets, which depend on each other
+    length = generator.integers(1, LONGEST + 1, (REPEATS, n))
+    naive, wrongly, chosen = np.zeros((3, REPEATS))
+    for r in range(REPEATS):
+        if kind == "any":
+            losses = [(hard[r] < risk).astype(float) for risk in risks]
+        else:  # half of the losses is all or nothing, half the share of positions in binomial numbers
+            losses = [np.where(hard[r] < risk / 2, 1.0, binomial_share(hard[r], length[r], risk)) for risk in risks]
+        found = choose(losses, sizes, epsilon, delta, pool=ANY, kind=kind)
+        chosen[r] = found.passed
+        wrongly[r] = any(risk > epsilon for risk in risks[: found.passed])
+        naive[r] = risks[max((j for j in range(len(risks)) if losses[j].mean() <= epsilon), default=0)] > epsilon
+    rate_is_at_most(wrongly, delta)
+    if family == "away" and kind == "share":
+        assert (chosen == 2).mean() > 0.5  # and it does choose
+    if family == "close":
+        rate_is_far_above(naive, delta)  # the smallest set that looks good enough
+
+
+def binomial_share(hard: np.ndarray, length: np.ndarray, risk: float) -> np.ndarray:
+    """Return the share of wrong positions, of mean (risk / 2) / (1 - risk / 2), for sentences that are not hard."""
+    rest = np.clip((hard - risk / 2) / (1 - risk / 2), 0.0, 1.0)
+    return binom.ppf(rest, length, (risk / 2) / (1 - risk / 2)).clip(0) / length
+
+
+def corpus_of(documents: np.ndarray | None, count: int) -> Corpus:
+    names = [""] * count if documents is None else [f"d{d}" for d in documents]
+    return Corpus(tuple(Pair(f"s {i}", f"t {i}", names[i]) for i in range(count)), "en", "ca", "pool")
+
+
+def test_a_part_drawn_from_a_finite_pool() -> None:
+    """From `draw` to `guarantee`: nothing is random but the draw, without replacement, of 60 sentences of 120."""
+    delta, count = 0.1, 120
+    length, wrong = shared_fate(0.1, 0.3).sample(np.random.default_rng(12), (2, count))
+    corpus = corpus_of(None, count)
+    truth = (
+        1 - (wrong[0] > 0).mean(),
+        1 - (wrong[0] / length[0]).mean(),
+        1 - (wrong[1] / length[0].clip(wrong[1])).mean(),
+    )
+    places = [np.arange(length[0][i]) for i in range(count)]
+    violated = np.zeros((3, REPEATS))
+    for r in range(REPEATS):
+        drawn = draw(corpus, 60, seed=r)
+        ids = [int(pair.source[2:]) for pair in drawn.calibration]
+        sentence = np.repeat(np.arange(60), length[0][ids])
+        agree = np.concatenate([places[i] >= wrong[0][i] for i in ids])
+        correct = np.concatenate([places[i] >= wrong[1][i] for i in ids])
+        bounds = guarantee(agree, correct, sentence, delta=delta, pool=drawn.pool)
+        violated[:, r] = [bound.lower > true + 1e-12 for bound, true in zip(bounds, truth, strict=True)]
+    for row in violated:
+        rate_is_at_most(row, delta)
+
+
+def documents_of(generator: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Documents of 1 to 9 sentences of one position that share a fate: their sizes, and how many sentences are wrong."""
+    size = generator.integers(1, 10, shape)
+    return size, generator.binomial(size, generator.beta(0.02, 0.38, shape))
+
+
+def test_documents_are_the_unit_where_whole_documents_are_drawn() -> None:
+    delta, n = 0.05, 60
+    generator = np.random.default_rng(13)
+    size, wrong = documents_of(generator, (REPEATS, n))
+    risk = 0.05  # of a sentence of a document, and of a sentence: size and fate are independent
+    share = hoeffding_bentkus_upper((wrong / size).sum(axis=1), n, delta)
+    one = clopper_pearson_upper((generator.random((REPEATS, n)) < wrong / size).sum(axis=1), n, delta)
+    rate_is_at_most(risk > share, delta)
+    rate_is_at_most(risk > one, delta)
+    by_sentence = clopper_pearson_upper(wrong.sum(axis=1), size.sum(axis=1), delta)
+    rate_is_far_above(risk > by_sentence, delta)
+    rate_is_far_above(risk > hoeffding_bentkus_upper(wrong.sum(axis=1), size.sum(axis=1), delta), delta)
+
+
+def test_documents_drawn_from_a_finite_pool() -> None:
+    """From `draw` to `guarantee`, whole documents; the same text taken sentence by sentence fails."""
+    delta, count = 0.05, 150
+    generator = np.random.default_rng(14)
+    size, wrong = (x[0] for x in documents_of(generator, (1, count)))
+    documents = np.repeat(np.arange(count), size)
+    bad = np.concatenate([np.arange(size[d]) < wrong[d] for d in range(count)])
+    corpus = corpus_of(documents, len(bad))
+    truth, truth_of_sentences = 1 - (wrong / size).mean(), 1 - bad.mean()
+    violated, failures, sentences = np.zeros((3, REPEATS)), np.zeros(REPEATS), np.zeros(REPEATS)
+    for r in range(REPEATS):
+        drawn = draw(corpus, 0.4, seed=r)
+        assert drawn.unit == "document"
+        ids = np.array([int(pair.source[2:]) for pair in drawn.calibration])
+        index = np.arange(len(ids))
+        bounds = guarantee(~bad[ids], ~bad[ids], index, delta=delta, pool=drawn.pool, documents=documents[ids], seed=r)
+        violated[:, r] = [bound.lower > truth + 1e-12 for bound in bounds]
+        failures[r], sentences[r] = bad[ids].sum(), len(ids)
+    for row in violated:
+        rate_is_at_most(row, delta)
+    rate_is_far_above(1 - truth_of_sentences > clopper_pearson_upper(failures, sentences, delta), delta)

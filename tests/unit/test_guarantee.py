@@ -1,0 +1,186 @@
+"""Losses of units, guarantees and choices: by their definitions written out, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binom
+
+from ks_lottery import UserError
+from ks_lottery.certification.choice import choose, nested_sizes
+from ks_lottery.certification.guarantee import guarantee
+from ks_lottery.certification.units import unit_losses
+from ks_lottery.corpus.pool import Pool
+from ks_lottery.stats.risk import hoeffding_bentkus_upper
+
+SENTENCES = Pool("news.tsv", "f" * 64, "sentence", 1000, 200, "200 drawn", 0)
+DOCUMENTS = replace(SENTENCES, unit="document", units=400, drawn=60)
+
+
+def positions(seed: int, sentences: int = 200, chance: float = 0.05):
+    generator = np.random.default_rng(seed)
+    sentence = np.repeat(np.arange(sentences), generator.integers(1, 21, sentences))
+    return sentence, generator.random(len(sentence)) < chance
+
+
+def test_losses_of_sentences() -> None:
+    sentence = np.array([0, 0, 0, 2, 2, 5])  # 1, 3 and 4 have no position
+    wrong = np.array([1, 0, 0, 0, 0, 1], dtype=bool)
+    assert unit_losses(wrong, sentence, kind="share").tolist() == [1 / 3, 0.0, 1.0]
+    assert unit_losses(wrong, sentence, kind="any").tolist() == [1.0, 0.0, 1.0]
+    assert unit_losses([], [], kind="any").tolist() == []
+    order = np.random.default_rng(0).permutation(6)
+    assert unit_losses(wrong[order], sentence[order], kind="share").tolist() == [1 / 3, 0.0, 1.0]
+
+
+def test_losses_of_documents() -> None:
+    sentence, wrong = positions(1)
+    names = [f"doc {i * 7 % 23}" for i in range(200)]
+    by_sentence = {i: (wrong[sentence == i].mean(), wrong[sentence == i].any()) for i in range(200)}
+    first = list(dict.fromkeys(names))
+    members = {name: [i for i in range(200) if names[i] == name] for name in first}
+    shares = unit_losses(wrong, sentence, kind="share", documents=names)
+    assert shares == pytest.approx([np.mean([by_sentence[i][0] for i in members[name]]) for name in first])
+    draws = np.array([unit_losses(wrong, sentence, kind="any", documents=names, seed=s) for s in range(400)])
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    expected = np.array([np.mean([by_sentence[i][1] for i in members[name]]) for name in first])
+    assert np.abs(draws.mean(axis=0) - expected).max() < 4.5 * 0.5 / np.sqrt(400)
+    assert (draws[:, expected == 0] == 0).all()
+
+
+def test_the_bounds_are_those_of_the_losses() -> None:
+    sentence, wrong = positions(2)
+    _, missed = positions(3, chance=0.3)
+    missed = np.resize(missed, len(wrong))
+    all_agree, agreement, accuracy = guarantee(~wrong, ~missed, sentence, delta=0.1, pool=SENTENCES)
+    failures = sum(wrong[sentence == i].any() for i in range(200))
+    assert all_agree.lower == pytest.approx(1 - beta.ppf(0.9, failures + 1, 200 - failures))
+    assert all_agree.observed == pytest.approx(1 - failures / 200)
+    for found, bad in ((agreement, wrong), (accuracy, missed)):
+        shares = [bad[sentence == i].mean() for i in range(200)]
+        assert found.observed == pytest.approx(1 - np.mean(shares))
+        assert found.lower == pytest.approx(1 - hoeffding_bentkus_upper(sum(shares), 200, 0.1))
+        assert found.lower < found.observed
+    assert {(g.n, g.delta, g.unit) for g in (all_agree, agreement, accuracy)} == {(200, 0.1, "sentence")}
+    # Where sentences were drawn their documents play no part.
+    assert guarantee(~wrong, ~missed, sentence, delta=0.1, pool=SENTENCES, documents=["a"] * 200)[0] == all_agree
+
+
+def test_what_is_said() -> None:
+    sentence, _ = positions(0, sentences=59)
+    right = np.ones(len(sentence), dtype=bool)
+    pool = replace(SENTENCES, drawn=60)
+    found = guarantee(right, right, sentence, delta=0.05, pool=pool)
+    assert found[0].statement == (
+        "With probability at least 0.95 over the draw of 59 sentences from news.tsv (of those that have a position to "
+        "count: 1 have none), with probability at least 0.9504 the small model answers every position of a sentence drawn "
+        "at random like the tuned one. This is a guarantee: it rests on the random draw alone and assumes nothing of the "
+        "models, unlike the bound of theorem 2."
+    )
+    assert (
+        "on average at least 0.9504 of the positions of a sentence drawn at random as the reference"
+        in found[2].statement
+    )
+    assert 0.9504 <= found[0].lower < 0.9506
+    shown = json.loads(json.dumps([g.as_dict() for g in found]))
+    assert [s["bounded"] for s in shown] == ["all_agree", "agreement", "accuracy"]
+    assert shown[1]["method"] == "Hoeffding-Bentkus"
+    assert shown[0]["pool"]["name"] == "news.tsv"
+    by_document = guarantee(right, right, sentence, delta=0.05, pool=DOCUMENTS, documents=list(range(59)), seed=4)
+    assert "59 documents" in by_document[0].statement
+    assert "a sentence of a document, both drawn at random," in by_document[0].statement
+    assert [g.seed for g in by_document] == [4, None, None]
+
+
+def test_what_is_refused() -> None:
+    sentence, wrong = positions(0)
+    for delta in (0.0, 1.0, -1.0, 2.0, float("nan")):
+        with pytest.raises(UserError, match=r"^delta is .*, but must be above 0 and below 1$"):
+            guarantee(wrong, wrong, sentence, delta=delta, pool=SENTENCES)
+    with pytest.raises(UserError, match=r"news.tsv: there is no calibration sentence"):
+        guarantee([], [], [], delta=0.05, pool=SENTENCES)
+    with pytest.raises(ValueError, match="one shape"):
+        guarantee(wrong[1:], wrong, sentence, delta=0.05, pool=SENTENCES)
+    with pytest.raises(ValueError, match="document of each sentence must be given"):
+        guarantee(wrong, wrong, sentence, delta=0.05, pool=DOCUMENTS)
+    with pytest.raises(ValueError, match="sentence 199 needs its own"):
+        guarantee(wrong, wrong, sentence, delta=0.05, pool=DOCUMENTS, documents=["a"] * 199)
+
+
+def test_nothing_is_claimed_where_nearly_all_fail() -> None:
+    sentence = np.arange(20)
+    for right, lower in ((0, 0.0), (1, 0.0)):
+        agree = sentence < right
+        assert guarantee(agree, agree, sentence, delta=0.05, pool=SENTENCES)[0].lower == lower
+    agree = sentence < 2
+    assert guarantee(agree, agree, sentence, delta=0.05, pool=SENTENCES)[0].lower > 0.0
+    one = guarantee([True], [True], [0], delta=0.05, pool=SENTENCES)[0]
+    assert one.lower == pytest.approx(0.05)
+
+
+def test_the_smallest_set_that_passes_is_chosen() -> None:
+    n = 200
+    losses = [np.zeros(n), np.repeat([0.25, 0.0], [8, n - 8]), np.repeat([1.0, 0.0], [9, n - 9]), np.zeros(n)]
+    found = choose(losses, [400, 300, 200, 100], 0.05, 0.05, pool=SENTENCES)
+    assert (found.passed, found.chosen, found.size) == (2, 1, 300)  # the last would pass, and is not asked
+    assert found.observed == pytest.approx((0.0, 0.01, 0.045, 0.0))
+    assert found.pvalues[3] == pytest.approx(0.95**n)
+    assert "the chosen 300 tickets answers on average at most 0.05 of the positions" in found.statement
+    exact = choose([np.ceil(x) for x in losses], [400, 300, 200, 100], 0.05, 0.1, pool=SENTENCES, kind="any")
+    assert exact.pvalues == pytest.approx([binom.cdf(k, n, 0.05) for k in (0, 8, 9, 0)])
+    assert exact.passed == 1
+    assert (
+        "tickets answers any position of a sentence drawn at random unlike the tuned one with probability at most 0.05"
+        in (exact.statement)
+    )
+    shown = json.loads(json.dumps(found.as_dict()))
+    assert shown["size"] == 300
+    assert shown["method"] == "Learn then Test, fixed sequence, Hoeffding-Bentkus"
+
+
+def test_none_passed_is_said() -> None:
+    found = choose([np.full(100, 0.5)], [10], 0.05, 0.05, pool=SENTENCES)
+    assert (found.passed, found.chosen, found.size) == (0, None, None)
+    assert found.statement.startswith("No ticket set was chosen: 100 sentences of news.tsv do not show at delta 0.05")
+    assert found.as_dict()["chosen"] is None
+
+
+@pytest.mark.parametrize("kind", ["any", "share"])
+def test_a_budget_that_cannot_reach_epsilon_is_refused(kind) -> None:
+    with pytest.raises(
+        UserError, match=r"^58 calibration sentences cannot show a loss of at most 0.05 at delta 0.05 .* 59 are"
+    ):
+        choose([np.zeros(58)], [10], 0.05, 0.05, pool=SENTENCES, kind=kind)
+    assert choose([np.zeros(59)], [10], 0.05, 0.05, pool=SENTENCES, kind=kind).size == 10
+
+
+def test_a_choice_refuses() -> None:
+    zeros = np.zeros(100)
+    for epsilon, delta, name in (
+        (0.0, 0.1, "epsilon"),
+        (1.0, 0.1, "epsilon"),
+        (0.1, 0.0, "delta"),
+        (0.1, 1.5, "delta"),
+    ):
+        with pytest.raises(UserError, match=rf"^{name} is"):
+            choose([zeros], [10], epsilon, delta, pool=SENTENCES)
+    for sizes in ([10, 20], [10, 10], []):
+        with pytest.raises(ValueError, match="largest to the smallest"):
+            choose([zeros] * len(sizes), sizes, 0.05, 0.05, pool=SENTENCES)
+    for losses in ([zeros], [zeros, zeros[1:]], [zeros, 1.0]):
+        with pytest.raises(ValueError, match="same units"):
+            choose(losses, [20, 10], 0.05, 0.05, pool=SENTENCES)
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        choose([zeros + 1.5], [10], 0.05, 0.05, pool=SENTENCES)
+    with pytest.raises(ValueError, match="0 or 1"):
+        choose([zeros + 0.5], [10], 0.05, 0.05, pool=SENTENCES, kind="any")
+
+
+def test_nested_sets() -> None:
+    assert nested_sizes([np.arange(10), np.array([3, 1]), np.array([1])]) == (10, 2, 1)
+    for bad in ([[1, 2], [3]], [[1, 2], [2, 1]], [[1], [1, 2]]):
+        with pytest.raises(ValueError, match="ticket set 2 of 2 is no proper part"):
+            nested_sizes(bad)
