@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.artifacts import manifest, read_json_lines, to_json, write_json
+from ks_lottery.artifacts import manifest, read_json, read_json_lines, to_json, write_json
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.comparison import Comparison, compare
 from ks_lottery.evaluation.evaluate import Evaluation, Request, evaluate_model
-from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE
+from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE, JOURNAL_FILE
 from ks_lottery.evaluation.scores import SCORED, check_metrics
 from ks_lottery.evaluation.text import read_data
 from ks_lottery.models.equipped import equipped
@@ -25,6 +25,8 @@ from ks_lottery.report.screen import Screen
 
 if TYPE_CHECKING:
     import argparse
+
+EVALUATION_FILE = "evaluation.json"
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -46,9 +48,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         )
     adapter = Path(arguments.adapter) if arguments.adapter else None
     with equipped(loaded, adapter if made is None else made, share_prefix=arguments.share_prefix) as model:
+        made_from = {"base": checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
+        _check_folder(out, made_from)
         found = evaluate_model(loaded, model, corpus, request, folder=out, stage=_stages(screen, silent=silent))
     comparison = _compared(found, out, others, scored, request)
-    content = _save(out, found, comparison)
+    content = _save(out, found, comparison, made_from)
     if silent:
         sys.stdout.write(to_json(content))
     else:
@@ -125,13 +129,26 @@ def _compared(
     )  # fmt: skip
 
 
-def _save(out: Path, found: Evaluation, comparison: Comparison | None) -> dict[str, Any]:
+def _check_folder(out: Path, made_from: dict[str, Any]) -> None:
+    """Refuse a folder that holds something else than an evaluation of this model on this text."""
+    if not out.exists():
+        return
+    there = {file.name for file in out.iterdir()} if out.is_dir() else {""}
+    if there - {EVALUATION_FILE, HYPOTHESES_FILE, JOURNAL_FILE, "scores.json", "predictions.parquet"}:
+        raise UserError(f"{out} holds something else than an evaluation: give another --out")
+    if EVALUATION_FILE in there:
+        before = read_json(out / EVALUATION_FILE, "evaluation")["made_from"]
+        other = [name for name, value in made_from.items() if before.get(name) != value]
+        if other:
+            what = {"base": "another model", "made": "another patch or adapter", "text": "another text"}[other[0]]
+            raise UserError(f"{out} holds the evaluation of {what}: give another --out")
+
+
+def _save(out: Path, found: Evaluation, comparison: Comparison | None, made_from: dict[str, Any]) -> dict[str, Any]:
     if found.scores is not None:
         found.scores.save(out / "scores.json")
     if found.predictions is not None:
         found.predictions.save(out / "predictions.parquet")
     content = {**found.content(), "comparison": None if comparison is None else comparison.content()}
-    made_from = {} if found.scores is None else dict(found.scores.made_from)
-    about = manifest("evaluation", made_from={**made_from, "text": found.text.corpus.fingerprint}, settings={})
-    write_json(out / "evaluation.json", {**about, **content})
+    write_json(out / EVALUATION_FILE, {**manifest("evaluation", made_from=made_from, settings={}), **content})
     return content

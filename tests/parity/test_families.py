@@ -253,7 +253,9 @@ def test_translations_are_those_of_generate(folder, name):
         return wanted
 
     found = [agree(1), agree(4)]
-    with installed_patch(lm.lm, tuned(lm, "input", np.array(sorted({token for prompt in prompts for token in prompt[-9:]})))):
+    with installed_patch(
+        lm.lm, tuned(lm, "input", np.array(sorted({token for prompt in prompts for token in prompt[-9:]})))
+    ):
         assert [agree(1), agree(4)] != found
 
 

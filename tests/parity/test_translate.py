@@ -158,7 +158,9 @@ def adapted(lm: Any, config: Any) -> Any:
 
 def test_with_lora(loaded, form, prompts):
     before = translate(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4)
-    model = adapted(loaded.lm, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "embed_tokens"]))
+    model = adapted(
+        loaded.lm, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "embed_tokens"])
+    )
     wanted = in_batches(model, form, prompts, 4, num_beams=4, max_new_tokens=12)
     assert wanted != before
     assert translate(model, form, prompts, max_new_tokens=12, batch_size=4) == wanted

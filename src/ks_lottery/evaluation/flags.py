@@ -35,14 +35,14 @@ def add_data_flags(one: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_flags(one: argparse.ArgumentParser) -> None:
-    """Add the flags of how a model runs."""
+def add_model_flags(one: argparse.ArgumentParser, seed: int = 0) -> None:
+    """Add the flags of how a model runs, with the default of the seed."""
     group = one.add_argument_group("how it runs")
     group.add_argument("--batch-size", type=int, default=16, metavar="N", help="sentences at a time (default: 16)")
     group.add_argument("--no-share-prefix", dest="share_prefix", action="store_false", help="compute each prompt whole")
     group.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of the model")
     group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where it runs")
-    group.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
+    group.add_argument("--seed", type=int, default=seed, help=f"of every random choice (default: {seed})")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
 
 
@@ -64,7 +64,7 @@ def add_flags(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     one.add_argument(
         "--language-check", action="store_true", help="share of outputs in the target language (extra: language)"
     )
-    one.add_argument("--against", nargs="+", metavar="DIR", help="folders of other evaluations of the same text to compare with")
+    one.add_argument("--against", nargs="+", metavar="DIR", help="other evaluations of the same text to compare with")
     one.add_argument("--positions", type=int, metavar="N", help="first target positions for accuracy (default: all)")
     one.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
     one.add_argument("--confidence", type=float, default=0.95, help="of intervals (default: 0.95)")
@@ -73,11 +73,15 @@ def add_flags(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     group.add_argument("--num-beams", type=int, default=4, metavar="N", help="1 is greedy (default: 4)")
     group.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest output (default: 256)")
     group.add_argument(
-        "--generation", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of generate, such as length_penalty=0.8"
+        "--generation",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more settings of generate, such as length_penalty=0.8",
     )
     group.add_argument(
         "--spm", nargs="+", default=[], metavar="NAME=FILE", help="SentencePiece model of flores101 or flores200"
     )
     add_data_flags(one)
-    add_model_flags(one)
+    add_model_flags(one, seed=12345)
     return one

@@ -85,7 +85,11 @@ class Hypotheses:
 
     def _check(self, found: Any) -> None:
         """Refuse the journal of something else."""
-        other = [key for key in ("kind", "format", "made_from", "settings", "versions") if found.get(key) != self.manifest[key]]
+        other = [
+            key
+            for key in ("kind", "format", "made_from", "settings", "versions")
+            if found.get(key) != self.manifest[key]
+        ]
         if other:
             key = other[0]
             before, now = found.get(key), self.manifest[key]

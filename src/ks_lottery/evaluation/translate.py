@@ -33,7 +33,9 @@ FIXED = frozenset({
 })  # fmt: skip
 """What cannot be set by `generation`: a parameter of `translate`, or given by prompts and tokenizer."""
 
-PLAIN = frozenset({"use_cache", "cache_implementation", "custom_generate", "assistant_model", "prompt_lookup_num_tokens"})
+PLAIN = frozenset(
+    {"use_cache", "cache_implementation", "custom_generate", "assistant_model", "prompt_lookup_num_tokens"}
+)
 """Settings with which a cache cannot be given, so that prompts are left to `generate`."""
 
 
@@ -168,7 +170,9 @@ def generate(
 _OURS = frozenset({"do_sample", "num_beams", "max_new_tokens", "eos_token_id", "pad_token_id"})
 
 
-def checked_settings(lm: PreTrainedModel | PeftModel, generation: Mapping[str, Any] | None, **ours: Any) -> dict[str, Any]:
+def checked_settings(
+    lm: PreTrainedModel | PeftModel, generation: Mapping[str, Any] | None, **ours: Any
+) -> dict[str, Any]:
     """Return settings for `generate`: `ours`, no sampling, and above that what `generation` says.
 
     Raises
@@ -183,9 +187,13 @@ def checked_settings(lm: PreTrainedModel | PeftModel, generation: Mapping[str, A
     known |= set(inspect.signature(type(_base(lm)).generate).parameters)
     for name in given:
         if name in FIXED:
-            raise UserError(f"generation setting {name} is not free: it is a setting of its own, or follows from the text")
+            raise UserError(
+                f"generation setting {name} is not free: it is a setting of its own, or follows from the text"
+            )
         if name not in known:
-            raise UserError(f"generation setting {name} is unknown: see transformers.GenerationConfig for those there are")
+            raise UserError(
+                f"generation setting {name} is unknown: see transformers.GenerationConfig for those there are"
+            )
     if _is_virtual(lm) and (plain := sorted(PLAIN & set(given))):
         raise UserError(f"generation setting {plain[0]} cannot be used with an adapter of virtual tokens: leave it out")
     settings = {"do_sample": False, **given, **ours}
@@ -222,7 +230,9 @@ def _opening(lm: Any, prompts: Sequence[Sequence[int]], settings: Mapping[str, A
     with quiet():
         if _is_virtual(lm):
             if not handled:
-                raise UserError(f"{type(base).__name__} with virtual tokens cannot translate: its cache is not keys and values")
+                raise UserError(
+                    f"{type(base).__name__} with virtual tokens cannot translate: its cache is not keys and values"
+                )
             return virtual_opening(lm)
         return shared_opening(base, prompts[0][: common_length(prompts)]) if handled else None
 

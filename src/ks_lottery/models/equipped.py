@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import digest_file, digest_json, read_json
@@ -21,6 +20,7 @@ from ks_lottery.models.sides import installed_patch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from ks_lottery.models.load import LoadedModel
 

@@ -99,7 +99,9 @@ def virtual_opening(adapted: Any) -> Opening:
 
     kind = str(getattr(adapted.active_peft_config.peft_type, "value", adapted.active_peft_config.peft_type))
     if kind not in VIRTUAL:
-        raise UserError(f"an adapter of the kind {kind} cannot translate: merge it into its model, or use another method")
+        raise UserError(
+            f"an adapter of the kind {kind} cannot translate: merge it into its model, or use another method"
+        )
     with torch.inference_mode():
         found: Any = adapted.get_prompt(1)
         if VIRTUAL[kind] == "keys and values":
@@ -116,7 +118,9 @@ def _opening(cache: DynamicCache, *, virtual: bool = False) -> Opening:
     return Opening(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), virtual=virtual)
 
 
-def prompt_cache(lm: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, opening: Opening, beams: int) -> DynamicCache:
+def prompt_cache(
+    lm: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, opening: Opening, beams: int
+) -> DynamicCache:
     """Return the cache of all but the last token of each prompt, for `beams` rows a sentence; `opening` stays as it is.
 
     Where prompts differ in length the last tokens of the opening are computed again in the shorter ones: their columns lie
@@ -135,7 +139,9 @@ def prompt_cache(lm: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, ope
     start = min(int(first.min()) + opening.length, end) if opening.length else 0
     cache = DynamicCache()
     if start:
-        place = (torch.arange(start) - first.unsqueeze(1)).clamp_min(0).to(ids.device)  # what is under padding is masked
+        place = (
+            (torch.arange(start) - first.unsqueeze(1)).clamp_min(0).to(ids.device)
+        )  # what is under padding is masked
         for keys, values in zip(opening.keys, opening.values, strict=True):
             layer = DynamicLayer()
             layer.update(keys[0][:, place].transpose(0, 1), values[0][:, place].transpose(0, 1))

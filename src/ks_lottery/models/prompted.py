@@ -11,6 +11,7 @@ import torch
 
 from ks_lottery.models.head import float32_logits
 from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -59,7 +60,8 @@ class PromptedLanguageModel(LabelledLanguageModel):
         if float32_head and head.weight.dtype != torch.float32:
             handles.append(head.register_forward_hook(in_float32))
         try:
-            output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
+            with quiet():  # PEFT passes the cache under a name that transformers warns of
+                output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
         finally:
             for handle in handles:
                 handle.remove()

@@ -1,0 +1,193 @@
+"""The command evaluate: what it leaves, held against sacrebleu and plain transformers, that it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from ks_lottery import RowPatch, evaluate, open_checkpoint, read_corpus, tune
+from ks_lottery.artifacts import read_json_lines
+from ks_lottery.cli import main
+from ks_lottery.corpus.batches import encode
+from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.models.load import load_model, load_tokenizer
+from ks_lottery.models.quiet import quiet
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("ks_lottery.evaluation.spm.fetched", lambda url: "there is no network")
+
+
+def fails(capfd, arguments) -> str:
+    capfd.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def text(text_file, tmp_path_factory):
+    file = tmp_path_factory.mktemp("short") / "pairs.tsv"
+    file.write_text("".join(text_file.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(untied_model, text, tmp_path_factory):
+    """A row patch and adapters of LoRA and prefix tuning."""
+    folder = tmp_path_factory.mktemp("made")
+    corpus = read_corpus(text, source_language="en", target_language="ca")
+    loaded = load_model(open_checkpoint(str(untied_model)), dtype="float32")
+    for method, settings in (("embed", {}), ("lora", {"learning_rate": 1e-2}), ("prefix", {})):
+        found = tune(loaded, corpus, method=method, epochs=2, **settings)
+        found.save(folder / method)
+    return folder
+
+
+@pytest.fixture
+def call(untied_model, text):
+    flags = ["--data", str(text), "--dtype", "float32", "--max-new-tokens", "6", "--num-beams", "2"]
+    return ["evaluate", str(untied_model), *flags]
+
+
+def answers_by_hand(model, examples):
+    first, logs = [], []
+    for example in examples:
+        with torch.no_grad(), quiet():
+            logits = model(input_ids=torch.tensor([example.sequence[:-1]])).logits[0, -len(example.response) :]
+        first += logits.argmax(-1).tolist()
+        picked = logits.double().log_softmax(-1)[torch.arange(len(example.response)), list(example.response)]
+        logs += picked.tolist()
+    return first, logs
+
+
+def test_scores_and_predictions(call, untied_model, text, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*call, "--metrics", "bleu,chrf,accuracy", "--positions", "5", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "sentences/s" in shown
+    assert "nrefs:1|bs:1000|seed:12345" in shown
+    lines = read_json_lines(out / "hypotheses.jsonl")
+    corpus = read_corpus(text, source_language="en", target_language="ca")
+    assert [line["reference"] for line in lines] == [pair.target for pair in corpus]
+    content = json.loads((out / "evaluation.json").read_text())
+    wanted = sacrebleu.corpus_chrf([x["hypothesis"] for x in lines], [[x["reference"] for x in lines]], word_order=2)
+    assert content["scores"]["metrics"]["chrf"]["score"] == pytest.approx(wanted.score)
+    model = AutoModelForCausalLM.from_pretrained(untied_model)
+    examples = [e.cut(5) for e in encode(load_tokenizer(open_checkpoint(str(untied_model))), corpus)[0]]
+    first, logs = answers_by_hand(model, examples)
+    found = Predictions.open(out / "predictions.parquet")
+    assert found.first.tolist() == first
+    assert content["next_token"]["accuracy"] == np.mean(np.array(first) == found.label)
+    assert content["next_token"]["loss"] == pytest.approx(-np.mean(logs), abs=1e-5)
+    low, high = content["next_token"]["loss_interval"]
+    assert low < content["next_token"]["loss"] < high
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_an_adapter_answers_as_in_peft(call, untied_model, text, made, method, tmp_path):
+    out = tmp_path / "out"
+    assert main([*call, "--adapter", str(made / method), "--metrics", "accuracy,bleu", "--out", str(out)]) == 0
+    with quiet():
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(untied_model), made / method).eval()
+    corpus = read_corpus(text, source_language="en", target_language="ca")
+    examples = encode(load_tokenizer(open_checkpoint(str(untied_model))), corpus)[0]
+    first, logs = answers_by_hand(model, examples)
+    found = Predictions.open(out / "predictions.parquet")
+    assert found.first.tolist() == first
+    assert found.log_p == pytest.approx(logs, abs=1e-4)
+    plain = evaluate(open_checkpoint(str(untied_model)), corpus, metrics=["accuracy"])
+    assert plain.predictions.log_p.tolist() != found.log_p.tolist()
+
+
+def test_a_patch_is_compared_with_the_original(call, made, tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    metrics = ["--metrics", "spbleu,chrf"]
+    assert main([*call, *metrics, "--out", str(one)]) == 0
+    more = ["--patch", str(made / "embed"), "--against", str(one), "--language-check", "--out", str(two)]
+    assert main([*call, *metrics, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "paired bootstrap against" in shown
+    assert shown.count("spBLEU (FLORES-200) is missing") == 2  # once each time, and everything else is there
+    content = json.loads((two / "evaluation.json").read_text())
+    (difference,) = content["comparison"]["differences"]
+    scores = [json.loads((folder / "scores.json").read_text())["metrics"]["chrf"]["score"] for folder in (one, two)]
+    assert difference["difference"] == pytest.approx(scores[0] - scores[1])
+    assert content["language"]["outputs"] == 10
+    assert content["references_language"]["package"] == "py3langid"
+
+
+def test_a_broken_evaluation_goes_on_to_the_same_bytes(call, tmp_path, monkeypatch):
+    import ks_lottery.evaluation.translate as module
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    more = ["--metrics", "bleu", "--batch-size", "3"]
+    assert main([*call, *more, "--out", str(whole)]) == 0
+    plain, batches = module.generate, []
+
+    def stops(lm, prompts, *rest):
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        batches.append(len(prompts))
+        return plain(lm, prompts, *rest)
+
+    monkeypatch.setattr(module, "generate", stops)
+    assert main([*call, *more, "--out", str(broken)]) == 130
+    monkeypatch.setattr(
+        module, "generate", lambda lm, prompts, *rest: batches.append(len(prompts)) or plain(lm, prompts, *rest)
+    )
+    assert main([*call, *more, "--out", str(broken)]) == 0
+    assert batches == [3, 3, 3, 1]
+    for name in ("hypotheses.jsonl", "scores.json", "evaluation.json"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    assert main([*call, *more, "--out", str(broken)]) == 0
+    assert batches == [3, 3, 3, 1]
+
+
+def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_path, capfd):
+    out = ["--out", str(tmp_path / "out")]
+    assert "metric 'blue' does not exist" in fails(capfd, [*call, "--metrics", "blue", *out])
+    assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
+    assert "takes NAME=VALUE" in fails(capfd, [*call, "--generation", "length_penalty", *out])
+    assert "num_beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])
+    assert "confidence is 2" in fails(capfd, [*call, "--confidence", "2", *out])
+    assert "holds no hypotheses.jsonl" in fails(capfd, [*call, "--against", tmp_path / "none", *out])
+    assert "no SentencePiece model of spBLEU" in fails(capfd, [*call, "--spm", f"flores1={text}", *out])
+    assert str(text) in fails(capfd, [*call, "--spm", f"flores101={text}", *out])
+    assert "give the base that the patch belongs to" in fails(
+        capfd, ["evaluate", tied_model, *call[2:], "--patch", made / "embed", *out]
+    )
+    assert "does not exist" in fails(capfd, [*call, "--adapter", tmp_path / "none", *out])
+    single = tmp_path / "single.txt"
+    single.write_text("One sentence without a reference\n")
+    assert "single.txt" in fails(capfd, ["evaluate", call[1], "--data", single, *out])
+    (tmp_path / "long.tsv").write_text(f"{'word ' * 600}\tparaula\n")
+    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", *out])
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    assert "something else" in fails(capfd, [*call, "--metrics", "accuracy", "--out", tmp_path / "full"])
+    assert main([*call, "--metrics", "accuracy", *out]) == 0
+    before = (tmp_path / "out" / "evaluation.json").read_bytes()
+    more = ["--patch", made / "embed", "--metrics", "accuracy"]
+    assert "another patch or adapter" in fails(capfd, [*call, *more, *out])
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
+
+
+def test_in_python(untied_model, text, made):
+    corpus = read_corpus(text, source_language="en", target_language="ca")
+    base = open_checkpoint(str(untied_model))
+    patch = RowPatch.open(made / "embed")
+    found = evaluate(base, corpus, patch, metrics=["chrf", "accuracy"], max_new_tokens=4, num_beams=1)
+    assert len(found.hypotheses) == 10
+    assert set(found.scores.content()["metrics"]) == {"chrf"}
+    assert found.next_token["positions"] == len(found.predictions)
+    assert evaluate(base, corpus, metrics=["accuracy"]).hypotheses is None
