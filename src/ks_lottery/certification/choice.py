@@ -120,7 +120,7 @@ def choose(
     chosen one, has a loss of at most epsilon, all at once with probability 1 - delta. That needs the sets and their order
     fixed without the calibration text, and nothing else of how their losses depend on each other.
 
-    What holds of the chosen set is epsilon. A bound of `guarantee` from the same calibration text is not valid for it.
+    What holds of the chosen set is epsilon. A bound of `guarantee` from the same calibration text need not hold for it.
 
     Parameters
     ----------
