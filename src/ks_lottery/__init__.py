@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ks_lottery.analyses.explanation import explain
+    from ks_lottery.analyses.tunings import compare_tunings
     from ks_lottery.api import certify, evaluate, row_gradients, scan
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
@@ -37,6 +39,8 @@ _HOME = {
     "Tickets": "tickets",
     "UserError": "errors",
     "certify": "api",
+    "compare_tunings": "analyses.tunings",
+    "explain": "analyses.explanation",
     "evaluate": "api",
     "keep_useful": "corpus.selection",
     "ks_test": "stats.ks",
@@ -63,6 +67,8 @@ __all__ = [
     "Tickets",
     "UserError",
     "certify",
+    "compare_tunings",
+    "explain",
     "evaluate",
     "keep_useful",
     "ks_test",

@@ -114,15 +114,23 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 def overlap(arguments: argparse.Namespace) -> int:
     """Compare sets of tickets."""
-    from rich.console import Console
+    from ks_lottery.overlap_command import run_overlap
 
-    from ks_lottery.report.overlap_table import overlap_table
-    from ks_lottery.tickets import Tickets
-    from ks_lottery.tickets import overlap as shared
+    return run_overlap(arguments)
 
-    sets = {name: Tickets.open(Path(name)) for name in arguments.tickets}
-    Console(soft_wrap=True, highlight=False).print(overlap_table(shared(sets)))
-    return 0
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Say what tickets are."""
+    from ks_lottery.explain_command import run_explain
+
+    return run_explain(arguments)
+
+
+def alike(arguments: argparse.Namespace) -> int:
+    """Compare two tunings row by row."""
+    from ks_lottery.alike_command import run_alike
+
+    return run_alike(arguments)
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -180,6 +188,7 @@ def _parser() -> _Parser:
     _add_select(commands)
     _add_evaluate(commands)
     _add_certify(commands)
+    _add_analyses(commands)
 
     one = commands.add_parser("translate", help="translate with a run's small model")
     one.add_argument("run", help="folder of a run, such as runs/demo")
@@ -291,9 +300,16 @@ def _add_select(commands: Any) -> None:
     one.add_argument("--seed", type=int, default=0, help="seed of a random draw (default: 0)")
     one.set_defaults(work=select)
 
-    one = commands.add_parser("overlap", help="how much sets of tickets share")
-    one.add_argument("tickets", nargs="+", help="JSON files that select or a run wrote")
-    one.set_defaults(work=overlap)
+
+def _add_analyses(commands: Any) -> None:
+    from ks_lottery.analyses.flags import add_alike, add_explain, add_overlap
+
+    one = commands.add_parser("overlap", help="how much sets of tickets share, and which rows are in all of them")
+    add_overlap(one).set_defaults(work=overlap)
+    one = commands.add_parser("explain", help="what tickets are: tokens, ranks by rival scores, frequency in a text")
+    add_explain(one).set_defaults(work=explain)
+    one = commands.add_parser("alike", help="whether two tunings left rows with values distributed alike")
+    add_alike(one).set_defaults(work=alike)
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -312,15 +312,24 @@ def _plain(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def rank_fraction(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return rank / n by falling score, ties averaged; NaN keeps NaN, and counts as least important.
+def average_ranks(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ranks by falling score, 1 for the largest, ties averaged; NaN keeps NaN, and counts as least important.
 
-    >>> rank_fraction(np.array([1.0, 5.0, 1.0, 0.0])).tolist()
-    [0.625, 0.25, 0.625, 1.0]
+    >>> average_ranks(np.array([1.0, 5.0, 1.0, 0.0])).tolist()
+    [2.5, 1.0, 2.5, 4.0]
     """
     ranks = np.full(len(score), np.nan)
     known = np.flatnonzero(~np.isnan(score))
     _, place, count = np.unique(-score[known], return_inverse=True, return_counts=True)
     last = np.cumsum(count)
-    ranks[known] = ((last - count + 1 + last) / 2)[place] / len(score)
+    ranks[known] = ((last - count + 1 + last) / 2)[place]
     return ranks
+
+
+def rank_fraction(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return `average_ranks` over the number of scores: rank / V, as in table 3 of the paper.
+
+    >>> rank_fraction(np.array([1.0, 5.0, 1.0, 0.0])).tolist()
+    [0.625, 0.25, 0.625, 1.0]
+    """
+    return average_ranks(score) / len(score)

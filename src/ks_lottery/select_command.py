@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
+from ks_lottery.checkpoint.attribution import ATTRIBUTIONS
 from ks_lottery.corpus.batches import encode, occurrences
 from ks_lottery.corpus.monolingual import read_sentences, token_counts
 from ks_lottery.corpus.readers import read_corpus
@@ -20,6 +20,7 @@ from ks_lottery.models.load import load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.rows import reachable_rows
 from ks_lottery.models.tokens import read_vocabulary
 from ks_lottery.report.screen import Screen
+from ks_lottery.scan_origin import attribution_beside, recorded, tokens_part
 from ks_lottery.scans import SCORES, Scan
 from ks_lottery.tickets import (
     Tickets,
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
 
 
 def run_select(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for, and return the exit code."""
-    scan = _embedding(Scan.open(Path(arguments.scan)), arguments.tensor)
+    scan = tokens_part(Scan.open(Path(arguments.scan)), arguments.tensor)
     if arguments.by in SCORES:
         tickets = select(
             scan,
@@ -60,20 +62,6 @@ def run_select(arguments: argparse.Namespace) -> int:
     tickets.save(Path(arguments.out), _tokens(scan, arguments))
     sys.stdout.write(f"{len(tickets):,} of {len(scan):,} rows written to {arguments.out}\n")
     return 0
-
-
-def _embedding(scan: Scan, tensor: str | None) -> Scan:
-    """Return the part of a scan that rows are selected from."""
-    if tensor is not None:
-        return scan.only(tensor)
-    if len(scan.parts) == 1:
-        return scan
-    known = [part.tensor for part in scan.parts if scan.is_vocabulary(part)]
-    if len(known) != 1:
-        raise UserError(
-            f"the scan holds {len(scan.parts)} tensors: name one with --tensor, such as {scan.parts[0].tensor}"
-        )
-    return scan.only(known[0])
 
 
 def _size(arguments: argparse.Namespace) -> int:
@@ -104,19 +92,13 @@ def _by_attribution(scan: Scan, arguments: argparse.Namespace) -> Tickets:
 
 def _recorded(scan: Scan, arguments: argparse.Namespace) -> Attribution:
     """Open the attribution of the tuning that was scanned: where the user says, or where a run has it."""
-    beside = Path(arguments.scan).parent
-    places = [beside / "embed", beside] if arguments.attribution is None else [Path(arguments.attribution)]
-    place = next((p for p in places if (p / ATTRIBUTION_FILE).is_file()), places[0])
-    if arguments.attribution is None and not place.is_dir():
+    if arguments.attribution is not None:
+        return recorded(scan, Path(arguments.attribution), arguments.scan)
+    file = Path(arguments.scan)
+    place = attribution_beside(file) or file.parent / "embed"
+    if not place.is_dir():
         raise UserError(f"--by {arguments.by} needs --attribution, the folder of the embed tuning that was scanned")
-    found = Attribution.open(place)
-    for what in ("patch", "base"):
-        here, there = scan.made_from.get(what), found.made_from.get(what)
-        if isinstance(here, dict):
-            here, there = here.get("fingerprint"), (there or {}).get("fingerprint")
-        if here is not None and here != there:
-            raise UserError(f"{place} is the attribution of another tuning than {arguments.scan}: give its own")
-    return found
+    return recorded(scan, place, arguments.scan)
 
 
 def _by_text(scan: Scan, arguments: argparse.Namespace) -> Tickets:

@@ -113,6 +113,11 @@ class Tickets:
         rows = np.array([row["row"] for row in about["rows"]], dtype=np.int64)
         return cls(rows, about["settings"], scores, about["made_from"])
 
+    @staticmethod
+    def tokens(path: Path) -> dict[int, str]:
+        """Return the token strings by row that `save` wrote; empty where it was given none."""
+        return {row["row"]: str(row["token"]) for row in read_json(path, "tickets")["rows"] if "token" in row}
+
 
 def select(
     scan: Scan,

@@ -103,6 +103,52 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     return Vocabulary(tuple(names), tuple(token_strings(slow, len(slow))))
 
 
+def tokens_here(name: str) -> tuple[str, ...] | None:
+    """Return the token strings of a model where they lie on this machine; nothing is fetched.
+
+    Parameters
+    ----------
+    name
+        What a manifest calls the model, which may no longer be there.
+
+    Returns
+    -------
+    tuple of str or None
+        One string a row of the tokenizer, as `Vocabulary.shown`; None when the model is gone or has no readable tokenizer.
+    """
+    folder = _folder_here(name)
+    try:
+        vocabulary = None if folder is None else read_vocabulary(folder)
+    except UserError:
+        return None
+    return None if vocabulary is None else vocabulary.shown
+
+
+def _folder_here(name: str) -> Path | None:
+    from pathlib import Path
+
+    from ks_lottery import assets
+    from ks_lottery.models.gguf import converted
+    from ks_lottery.models.load import DEFAULT_MODEL, is_hub_id
+
+    path = Path(name).expanduser()
+    if name == DEFAULT_MODEL and (assets.cache_folder() / "assets" / assets.MODEL_WHEEL.folder).is_dir():
+        path = assets.model_gguf()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        try:
+            return converted(path) if path.suffix == ".gguf" else path.parent
+        except UserError:
+            return None
+    if not is_hub_id(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def check_same(one: Vocabulary | None, other: Vocabulary | None, names: tuple[str, str]) -> None:
     """Refuse to compare rows whose ids mean different strings; ids that only one side has are no difference.
 

@@ -1,0 +1,1 @@
+"""What the paper reads off tickets: tables 3, 6 and 8."""
