@@ -1,12 +1,12 @@
-"""Translating against a plain loop over `model.generate`: the same batches and settings, prefill and decoding apart, equal outputs.
+"""Translating against a plain loop over `model.generate`: same batches and settings, prefill and decoding apart, equal outputs.
 
     python benchmarks/translate.py [--data DIR] [--sentences 32] [--beams 4] [--max-new-tokens 48] [--batch-size 16] [--runs 3]
                                    [--dtype float32] [--model MODEL] [--profile] [--out benchmarks/results/translate.json]
 
-Text: FLORES dev in --data (flores200.dev.eng_Latn), else the embedded catalogs. Prefill is the time of the same batches with one
-new token, and so holds for either side what stands before the second token: the prompts, for us also the shared prefix and the
-copies for the beams, and the choice of the first token. Decoding is the whole without that. Each side runs in a fresh process, in
-turns; a first batch of two tokens is not timed.
+Text: FLORES dev in --data (flores200.dev.eng_Latn), else the embedded catalogs. Prefill is the time of the same batches with
+one new token, and so holds for either side what stands before the second token: the prompts, for us also the shared prefix and
+the copies for the beams, and the choice of the first token. Decoding is the whole without that. Each side runs in a fresh
+process, in turns; a first batch of two tokens is not timed.
 """
 
 from __future__ import annotations
@@ -137,7 +137,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--profile", action="store_true", help="print where the time of one batch goes, for each side once")
+    parser.add_argument(
+        "--profile", action="store_true", help="print where the time of one batch goes, for each side once"
+    )
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "translate.json")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -162,10 +164,14 @@ def report(given: argparse.Namespace, lengths: list[int], measured: dict[str, li
     """Print medians and ratios, and write them."""
     first = measured["generate"][0]["outputs"]
     sides: dict[str, Any] = {}
-    print(f"{given.sentences} sentences, prompts of {min(lengths)} to {max(lengths)} tokens, {given.beams} beams, {given.dtype}")
+    print(
+        f"{given.sentences} sentences, prompts of {min(lengths)}-{max(lengths)} tokens, {given.beams} beams, {given.dtype}"
+    )
     print(f"{'':14}{'prefill s':>11}{'decoding s':>11}{'whole s':>9}{'sentences/s':>13}{'MB':>8}{'as generate':>13}")
     for side, runs in measured.items():
-        one = {name: statistics.median(run[name] for run in runs) for name in ("prefill", "decoding", "seconds", "peak_mb")}
+        one = {
+            name: statistics.median(run[name] for run in runs) for name in ("prefill", "decoding", "seconds", "peak_mb")
+        }
         equal = min(sum(a == b for a, b in zip(run["outputs"], first, strict=True)) for run in runs)
         sides[side] = {
             **one, "runs": [[run["prefill"], run["seconds"]] for run in runs], "shared": runs[0]["shared"],

@@ -152,7 +152,7 @@ def adapted(lm: Any, config: Any) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad or "prompt_encoder" in name:
-                parameter += 0.4 * torch.randn(parameter.shape)
+                parameter.add_(0.4 * torch.randn(parameter.shape))
     return model
 
 

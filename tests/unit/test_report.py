@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from ks_lottery.report.scan_report import top_table
 from ks_lottery.report.screen import Screen
-from ks_lottery.report.table import findings, methods_table, size
+from ks_lottery.report.table import findings, methods_table, size, tickets_table
 
 
 def summary(partial=0.3, random=0.2, occurrence=0.25, lca=0.25, gradient=0.25, passing=10) -> dict:
@@ -67,6 +68,20 @@ def test_table_has_every_method():
         "2 kB",
     ):
         assert word in text
+
+
+def test_tokens_that_look_like_markup_are_shown_as_they_are():
+    values = dict.fromkeys(("distance", "largest", "spread", "cos", "kl"), 1.0)
+    rows = [
+        {"tensor": "w", "row": 3, "token": token, "count": 5, "statistic": 0.5, "pvalue": 0.1, "log_pvalue": -2.3,
+         "moved": 1, **values}
+        for token in ("'[/INST]'", "'[bold]'")
+    ]  # fmt: skip
+    for table in (top_table(rows), tickets_table(rows)):
+        console = Console(width=120, file=io.StringIO())
+        console.print(table)
+        assert "'[/INST]'" in console.file.getvalue()
+        assert "'[bold]'" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(

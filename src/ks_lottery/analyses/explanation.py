@@ -200,11 +200,13 @@ def _agreement(
 
     kept = moved[~np.isnan(score[moved])]
     a, b = score[kept], counts[kept]
-    alike = len(kept) < 2 or bool((a == a[0]).all() or (b == b[0]).all())
     first = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")[: len(tickets)]
+    shared = int(np.isin(tickets, first).sum())
+    if len(kept) < 2 or bool((a == a[0]).all() or (b == b[0]).all()):
+        return Agreement(None, len(kept), shared)
     # Ranks and not scores: an infinite score has a rank too.
-    found = None if alike else float(spearmanr(average_ranks(a), average_ranks(b.astype(np.float64))).statistic)
-    return Agreement(found, len(kept), int(np.isin(tickets, first).sum()))
+    found: Any = spearmanr(average_ranks(a), average_ranks(b.astype(np.float64)))
+    return Agreement(float(found.statistic), len(kept), shared)
 
 
 def _plain(value: float) -> float | None:

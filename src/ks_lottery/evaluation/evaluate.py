@@ -171,7 +171,7 @@ def evaluate_model(
 
 def next_token(predictions: Predictions, request: Request) -> dict[str, Any]:
     """Sum up predictions, with intervals from resampling sentences."""
-    bootstrap = {"confidence": request.confidence, "resamples": request.resamples, "seed": request.seed}
+    bootstrap: dict[str, Any] = {"confidence": request.confidence, "resamples": request.resamples, "seed": request.seed}
     return {
         "accuracy": predictions.accuracy,
         "accuracy_interval": predictions.interval(**bootstrap),
@@ -195,7 +195,7 @@ def _translations(
     pairs = text.corpus.pairs
     prompts = form.prompts(orders(text.corpus), [pair.source for pair in pairs])
     new = _new_tokens(loaded, prompts, request.max_new_tokens)
-    settings = {
+    settings: dict[str, Any] = {
         "num_beams": request.num_beams, "max_new_tokens": new, "batch_size": request.batch_size, "seed": request.seed,
         "share_prefix": request.share_prefix, "generation": dict(request.generation),
     }  # fmt: skip

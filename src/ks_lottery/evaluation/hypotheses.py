@@ -25,9 +25,9 @@ JOURNAL_FILE = "hypotheses.journal"
 class Hypotheses:
     """Finished sentences of one translation of one text.
 
-    The journal has a first line with the manifest of everything that they depend on, and then one line a finished batch, written
-    through to the disk: `done` and `keep` are what `translate` takes. It stays beside the finished file, so that the same
-    command again has nothing to do.
+    The journal has a first line with the manifest of everything that they depend on, and then one line a finished batch,
+    written through to the disk: `done` and `keep` are what `translate` takes. It stays beside the finished file, so that the
+    same command again has nothing to do.
 
     Parameters
     ----------

@@ -58,8 +58,8 @@ def translate(
 
     What all prompts begin with is computed once for the text, and the rest of a prompt once a sentence, not once a beam
     (`models.prompt_cache`); `generate` goes on from there and answers the same, float rounding apart. Prompts are left whole to
-    `generate` where the model's cache is not keys and values in every layer, and with the settings of `PLAIN`. A PEFT model with
-    virtual tokens shares those instead of a prefix.
+    `generate` where the model's cache is not keys and values in every layer, and with the settings of `PLAIN`. A PEFT model
+    with virtual tokens shares those instead of a prefix.
 
     Parameters
     ----------
@@ -184,7 +184,8 @@ def checked_settings(
 
     given = dict(generation or {})
     known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    known |= set(inspect.signature(type(_base(lm)).generate).parameters)
+    kind: Any = type(_base(lm))
+    known |= set(inspect.signature(kind.generate).parameters)
     for name in given:
         if name in FIXED:
             raise UserError(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
+    import torch
     from transformers import DynamicCache
 
 BLOCK = 32
@@ -92,5 +92,6 @@ def for_beams(cache: DynamicCache, beams: int) -> DynamicCache:
 
     made = DynamicCache()
     held: list[Any] = list(cache.layers)
-    made.layers = [BeamLayer(layer.keys, layer.values, beams) for layer in held]
+    layers: list[Any] = [BeamLayer(layer.keys, layer.values, beams) for layer in held]
+    made.layers = layers
     return made

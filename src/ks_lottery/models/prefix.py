@@ -44,7 +44,7 @@ def common_length(prompts: Sequence[Sequence[int]]) -> int:
     if len(prompts) < 2:
         return 0
     # What the first and the last in order have in common, all between them have too.
-    low, high = min(prompts), max(prompts)
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
     most = min(len(prompt) for prompt in prompts) - 1
     shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
     return shared if shared >= MIN_SHARED else 0

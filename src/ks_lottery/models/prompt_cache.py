@@ -1,7 +1,7 @@
 """Prompts computed before generation: what all of them open with once, the rest once a sentence instead of once a beam.
 
-Must never change what `generate` answers beyond float rounding: it gets the same tokens and mask, and the keys and values that it
-would have computed.
+Must never change what `generate` answers beyond float rounding: it gets the same tokens and mask, and the keys and values
+that it would have computed.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def print_overlap(console: Console, content: Mapping[str, Any], heads: Mapping[s
             console.print()
             console.print(table)
         if len(rows) < len(content["rows"]):
-            console.print(f"... and {len(content['rows']) - len(rows):,} more rows, in fewer sets", markup=False)
+            console.print(f"... and {len(content['rows']) - len(rows):,} more rows", markup=False)
         console.print("\nUnder each set: the place of the row in it, 1 for its first ticket.", markup=False)
     for line in sentences(content):
         console.print(line, markup=False)

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,10 +43,10 @@ def top_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("k", "D", "p", "changed", "L2", "largest", "move/spread", "cos", "kl"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [row["tensor"]] if several else []
+        cells: list[Any] = [row["tensor"]] if several else []
         cells.append(str(row["row"]))
         if tokens:
-            cells.append(row.get("token", ""))
+            cells.append(Text(row.get("token", "")))  # a token such as [/INST] is no markup
         cells += [str(row["count"]), f"{row['statistic']:.4f}", pvalue(row["log_pvalue"]), str(row["moved"])]
         cells += [_short(row[name]) for name in ("distance", "largest", "spread", "cos", "kl")]
         table.add_row(*cells)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ks_lottery.report.certificate_table import print_certificate
 
@@ -73,7 +74,7 @@ def tickets_table(rows: list[Mapping[str, Any]], most: int = 15) -> Table:
     for name in ("D", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:most]:
-        table.add_row(str(row["row"]), row["token"], f"{row['statistic']:.4f}", f"{row['pvalue']:.2e}")
+        table.add_row(str(row["row"]), Text(row["token"]), f"{row['statistic']:.4f}", f"{row['pvalue']:.2e}")
     return table
 
 
