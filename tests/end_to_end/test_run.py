@@ -68,18 +68,21 @@ def test_the_certificate_keeps_its_own_arithmetic(finished):
     certificate = summary["certificate"]["transfer"]
     last = certificate["levels"][-1]
     assert last["alpha"] == 1.0
-    assert last["tau"] == 0.0
+    assert last["bounds"]["empirical"]["tau"] == 0.0
     assert last["tickets"] == 384
-    assert last["rules"]["theorem"]["violations"] == 0  # with every row selected the small model is the tuned one
+    # With every row selected the small model is the tuned one.
+    assert last["bounds"]["empirical"]["rules"]["theorem"]["violations"] == 0
     assert last["agreement"] == 1.0
     assert last["prediction_accuracy"] == certificate["tuned_accuracy"]
     for level in certificate["levels"]:
-        for rule in level["rules"].values():
-            assert rule["accuracy"] == pytest.approx(rule["positions"] / certificate["positions"])
-            assert 0 <= rule["violations"] <= rule["positions"]
-        assert level["rules"]["both"]["positions"] <= level["rules"]["algorithm1"]["positions"]
-    taus = [level["tau"] for level in certificate["levels"]]
-    assert taus == sorted(taus, reverse=True)
+        for bound in level["bounds"].values():
+            for audit in bound["rules"].values():
+                assert audit["accuracy"] == pytest.approx(audit["positions"] / certificate["positions"])
+                assert 0 <= audit["violations"] <= audit["positions"]
+            assert bound["rules"]["both"]["positions"] <= bound["rules"]["algorithm1"]["positions"]
+    for kind in ("empirical", "exact", "table"):
+        taus = [level["bounds"][kind]["tau"] for level in certificate["levels"]]
+        assert taus == sorted(taus, reverse=True)
 
 
 def test_scan_of_the_run_equals_scipy(finished):
