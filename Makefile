@@ -44,7 +44,7 @@ lint: $(VENV)/.dev ## style, format and import rules
 types: $(VENV)/.dev ## pyright, strict on src
 	$(BIN)/pyright
 
-BENCHMARKS = $(filter-out benchmarks/measuring.py benchmarks/selector_comparison.py,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(filter-out benchmarks/measuring.py benchmarks/selector_comparison.py benchmarks/certify.py,$(wildcard benchmarks/*.py))
 
 bench: $(VENV)/.dev ## every benchmark that takes minutes, each against a peer in one run
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

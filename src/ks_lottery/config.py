@@ -169,9 +169,12 @@ class CertifyConfig:
     """How the bound on the shift of unselected rows is taken."""
     positions: int = 20
     """The first so many target positions of each sentence count."""
+    delta: float = 0.05
+    """Probability that a guarantee from the calibration text fails."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        _require(0 < self.delta < 1, "certify.delta", self.delta, "between 0 and 1")
         _require(bool(self.alphas), "certify.alphas", self.alphas, "at least one significance level")
         for alpha in self.alphas:
             _require(0 <= alpha <= 1, "certify.alphas", alpha, "from 0 to 1")

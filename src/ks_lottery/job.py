@@ -66,6 +66,11 @@ class Job:
         return self.examples(self.split.train)
 
     @cached_property
+    def calibration(self) -> list[Example]:
+        """Examples that guarantees are calibrated on."""
+        return self.examples(self.split.calibration)
+
+    @cached_property
     def test(self) -> list[Example]:
         """Examples that everything is measured on."""
         return self.examples(self.split.test)

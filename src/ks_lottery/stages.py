@@ -5,16 +5,18 @@ Must never compute a thing itself, nor put a time into the log: its bytes are th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import read_json, read_json_lines, write_json, write_json_lines
 from ks_lottery.certification.candidates import ORIGINAL, TUNED, patched, predict_candidates, transfers
 from ks_lottery.certification.certify import certify
+from ks_lottery.certification.procedure import guarantees_of, parted
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, ATTRIBUTIONS, Attribution
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.corpus.batches import longest
 from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.pool import held_out_pool
 from ks_lottery.corpus.prompts import orders, usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.next_token import Predictions, predict
@@ -195,7 +197,7 @@ def _certify(job: Job, tick: Tick) -> Left:
         "transfer": transfers(tuned, found, settings.alphas),
         "partial": [patched(job.patch("partial"), "partial", job.tickets)],
     }
-    examples = [example.cut(settings.positions) for example in job.test]
+    examples = [example.cut(settings.positions) for example in (*job.test, *job.calibration)]
     every = [candidate for candidates in small.values() for candidate in candidates]
     shared = predict_candidates(
         job.loaded,
@@ -206,12 +208,16 @@ def _certify(job: Job, tick: Tick) -> Left:
         share_prefix=job.config.train.share_prefix,
         tick=tick,
     )
-    answers = shared.predictions
+    parts = {name: parted(predictions, len(job.test)) for name, predictions in shared.predictions.items()}
+    answers, held = ({name: part[side] for name, part in parts.items()} for side in (0, 1))
+    pool = held_out_pool(job.split, job.report)
     files: list[Path] = []
     log: list[str] = []
     for name, candidates in small.items():
         smalls = [candidate.answered(answers[candidate.name]) for candidate in candidates]
         certificate = certify(answers[ORIGINAL], answers[TUNED], smalls, found, config=settings, name=name)
+        bounds = guarantees_of(candidates, held, pool, delta=settings.delta) if job.calibration else []
+        certificate = replace(certificate, guarantees=bounds)
         files += certificate.save(job.path / "certificate", name)
         for level in certificate.levels:
             bound = level.bounds[settings.tau]

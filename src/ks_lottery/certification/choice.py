@@ -104,6 +104,26 @@ class Choice:
         }
 
 
+def check_budget(n: int, epsilon: float, delta: float, *, pool: Pool, kind: Kind = "share") -> None:
+    """Refuse a number n of units that cannot show epsilon even without any loss.
+
+    Raises
+    ------
+    UserError
+        It says how many are needed.
+    """
+    needed = smallest_n(epsilon, _level(delta, kind))
+    if n < needed:
+        raise UserError(
+            f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
+            f"any loss: {needed:,} are needed, or a larger epsilon or delta"
+        )
+
+
+def _level(delta: float, kind: Kind) -> float:
+    return min(delta, LARGEST_DELTA) if kind == "any" else delta
+
+
 def choose(
     losses: Sequence[npt.ArrayLike],
     sizes: Sequence[int],
@@ -153,13 +173,8 @@ def choose(
     if not ((table >= 0.0) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
         raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else 'in [0, 1]'}")
     n = table.shape[1]
-    level = min(delta, LARGEST_DELTA) if kind == "any" else delta
-    needed = smallest_n(epsilon, level)
-    if n < needed:
-        raise UserError(
-            f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
-            f"any loss: {needed:,} are needed, or a larger epsilon or delta"
-        )
+    check_budget(n, epsilon, delta, pool=pool, kind=kind)
+    level = _level(delta, kind)
     sums = table.sum(axis=1)
     if kind == "any":
         pvalues = np.where(nothing_to_claim(sums, n), 1.0, binomial_pvalue(sums, n, epsilon))

@@ -22,7 +22,7 @@ from ks_lottery.certification.candidates import (
     transfers,
 )
 from ks_lottery.certification.certify import certify
-from ks_lottery.certification.choice import Choice, choose
+from ks_lottery.certification.choice import Choice, check_budget, choose
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.units import check_asked, drawn_documents, unit_losses
 from ks_lottery.config import CertifyConfig
@@ -130,6 +130,8 @@ def certify_text(
     _check(loaded, tuned, request)
     candidates = _candidates(tuned, scan, request)
     report, calibration, pool = _texts(loaded, corpus, request)
+    if pool is not None and request.epsilon is not None:
+        check_budget(pool.drawn, request.epsilon, request.delta, pool=pool, kind=request.loss)
     positions = request.config.positions
     examples = [e.cut(positions) for text in (report, calibration) if text is not None for e in text.examples]
     shared = predict_candidates(
@@ -137,7 +139,7 @@ def certify_text(
         batch_size=request.batch_size, share_prefix=request.share_prefix, tick=tick,
     )  # fmt: skip
     cut = len(report.examples)
-    parts = {name: _parted(found, cut) for name, found in shared.predictions.items()}
+    parts = {name: parted(found, cut) for name, found in shared.predictions.items()}
     answers = {name: first for name, (first, _) in parts.items()}
     smalls = [one.answered(answers[one.name]) for one in candidates]
     name = "small" if request.small else "transfer"
@@ -152,7 +154,9 @@ def certify_text(
         held = {name: second for name, (_, second) in parts.items()}
         documents = [pair.document for pair in calibration.corpus.pairs]
         if request.epsilon is None:
-            guarantees = _guarantees(candidates, held, pool, documents, request)
+            guarantees = guarantees_of(
+                candidates, held, pool, delta=request.delta, documents=documents, seed=request.seed
+            )
         else:
             choice = _choice(candidates, held, pool, documents, request)
             chosen = None if choice.chosen is None else candidates[choice.chosen]
@@ -240,7 +244,7 @@ def _texts(
     return measured(corpus), measured(given), pool
 
 
-def _parted(found: Predictions, cut: int) -> tuple[Predictions, Predictions]:
+def parted(found: Predictions, cut: int) -> tuple[Predictions, Predictions]:
     """Cut predictions after the first `cut` sentences; the sentences of each part are numbered from 0."""
     first = found.sentence < cut
     sides: list[Predictions] = []
@@ -251,20 +255,23 @@ def _parted(found: Predictions, cut: int) -> tuple[Predictions, Predictions]:
     return sides[0], sides[1]
 
 
-def _guarantees(
+def guarantees_of(
     candidates: Sequence[Candidate],
     held: Mapping[str, Predictions],
     pool: Pool,
-    documents: Sequence[str],
-    request: Request,
+    *,
+    delta: float,
+    documents: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
+    """Return the guarantees of each candidate, from predictions on calibration text by model; see `guarantee`."""
     tuned = held[TUNED]
     return [
         {"model": one.name, **bound.as_dict()}
         for one in candidates
         for bound in guarantee(
             held[one.name].first == tuned.first, held[one.name].correct, tuned.sentence,
-            delta=request.delta, documents=documents, pool=pool, seed=request.seed,
+            delta=delta, documents=documents, pool=pool, seed=seed,
         )
     ]  # fmt: skip
 

@@ -17,9 +17,10 @@ from ks_lottery.errors import UserError
 from ks_lottery.stats.risk import smallest_n
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.corpus.corpus import Corpus, Pair
+    from ks_lottery.corpus.selection import Split
 
 Unit = Literal["sentence", "document"]
 
@@ -204,6 +205,22 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
         "guarantee speaks of the text that calibration was drawn from: give one text and let a part of it be drawn, or "
         "say that they are one pool"
     )
+
+
+def held_out_pool(parts: Split, report: Mapping[str, Any]) -> Pool:
+    """Return the pool of a run: what its split keeps from training, of which a part is for calibration.
+
+    A hash of the source sentence decides, which has nothing to do with what models make of it; so calibration is a random part.
+
+    Parameters
+    ----------
+    report
+        What the run says of its text: its origin and fingerprint. The test text may be cut to its first pairs since.
+    """
+    units, drawn = len(parts.calibration) + len(parts.test), len(parts.calibration)
+    name = f"the held-out text of {report['origin']}"
+    how = f"{drawn:,} of {units:,} held-out sentences, split by a hash of the source sentence"
+    return Pool(name, str(report["fingerprint"]), "sentence", units, drawn, how)
 
 
 def _of_one_run(calibration: Corpus, report: Corpus) -> bool:
