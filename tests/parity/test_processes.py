@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from ks_lottery import Tickets, open_checkpoint, read_corpus
+from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
 from ks_lottery.tuning.task import Request, make_ready
 
 TUNE = """
@@ -112,6 +112,40 @@ def test_two_processes_give_the_loss_curve_of_one(untied_model, text_file, tmp_p
         assert [step for step, _ in losses] == [step for step, _ in one.losses]
         assert [loss for _, loss in losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4), name
         assert one.losses[-1][1] < one.losses[0][1]
+
+
+def test_the_command_under_torchrun_is_one_command(untied_model, text_file, tmp_path):
+    """What `tune` leaves from two processes is what one leaves from the same global batches."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    losses = []
+    for name, call, batch in (("two", start, "3"), ("one", [sys.executable, "-m"], "6")):
+        flags = [
+            "--train",
+            str(text_file),
+            "--limit",
+            "24",
+            "--epochs",
+            "2",
+            "--learning-rate",
+            "0.01",
+            "--dtype",
+            "float32",
+        ]
+        tune = ["ks_lottery.cli", "tune", str(untied_model), "--method", "embed", "--batch-size", batch, *flags]
+        done = subprocess.run(
+            [*call, *tune, "--device", "cpu", "--out", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("parameters trained") == 1
+        training = json.loads((tmp_path / name / "training.json").read_text())
+        losses.append([entry["loss"] for entry in training["losses"]])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    patches = [RowPatch.open(tmp_path / name) for name in ("two", "one")]
+    assert patches[0].ids.tolist() == patches[1].ids.tolist()
+    assert np.allclose(patches[0].values, patches[1].values, atol=1e-3)
 
 
 def test_sharded_rows_train_as_whole_ones(untied_model, tmp_path):
