@@ -5,13 +5,14 @@ Must never write half a folder, nor call a bound a guarantee.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.artifacts import new_folder, to_json
-from ks_lottery.certification.procedure import Request, certify_text, number_of
+from ks_lottery.certification.procedure import Request, certify_text
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config import CertifyConfig
 from ks_lottery.corpus.readers import read_corpus
@@ -103,7 +104,7 @@ def _small(folders: list[str]) -> dict[str, RowPatch]:
 def _calibration(arguments: argparse.Namespace) -> Corpus | float | None:
     if arguments.calibration is None:
         return None
-    number = number_of(arguments.calibration)
+    number = _number(arguments.calibration)
     if number is not None:
         if arguments.calibration_target is not None:
             raise UserError("--calibration-target belongs to a calibration text, and --calibration is a number here")
@@ -117,6 +118,19 @@ def _calibration(arguments: argparse.Namespace) -> Corpus | float | None:
         target_column=arguments.target_column,
     )
     return corpus if arguments.instruction is None else corpus.with_instruction(arguments.instruction)
+
+
+def _number(text: str) -> float | None:
+    """Read a share (0.5) or a number (200) of sentences; None where the text is neither, and so the name of a file."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _scan(arguments: argparse.Namespace, checkpoint: Checkpoint, tuned: RowPatch) -> Scan:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ks_lottery.certification.audit import worst
 from ks_lottery.certification.candidates import (
     ORIGINAL,
@@ -293,16 +291,3 @@ def _choice(
     assert request.epsilon is not None  # noqa: S101 (asked for by the caller)
     sizes = [len(one.patch) for one in candidates]
     return choose(losses, sizes, request.epsilon, request.delta, pool=pool, kind=request.loss)
-
-
-def number_of(text: str) -> float | None:
-    """Read a share (0.5) or a number (200) of sentences; None where the text is neither, and so the name of a file."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
