@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 READING = (
-    "certified: share of positions that theorem 2 says the small model answers like the tuned one and rightly; "
+    "certified: share of positions that {rule} says the small model answers like the tuned one and rightly; "
     "small model: share that it does answer rightly; violated: certified positions that it answers differently. "
     "The bound holds under the theorem's assumptions and guarantees nothing for a deep network: that is what the last "
     "column counts."
@@ -29,6 +29,9 @@ RULES = {
     "both": "original and tuned agree (our reading of table 5)",
 }
 """What each rule is called."""
+
+SHORT = {"theorem": "theorem 2", "algorithm1": "algorithm 1", "both": "the rule"}
+"""The same inside a sentence."""
 
 
 def certificate_table(levels: Sequence[Mapping[str, Any]], tau: str, rule: str = "theorem") -> Table:
@@ -70,7 +73,7 @@ def print_certificate(
         markup=False,
     )
     console.print(certificate_table(certificate["levels"], certificate["tau"], rule))
-    console.print(READING, markup=False)
+    console.print(READING.format(rule=SHORT[rule]), markup=False)
     for line in [*range_lines(certificate), *worst_lines(certificate["worst"][:examples])]:
         console.print(line, markup=False)
     if certificate["guarantees"]:
