@@ -5,7 +5,7 @@ Must never differ from a run of the same config through `ks-lottery run`.
 
 from __future__ import annotations
 
-from ks_lottery.config import EvaluateConfig, RunConfig, TextConfig, TrainConfig
+from ks_lottery.config import CertifyConfig, EvaluateConfig, RunConfig, TextConfig, TrainConfig
 from ks_lottery.errors import UserError
 
 BUDGETS: dict[str, RunConfig] = {
@@ -16,6 +16,7 @@ BUDGETS: dict[str, RunConfig] = {
     "smoke": RunConfig(
         text=TextConfig(max_train=64, max_test=24),
         train=TrainConfig(learning_rate=3e-2, epochs=1.0, batch_size=4),
+        certify=CertifyConfig(alphas=(0.05, 0.5, 1.0)),
         evaluate=EvaluateConfig(translations=2, num_beams=1, max_new_tokens=24, resamples=500),
     ),
 }
