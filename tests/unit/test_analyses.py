@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -316,3 +317,31 @@ def test_every_figure_of_a_ticket_is_whole_in_100_columns():
     assert "never" in lines[1]
     assert all("123,456.5" in line for line in lines[2:])
     assert "'[/INST]'" in drawn(rows_table([{**rows[0], "pvalue": 0.0}]))[1]
+
+
+def test_token_strings_are_found_here_or_not_at_all(tied_model, tmp_path, monkeypatch):
+    """Nothing may be fetched for the sake of a string: a model that is not on this machine has none."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    from ks_lottery.models.tokens import tokens_here
+
+    def never(*arguments, **more):
+        raise AssertionError("a download was asked for")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", never)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("KS_LOTTERY_CACHE", str(tmp_path))
+    found = tokens_here(str(tied_model))
+    assert found is not None
+    assert found[2] == "'</s>'"
+    assert tokens_here(str(tied_model / "model.safetensors")) == found
+    for gone in ("", "me/model", "/nowhere/model", "asset:smollm2-135m-instruct", str(tmp_path)):
+        assert tokens_here(gone) is None, gone
+    snapshot = tmp_path / "models--me--model" / "snapshots" / "abc123"
+    shutil.copytree(tied_model, snapshot)
+    (tmp_path / "models--me--model" / "refs").mkdir()
+    (tmp_path / "models--me--model" / "refs" / "main").write_text("abc123")
+    assert tokens_here("me/model") == found
+    (snapshot / "tokenizer.json").write_text("{")
+    assert tokens_here("me/model") is None
