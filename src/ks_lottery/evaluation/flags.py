@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.corpus.flags import add_text_flags
+
 if TYPE_CHECKING:
     import argparse
 
@@ -15,18 +17,7 @@ def add_data_flags(one: argparse.ArgumentParser) -> None:
     """Add the flags of the text that is measured on."""
     group = one.add_argument_group("text")
     group.add_argument("--data", required=True, metavar="TEXT", help="file, or name of a Hugging Face dataset")
-    group.add_argument("--target", metavar="FILE", help="the other of two line-aligned files")
-    group.add_argument("--format", default="auto", help="format of the text (default: by its ending)")
-    group.add_argument("--source-language", default="en", metavar="LANG", help="translate from (default: en)")
-    group.add_argument("--target-language", default="ca", metavar="LANG", help="translate to (default: ca)")
-    group.add_argument("--source-column", metavar="NAME", help="column of the source sentence")
-    group.add_argument("--target-column", metavar="NAME", help="column of the target sentence")
-    group.add_argument("--dataset-config", metavar="NAME", help="configuration of a dataset")
-    group.add_argument("--dataset-split", default="test", metavar="NAME", help="split of a dataset (default: test)")
-    group.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
-    group.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
-    group.add_argument("--template", default="alpaca", help="prompt: alpaca (default), plain, chat, or your own")
-    group.add_argument("--instruction", help="of every prompt, in place of the text's or our own")
+    add_text_flags(group, split="test")
     group.add_argument(
         "--max-tokens",
         type=int,

@@ -83,7 +83,6 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Generator[Any]:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} holds no {WEIGHTS}: give the folder of a PEFT adapter in safetensors")
     lm: Any = loaded.lm
-    virtual = False
     with quiet():
         try:
             adapted = PeftModel.from_pretrained(lm, str(folder), use_safetensors=True)
@@ -93,12 +92,16 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Generator[Any]:
                 f"adapter {folder} ({kind}) cannot be put on {loaded.checkpoint.name}: {reason}: give the base it belongs to"
             ) from error
     try:
-        virtual = bool(adapted.active_peft_config.is_prompt_learning)
         yield adapted.eval()
     finally:
-        if not virtual:
-            adapted.unload()
-        if hasattr(lm, "peft_config"):
-            del lm.peft_config  # PEFT leaves it, and warns of it the next time
-        lm.requires_grad_(requires_grad=False)
-        lm.eval()
+        take_off(lm, adapted)
+
+
+def take_off(lm: Any, adapted: Any) -> None:
+    """Take a PEFT adapter off a model, which is then as it was: frozen, and in evaluation mode."""
+    if not adapted.active_peft_config.is_prompt_learning:
+        adapted.unload()
+    if hasattr(lm, "peft_config"):
+        del lm.peft_config  # PEFT leaves it, and warns of it the next time
+    lm.requires_grad_(requires_grad=False)
+    lm.eval()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.errors import UserError
+from ks_lottery.models.equipped import take_off
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
@@ -145,9 +146,4 @@ def built_adapter(
         model = PromptedLanguageModel(adapted) if virtual else LabelledLanguageModel(lm, share_prefix=share_prefix)
         yield Built(model, leave)
     finally:
-        if not virtual:
-            adapted.unload()
-        if hasattr(lm, "peft_config"):
-            del lm.peft_config  # PEFT leaves it, and warns of it the next time
-        lm.requires_grad_(requires_grad=False)
-        lm.eval()
+        take_off(lm, adapted)

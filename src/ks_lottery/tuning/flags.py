@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.corpus.flags import add_text_flags
 from ks_lottery.tuning.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -48,18 +49,7 @@ def add_flags(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_text(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("text")
     group.add_argument("--train", required=True, metavar="TEXT", help="file, or name of a Hugging Face dataset")
-    group.add_argument("--target", metavar="FILE", help="the other of two line-aligned files")
-    group.add_argument("--format", default="auto", help="format of the text (default: by its ending)")
-    group.add_argument("--source-language", default="en", metavar="LANG", help="translate from (default: en)")
-    group.add_argument("--target-language", default="ca", metavar="LANG", help="translate to (default: ca)")
-    group.add_argument("--source-column", metavar="NAME", help="column of the source sentence")
-    group.add_argument("--target-column", metavar="NAME", help="column of the target sentence")
-    group.add_argument("--dataset-config", metavar="NAME", help="configuration of a dataset")
-    group.add_argument("--dataset-split", default="train", metavar="NAME", help="split of a dataset (default: train)")
-    group.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
-    group.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
-    group.add_argument("--template", default="alpaca", help="prompt: alpaca (default), plain, chat, or your own")
-    group.add_argument("--instruction", help="of every prompt, in place of the text's or our own")
+    add_text_flags(group, split="train")
     group.add_argument("--max-tokens", type=int, default=512, help="longer examples are left out (default: 512)")
     group.add_argument("--validation", metavar="TEXT", help="text to measure the loss on")
     group.add_argument("--validation-share", type=float, metavar="P", help="or this share of --train, by hash")
