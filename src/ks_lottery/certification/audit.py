@@ -53,7 +53,10 @@ def worst(
     for line in failed[np.argsort(-columns["half_gap_tuned"][failed], kind="stable")].tolist():
         places.setdefault((int(columns["sentence"][line]), int(columns["position"][line])), []).append(line)
     strings = token_strings(tokenizer, len(tokenizer))
-    shown = lambda token: strings[token] if token < len(strings) else "''"  # noqa: E731
+
+    def shown(token: int) -> str:
+        return strings[token] if token < len(strings) else "''"
+
     taus = {level.name: level.bounds[found.tau].tau for level in found.levels if found.tau in level.bounds}
     result: list[dict[str, Any]] = []
     for (sentence, position), lines in list(places.items())[:most]:
