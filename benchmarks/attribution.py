@@ -18,17 +18,17 @@ from typing import Any
 
 import torch
 
-from ks_lottery.artifacts import versions, write_json
-from ks_lottery.assets import catalog_files, catalog_root
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.gettext import read_catalogs
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
-from ks_lottery.tuning.attribution import AttributionRecorder
-from ks_lottery.tuning.train import train_rows
+from ks_lottery.store.assets import catalog_files, catalog_root
+from ks_lottery.store.files import versions, write_json
+from ks_lottery.tuning.recorder import AttributionRecorder
+from ks_lottery.tuning.row_training import train_rows
 
 INSIDE = ("_count", "on_pre_optimizer_step", "on_optimizer_step", "on_log", "on_train_begin", "state")
 

@@ -45,15 +45,15 @@ def side(given: argparse.Namespace) -> None:
     from ks_lottery.corpus.batches import encode
     from ks_lottery.corpus.readers import read_corpus
     from ks_lottery.evaluation.next_token import predict
-    from ks_lottery.evaluation.sharing import predict_patches
+    from ks_lottery.evaluation.patches import predict_patches
     from ks_lottery.models.language_model import LabelledLanguageModel
     from ks_lottery.models.load import load_model, open_checkpoint
     from ks_lottery.models.sides import installed_patch
-    from ks_lottery.scanning import scan
+    from ks_lottery.tickets.blocks import scan_sources
 
     loaded = load_model(open_checkpoint(given.model), dtype=given.dtype)
     tuned = RowPatch.open(given.tuned)
-    candidates = transfers(tuned, scan(loaded.checkpoint, tuned), ALPHAS)
+    candidates = transfers(tuned, scan_sources(loaded.checkpoint, tuned), ALPHAS)
     flores = [given.data / f"flores200.dev.{name}_Latn" for name in ("eng", "cat")]
     corpus = read_corpus(flores[0], target=flores[1], source_language="en", target_language="ca")
     examples = [e.cut(POSITIONS) for e in encode(loaded.tokenizer, corpus.head(given.sentences), max_tokens=4096)[0]]

@@ -22,26 +22,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery import KSCallback, open_checkpoint
-from ks_lottery.artifacts import versions, write_json
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.source import load_text
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
 from ks_lottery.models.sides import installed_rows
 from ks_lottery.recipes.demo import BUDGETS, demo_config
-from ks_lottery.stats.bounds import bootstrap_interval
+from ks_lottery.stats.intervals import bootstrap_interval
 from ks_lottery.stats.ks import ks_counts
 from ks_lottery.stats.null import critical_count
-from ks_lottery.text import load_text
+from ks_lottery.store.files import versions, write_json
 from ks_lottery.tuning.callback import jaccard, settled_at
 from ks_lottery.tuning.methods import Choice, rows_of
-from ks_lottery.tuning.train import train_rows
+from ks_lottery.tuning.row_training import train_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ks_lottery.checkpoint.patch import RowPatch
-    from ks_lottery.config import RunConfig
+    from ks_lottery.config.settings import RunConfig
     from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.next_token import Predictions
     from ks_lottery.models.load import LoadedModel

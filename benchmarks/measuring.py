@@ -50,7 +50,7 @@ def peak_mb() -> float:
 
 def machine() -> dict[str, Any]:
     """Describe the machine and the versions."""
-    from ks_lottery.artifacts import versions
+    from ks_lottery.store.files import versions
 
     about = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in about.read_text().splitlines() if line.startswith("model name")] \
@@ -68,7 +68,7 @@ def machine() -> dict[str, Any]:
 
 def save(file: Path, content: dict[str, Any]) -> None:
     """Write the results, whole or not at all."""
-    from ks_lottery.artifacts import write_json
+    from ks_lottery.store.files import write_json
 
     write_json(file, {"machine": machine(), **content})
     print(f"results in {file}")

@@ -169,7 +169,7 @@ def make_matrices(folder: Path, rows: int, width: int, few: int) -> None:
 
 def peers() -> tuple[Path, Path]:
     """Return an interpreter with alibi-detect and a folder with TorchDrift, installed on the first call."""
-    from ks_lottery.assets import cache_folder
+    from ks_lottery.store.assets import cache_folder
 
     home = cache_folder() / "benchmarks"
     python, drift = home / "alibi" / "bin" / "python", home / "torchdrift"
@@ -286,7 +286,7 @@ def run_scan(one: Path, other: Path) -> None:
     import resource
 
     drop(one, other)
-    call = [sys.executable, "-m", "ks_lottery.cli", "scan", str(one), str(other), "--top", "3"]
+    call = [sys.executable, "-m", "ks_lottery", "scan", str(one), str(other), "--top", "3"]
     seconds, _ = timed(lambda: subprocess.run(call, check=True, stdout=subprocess.DEVNULL))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
     print(json.dumps({"seconds": seconds, "peak_mb": round(peak, 1)}))
@@ -294,7 +294,7 @@ def run_scan(one: Path, other: Path) -> None:
 
 def run_idle(_one: Path, _other: Path) -> None:
     """Measure an interpreter that imports what the command does, and nothing else."""
-    seconds, _ = timed(lambda: (__import__("ks_lottery.scan_command"), __import__("ks_lottery.stats.moves")))
+    seconds, _ = timed(lambda: (__import__("ks_lottery.cli.scan"), __import__("ks_lottery.stats.moves")))
     print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
 
 

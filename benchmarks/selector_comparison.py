@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ks_lottery.artifacts import digest_json
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode, occurrences
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
@@ -36,9 +35,10 @@ from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
-from ks_lottery.scanning import scan
-from ks_lottery.stats.bounds import bootstrap_interval
-from ks_lottery.tickets import (
+from ks_lottery.stats.intervals import bootstrap_interval
+from ks_lottery.store.files import digest_json
+from ks_lottery.tickets.blocks import scan_sources
+from ks_lottery.tickets.tickets import (
     Tickets,
     select,
     select_by_attribution,
@@ -46,7 +46,7 @@ from ks_lottery.tickets import (
     select_by_occurrence,
     select_random,
 )
-from ks_lottery.tuning.train import train_rows
+from ks_lottery.tuning.row_training import train_rows
 
 if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
@@ -199,7 +199,7 @@ class Study:
     def tickets(self, selector: str, count: int, setting: Setting, patch: RowPatch, known: Attribution) -> Tickets:
         """Select `count` rows."""
         if selector == "ks":
-            return select(scan(self.loaded.checkpoint, patch), top_k=count)
+            return select(scan_sources(self.loaded.checkpoint, patch), top_k=count)
         if selector in {"lca", "gradient"}:
             return select_by_attribution(known, selector, count)
         if selector == "occurrence":

@@ -35,11 +35,11 @@ ABLATIONS = ("unshared", "plain cache")
 
 def write_prompts(given: argparse.Namespace, folder: Path) -> None:
     """Render real sentences once for all sides."""
-    from ks_lottery.assets import catalog_files, catalog_root
     from ks_lottery.corpus.forms import PromptForm
     from ks_lottery.corpus.gettext import read_catalogs
     from ks_lottery.corpus.prompts import instruction
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
+    from ks_lottery.store.assets import catalog_files, catalog_root
 
     if given.data is None:
         corpus, _ = read_catalogs(catalog_files(), catalog_root(), target_language="ca")

@@ -56,10 +56,10 @@ SIDES = {
 
 def news(data: Path | None) -> Any:
     """Return parallel text to train on."""
-    from ks_lottery.assets import catalog_files, catalog_root
     from ks_lottery.corpus.gettext import read_catalogs
     from ks_lottery.corpus.readers import read_corpus
     from ks_lottery.corpus.selection import keep_useful, split
+    from ks_lottery.store.assets import catalog_files, catalog_root
 
     if data is None:
         corpus, _ = read_catalogs(catalog_files(), catalog_root(), target_language="ca")
@@ -205,12 +205,12 @@ def shuffled_order(lengths: Sequence[int], *_: Any, **__: Any) -> list[int]:
 
 def train(side: str, loaded: LoadedModel, examples: Sequence[Example], rows: int, clock: Clock) -> int:
     """Train by one side, and return the number of trained parameters."""
-    from ks_lottery.config import TrainConfig
+    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.models import language_model
     from ks_lottery.models.rows import padding_row, reachable_rows
     from ks_lottery.models.sides import installed_rows
     from ks_lottery.tuning import trainer
-    from ks_lottery.tuning.train import train_rows
+    from ks_lottery.tuning.row_training import train_rows
 
     ids = chosen(examples, rows)
     lm: Any = loaded.lm
@@ -259,7 +259,7 @@ def run_side(given: argparse.Namespace) -> None:
     import torch
     from transformers import Trainer  # noqa: F401
 
-    import ks_lottery.tuning.attribution
+    import ks_lottery.tuning.recorder
     import ks_lottery.tuning.trainer  # noqa: F401
 
     loaded, examples = (large_model if given.large else small_model)(given)

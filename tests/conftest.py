@@ -77,7 +77,7 @@ def scan_of_counts(counts: Sequence[int], width: int) -> Scan:
     """Return a scan of one embedding with these counts, of rows that moved in proportion."""
     import numpy as np
 
-    from ks_lottery.scans import Part, Scan
+    from ks_lottery.tickets.scan import Part, Scan
 
     k = np.array(counts, dtype=np.int64)
     columns = dict.fromkeys(("distance", "largest", "spread", "cos", "absolute", "kl"), k / width)

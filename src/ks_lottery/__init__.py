@@ -9,22 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ks_lottery.analyses.explanation import explain
-    from ks_lottery.analyses.tunings import compare_tunings
-    from ks_lottery.api import certify, evaluate, row_gradients, scan
+    from ks_lottery.certification.certify import certify
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.config import RunConfig
+    from ks_lottery.config.settings import RunConfig
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.corpus.readers import read_corpus
     from ks_lottery.corpus.selection import keep_useful, split
     from ks_lottery.errors import UserError
-    from ks_lottery.export import to_merged, to_peft
+    from ks_lottery.evaluation.evaluate import evaluate
+    from ks_lottery.models.export import to_merged, to_peft
+    from ks_lottery.models.gradients import row_gradients
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.scans import Scan
     from ks_lottery.stats.ks import ks_test
-    from ks_lottery.tickets import Tickets, select, select_by_attribution
+    from ks_lottery.tickets.agreement import compare_tunings
+    from ks_lottery.tickets.compare import scan
+    from ks_lottery.tickets.explain import explain
+    from ks_lottery.tickets.scan import Scan
+    from ks_lottery.tickets.tickets import Tickets, select, select_by_attribution
     from ks_lottery.tuning.callback import KSCallback
     from ks_lottery.tuning.tune import tune
 
@@ -34,25 +37,25 @@ _HOME = {
     "Corpus": "corpus.corpus",
     "KSCallback": "tuning.callback",
     "RowPatch": "checkpoint.patch",
-    "RunConfig": "config",
-    "Scan": "scans",
-    "Tickets": "tickets",
+    "RunConfig": "config.settings",
+    "Scan": "tickets.scan",
+    "Tickets": "tickets.tickets",
     "UserError": "errors",
-    "certify": "api",
-    "compare_tunings": "analyses.tunings",
-    "explain": "analyses.explanation",
-    "evaluate": "api",
+    "certify": "certification.certify",
+    "compare_tunings": "tickets.agreement",
+    "evaluate": "evaluation.evaluate",
+    "explain": "tickets.explain",
     "keep_useful": "corpus.selection",
     "ks_test": "stats.ks",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
-    "row_gradients": "api",
-    "scan": "api",
-    "select": "tickets",
-    "select_by_attribution": "tickets",
+    "row_gradients": "models.gradients",
+    "scan": "tickets.compare",
+    "select": "tickets.tickets",
+    "select_by_attribution": "tickets.tickets",
     "split": "corpus.selection",
-    "to_merged": "export",
-    "to_peft": "export",
+    "to_merged": "models.export",
+    "to_peft": "models.export",
     "tune": "tuning.tune",
 }
 

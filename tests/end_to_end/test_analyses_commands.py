@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import ks_2samp, rankdata
 
 from ks_lottery import RowPatch, Scan, Tickets
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 
 
 def printed(capfd, *command: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import beta
 
 from ks_lottery import RowPatch, Tickets, certify, open_checkpoint, read_corpus, scan, select, tune
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.evaluation.next_token import Predictions
 
 

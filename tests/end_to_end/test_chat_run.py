@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from ks_lottery import Corpus, open_checkpoint
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode, longest
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.forms import PromptForm
@@ -54,8 +54,8 @@ def test_all_stages_see_one_prompt(chat_model, alpaca_file, tmp_path, monkeypatc
         seen.extend(list(prompt) for prompt in prompts)
         return translate(lm, form, prompts, **more)
 
-    monkeypatch.setattr("ks_lottery.stages.translate", spy)
-    monkeypatch.setattr("ks_lottery.translation.translate", spy)
+    monkeypatch.setattr("ks_lottery.recipes.stages.translate", spy)
+    monkeypatch.setattr("ks_lottery.recipes.translation.translate", spy)
     out = tmp_path / "run"
     call = [
         "run",

@@ -11,10 +11,10 @@ import time
 import polib
 import pytest
 
-from ks_lottery import assets
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
+from ks_lottery.store import assets
 
-PYTHON = [sys.executable, "-m", "ks_lottery.cli"]
+PYTHON = [sys.executable, "-m", "ks_lottery"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_control_c_stops_with_one_line_and_the_same_command_goes_on(tied_model, 
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "ks-lottery: stopped; the same command goes on from the last finished stage\n"
+    assert stderr == "ks-lottery: stopped; the same command resumes from what is done\n"
     again = subprocess.run(call, capture_output=True, text=True, check=True)
     assert "embed tuning: every row that the text reaches: done before" in again.stdout
 
@@ -111,7 +111,7 @@ def test_a_language_without_enough_text_lists_those_that_have(
     from ks_lottery import open_checkpoint
 
     checkpoint = open_checkpoint(str(tied_model))
-    monkeypatch.setattr("ks_lottery.pipeline.open_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr("ks_lottery.recipes.executor.open_checkpoint", lambda _: checkpoint)
     assert main(["demo", "--target", language, "--out", str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err == (
         f"ks-lottery: language {language} has {found} usable pairs in the catalogs and 200 are needed; "
@@ -124,7 +124,7 @@ def test_an_unknown_language_code(catalogs, tied_model, tmp_path, capfd, monkeyp
     from ks_lottery import open_checkpoint
 
     checkpoint = open_checkpoint(str(tied_model))
-    monkeypatch.setattr("ks_lottery.pipeline.open_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr("ks_lottery.recipes.executor.open_checkpoint", lambda _: checkpoint)
     assert main(["demo", "--target", "catalan-ish", "--out", str(tmp_path / "out")]) == 2
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1

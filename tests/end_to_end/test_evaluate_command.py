@@ -12,12 +12,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from ks_lottery import RowPatch, evaluate, open_checkpoint, read_corpus, tune
-from ks_lottery.artifacts import read_json_lines
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode
 from ks_lottery.evaluation.next_token import Predictions
 from ks_lottery.models.load import load_model, load_tokenizer
 from ks_lottery.models.quiet import quiet
+from ks_lottery.store.files import read_json_lines
 
 
 @pytest.fixture(autouse=True)

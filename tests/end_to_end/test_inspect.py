@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from ks_lottery import open_checkpoint, read_corpus
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.inspection import histogram, percentile
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.corpus.corpus import Corpus
-from ks_lottery.tickets import Tickets
+from ks_lottery.tickets.tickets import Tickets
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

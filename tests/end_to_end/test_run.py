@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 
 FAST = [
     "--train.learning-rate", "0.2", "--train.epochs", "1", "--train.batch-size", "8",
@@ -198,7 +198,7 @@ def test_a_damaged_stage_and_all_after_it_are_done_again(finished, tied_model, t
 
 def test_a_killed_run_goes_on_where_it_was(finished, tied_model, text_file, tmp_path):
     out = tmp_path / "killed"
-    call = [sys.executable, "-m", "ks_lottery.cli", *command(tied_model, text_file, out)]
+    call = [sys.executable, "-m", "ks_lottery", *command(tied_model, text_file, out)]
     marker = out / ".stages" / "scan.json"
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -302,7 +302,7 @@ def test_no_space_left(tied_model, text_file, tmp_path):
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "from ks_lottery.cli import main\n"
+        "from ks_lottery.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     call = [sys.executable, "-c", code, *command(tied_model, text_file, tmp_path / "out")]

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import ks_2samp, rankdata
 
 from ks_lottery import Scan, Tickets, open_checkpoint, scan, select
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tickets import overlap
+from ks_lottery.tickets.tickets import overlap
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_two_processes_make_the_same_file(tied_model, tuned, tmp_path):
     assert main([*call, str(tmp_path / "one.parquet"), "--quiet"]) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, "-m", "ks_lottery.cli", *call, str(tmp_path / "two.parquet")],
+        [*launch, "-m", "ks_lottery", *call, str(tmp_path / "two.parquet")],
         capture_output=True,
         text=True,
         check=False,
@@ -335,7 +335,7 @@ def test_tickets_train_in_peft(saved, tied_model):
 
 def test_what_is_read_ahead_is_what_is_wanted(tied_model, tuned, tmp_path):
     """The byte ranges against those that safetensors itself reads; what is no safetensors is passed over in silence."""
-    from ks_lottery.checkpoint.ahead import _advise, _files, _spans
+    from ks_lottery.checkpoint.page_cache import _advise, _files, _spans
 
     (file,) = _files(str(tuned))
     stored = load_file(file)

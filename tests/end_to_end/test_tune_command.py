@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
-from ks_lottery.cli import main
+from ks_lottery.cli.main import main
+from ks_lottery.config.choices import METHODS
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hash_fraction
 from ks_lottery.models.load import load_tokenizer
-from ks_lottery.tuning.presets import PRESETS
 from ks_lottery.tuning.trainer import TRAINED_FILE, WHOLE_FILE, last_whole_checkpoint
 
 
@@ -92,7 +92,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(untied_model, text_file, tm
     more = ("--epochs", "4", "--save-every", "10", "--method", "embed")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main(command(untied_model, text_file, whole, *more)) == 0
-    arguments = [sys.executable, "-m", "ks_lottery.cli", *command(untied_model, text_file, broken, *more)]
+    arguments = [sys.executable, "-m", "ks_lottery", *command(untied_model, text_file, broken, *more)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     work, end = tmp_path / "broken.unfinished", time.monotonic() + 240
     while not (work / "checkpoint-40" / WHOLE_FILE).is_file():
@@ -220,7 +220,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(untied_model, short, tmp_pa
 
 def test_help_is_instant_and_names_every_method(capfd):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "ks_lottery.cli", "tune", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "ks_lottery", "tune", "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -228,5 +228,5 @@ def test_help_is_instant_and_names_every_method(capfd):
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "argparse" in imported
     assert not {"torch", "transformers", "numpy"} & imported
-    for method in PRESETS:
+    for method in METHODS:
         assert f"{method}:" in done.stdout.replace("\n", " ")

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from ks_lottery.certification.guarantee import guarantee
-from ks_lottery.corpus.pool import Pool
+from ks_lottery.certification.pool import Pool
 from ks_lottery.stats.risk import clopper_pearson_upper
 
 DELTAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.25)

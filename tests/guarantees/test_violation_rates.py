@@ -16,8 +16,8 @@ from scipy.stats import binom, binomtest
 from ks_lottery import Corpus
 from ks_lottery.certification.choice import choose
 from ks_lottery.certification.guarantee import guarantee
+from ks_lottery.certification.pool import Pool, draw
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.pool import Pool, draw
 from ks_lottery.stats.risk import (
     binomial_pvalue,
     clopper_pearson_upper,

@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 
 from ks_lottery import Attribution, Corpus, open_checkpoint, read_corpus
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
+from ks_lottery.models.gradients import gradients_of
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
-from ks_lottery.tuning.attribution import AttributionRecorder
-from ks_lottery.tuning.gradients import row_gradients
-from ks_lottery.tuning.train import train_rows
+from ks_lottery.tuning.recorder import AttributionRecorder
+from ks_lottery.tuning.row_training import train_rows
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +144,14 @@ def test_occurrences_equal_a_count(loaded, examples, ids):
     counts = Counter(token for e in examples for token in e.sequence[:-1])
     assert found.occurrences.tolist() == [2 * counts[row] for row in range(384)]
     assert found.occurrences[0] == 0
-    once = row_gradients(loaded, examples, batch_size=3)
+    once = gradients_of(loaded, examples, batch_size=3)
     assert once.occurrences.tolist() == [counts[row] for row in once.ids.tolist()]
 
 
 @pytest.mark.parametrize("share_prefix", [True, False])
 def test_gradients_at_the_original_model_equal_their_definition(loaded, examples, ids, share_prefix):
     state = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
-    found = row_gradients(loaded, examples, batch_size=3, share_prefix=share_prefix)
+    found = gradients_of(loaded, examples, batch_size=3, share_prefix=share_prefix)
     weight = loaded.checkpoint.rows(np.arange(384)).requires_grad_(True)
     norms = torch.zeros(384).double()
     order = sorted(range(8), key=lambda i: -len(examples[i].sequence))
@@ -208,10 +208,10 @@ def test_two_processes_record_what_one_does(loaded, examples, ids, untied_model,
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from ks_lottery import open_checkpoint\n"
-        "from ks_lottery.config import TrainConfig\n"
+        "from ks_lottery.config.settings import TrainConfig\n"
         "from ks_lottery.corpus.batches import Example\n"
         "from ks_lottery.models.load import load_model\n"
-        "from ks_lottery.tuning.train import train_rows\n"
+        "from ks_lottery.tuning.row_training import train_rows\n"
         "model, given, out = sys.argv[1:]\n"
         "about = json.loads(Path(given).read_text())\n"
         "loaded = load_model(open_checkpoint(model), dtype='float32', device='cpu')\n"

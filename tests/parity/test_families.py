@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.evaluation.translate import generate
-from ks_lottery.export import to_merged, to_peft
+from ks_lottery.models.export import to_merged, to_peft
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.prompt_cache import holds_keys_and_values, shared_opening

@@ -131,7 +131,7 @@ def test_the_command_under_torchrun_is_one_command(untied_model, text_file, tmp_
             "--dtype",
             "float32",
         ]
-        tune = ["ks_lottery.cli", "tune", str(untied_model), "--method", "embed", "--batch-size", batch, *flags]
+        tune = ["ks_lottery", "tune", str(untied_model), "--method", "embed", "--batch-size", batch, *flags]
         done = subprocess.run(
             [*call, *tune, "--device", "cpu", "--out", str(tmp_path / name)],
             capture_output=True,

@@ -8,7 +8,7 @@ import torch
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.batches import Example
-from ks_lottery.evaluation.sharing import predict_patches
+from ks_lottery.evaluation.patches import predict_patches
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.sides import installed_patch
 
@@ -117,7 +117,7 @@ def test_the_prefix_is_run_once_for_each_version_of_its_rows(loaded):
 
 @pytest.mark.parametrize("memory", [1, 1 << 20])
 def test_a_model_goes_on_from_the_first_row_that_differs(loaded, memory, monkeypatch):
-    monkeypatch.setattr("ks_lottery.evaluation.continuing.MEMORY", memory)
+    monkeypatch.setattr("ks_lottery.models.row_cache.MEMORY", memory)
     examples = texts(23, seed=3)
     tuned = patch_of(loaded, sorted({t for e in examples for t in e.sequence[:-1]}))
     # Sets that grow token by token from the back of the longest sentences, and one that starts in the prefix.

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from ks_lottery import Corpus, UserError, open_checkpoint, read_corpus, tune
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.load import load_model
 from ks_lottery.tuning.methods import Choice, rows_of
-from ks_lottery.tuning.train import train_rows
+from ks_lottery.tuning.row_training import train_rows
 
 
 @pytest.fixture(scope="module")

@@ -11,21 +11,21 @@ import torch
 import torch.nn.functional as F
 
 from ks_lottery import Corpus, RowPatch, Tickets, UserError, open_checkpoint, read_corpus, tune
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.choices import METHODS
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.load import load_model
 from ks_lottery.tuning.adapters import Adapter, adapter_config, built_adapter
-from ks_lottery.tuning.presets import PRESETS
+from ks_lottery.tuning.row_training import train_rows
 from ks_lottery.tuning.session import Session
-from ks_lottery.tuning.train import train_rows
 from ks_lottery.tuning.trainer import step_order
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(past_key_values|is_gradient_checkpointing).*:FutureWarning"
 )  # PEFT's
 
-METHODS = [name for name in PRESETS if name != "qlora"]
+METHODS = [name for name in METHODS if name != "qlora"]
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,7 @@ def test_validation_is_the_mean_over_all_labels(loaded, examples):
     """Not the mean of batch means, which unequal batches would bend."""
     from ks_lottery.models.language_model import LabelledLanguageModel
     from ks_lottery.tuning.fitting import fit
-    from ks_lottery.tuning.train import built_rows, method_settings
+    from ks_lottery.tuning.row_training import built_rows, method_settings
 
     config = TrainConfig(batch_size=3, epochs=1, learning_rate=1e-9)
     with built_rows(loaded, np.array([5]), side="input", share_prefix=True, described={}) as built:

@@ -23,12 +23,12 @@ from ks_lottery import (
     select,
     select_by_attribution,
 )
-from ks_lottery.analyses.sharing import check_one_base, side_by_side
 from ks_lottery.report.alike_report import rows_table
 from ks_lottery.report.explain_report import tickets_table
 from ks_lottery.report.overlap_table import side_by_side_tables
-from ks_lottery.scans import average_ranks
-from ks_lottery.tickets import select_by_frequency
+from ks_lottery.tickets.overlap import check_one_base, side_by_side
+from ks_lottery.tickets.scan import average_ranks
+from ks_lottery.tickets.tickets import select_by_frequency
 
 BASE = {"name": "base", "fingerprint": "f" * 64}
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused(one, other, more, named):
 @pytest.fixture(scope="module")
 def scan():
     """A scan of real rows: 60 of 90 moved, the first half of them by little."""
-    from ks_lottery.scans import Part, Scan
+    from ks_lottery.tickets.scan import Part, Scan
 
     rng = np.random.default_rng(0)
     k = np.concatenate([rng.integers(1, 20, 60), np.zeros(30, dtype=np.int64)])
@@ -324,7 +324,7 @@ def test_token_strings_are_found_here_or_not_at_all(tied_model, tmp_path, monkey
     import huggingface_hub
     from huggingface_hub import constants
 
-    from ks_lottery.models.tokens import tokens_here
+    from ks_lottery.models.vocabulary import tokens_here
 
     def never(*arguments, **more):
         raise AssertionError("a download was asked for")

@@ -9,8 +9,9 @@ import zipfile
 
 import pytest
 
-from ks_lottery import UserError, assets
-from ks_lottery.cli import main
+from ks_lottery import UserError
+from ks_lottery.cli.main import main
+from ks_lottery.store import assets
 
 DATA = {
     "pkg/data/model.bin": b"weights",

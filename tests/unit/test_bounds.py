@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from ks_lottery.stats import bounds
-from ks_lottery.stats.bounds import bootstrap_interval, clopper_pearson, tau_empirical, tau_exact, tau_table
+from ks_lottery.stats import intervals
+from ks_lottery.stats.intervals import bootstrap_interval, clopper_pearson, tau_empirical, tau_exact, tau_table
 from ks_lottery.stats.null import critical_count, pvalues
 
 
@@ -90,7 +90,7 @@ def test_bootstrap_leaves_out_empty_sentences() -> None:
 def test_bootstrap_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     above, below = np.arange(50.0), np.arange(50.0) + 10
     whole = bootstrap_interval(above, below)
-    monkeypatch.setattr(bounds, "_DRAWS", 1000)
+    monkeypatch.setattr(intervals, "_DRAWS", 1000)
     assert bootstrap_interval(above, below) == pytest.approx(whole, rel=0.05)
 
 

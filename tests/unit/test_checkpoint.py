@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ks_lottery.artifacts import replacing
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import open_checkpoint
+from ks_lottery.store.files import replacing
 
 
 def test_rows_are_those_of_safetensors(tied_model):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ks_lottery import RunConfig, UserError
-from ks_lottery.config import (
+from ks_lottery.config.settings import (
     CertifyConfig,
     EvaluateConfig,
     SelectConfig,

@@ -12,8 +12,8 @@ from scipy.stats import beta, binom
 from ks_lottery import UserError
 from ks_lottery.certification.choice import choose, nested_sizes
 from ks_lottery.certification.guarantee import guarantee
+from ks_lottery.certification.pool import Pool
 from ks_lottery.certification.units import unit_losses
-from ks_lottery.corpus.pool import Pool
 from ks_lottery.stats.risk import hoeffding_bentkus_upper
 
 SENTENCES = Pool("news.tsv", "f" * 64, "sentence", 1000, 200, "200 drawn", 0)

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
+from ks_lottery.config.choices import DEFAULT_MODEL, METHODS
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.monolingual import read_sentences, token_counts
 from ks_lottery.models.load import load_model
 from ks_lottery.tuning.adapters import adapter_config
 from ks_lottery.tuning.full import chosen_parameters
-from ks_lottery.tuning.methods import METHODS, Choice, rows_of
-from ks_lottery.tuning.presets import DEMO_MODEL, PRESETS, default_rates
+from ks_lottery.tuning.methods import ROWS, Choice, default_rates, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def test_defaults_are_those_of_the_paper_and_the_demo_has_its_own():
         assert default_rates(method, "m") == {"learning_rate": 2e-5, "epochs": 3}
     for method in ("partial", "prefix", "random", "frequency"):
         assert default_rates(method, "m") == {"learning_rate": 1e-2, "epochs": 5}
-    assert default_rates("embed", DEMO_MODEL)["learning_rate"] == 1e-2
-    assert set(METHODS) == {name for name, of in PRESETS.items() if of.kind == "rows"}
+    assert default_rates("embed", DEFAULT_MODEL)["learning_rate"] == 1e-2
+    assert set(ROWS) == {name for name, of in METHODS.items() if of.kind == "rows"}
 
 
 def test_layers_by_number_span_and_name(loaded):

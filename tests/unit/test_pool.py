@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import binomtest
 
 from ks_lottery import Corpus, UserError, read_corpus, split
-from ks_lottery.artifacts import write_json
+from ks_lottery.certification.pool import ENOUGH_DOCUMENTS, check_pool, draw
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.pool import ENOUGH_DOCUMENTS, check_pool, draw
 from ks_lottery.corpus.selection import sentence_key
+from ks_lottery.store.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ import sentencepiece
 from sacrebleu import utils
 from sacrebleu.tokenizers import tokenizer_spm
 
-from ks_lottery.artifacts import write_error
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation import spm
 from ks_lottery.evaluation.spm import MissingModelError, expected_file, fetched, find_model
+from ks_lottery.store.files import write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

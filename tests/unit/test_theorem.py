@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ks_lottery.certification.certify import Small, certify
+from ks_lottery.certification.algorithm import Small, certify_predictions
 from ks_lottery.certification.tau import TAUS, full_verification, tau_of
 from ks_lottery.certification.theorem import RULES, certified
-from ks_lottery.config import CertifyConfig
+from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.evaluation.next_token import Predictions
 
 
@@ -84,7 +84,7 @@ def small(scan, seed, alpha):
 def test_the_certificate_counts_what_it_says(scan):
     original, tuned = predictions(1), predictions(2)
     smalls = [small(scan, 3, 0.05), small(scan, tuned, 1.0)]
-    found = certify(original, tuned, smalls, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
+    found = certify_predictions(original, tuned, smalls, scan, config=CertifyConfig(alphas=(0.05, 1.0), positions=20))
     assert (found.positions, found.sentences) == (12 * 20, 12)
     first = [i for i in range(300) if tuned.position[i] < 20]
     for level, one in zip(found.levels, smalls, strict=True):
@@ -116,7 +116,9 @@ def test_the_certificate_counts_what_it_says(scan):
 
 def test_without_alpha_only_the_empirical_tau_is_defined(scan):
     rows = np.arange(0, 50, 3)
-    found = certify(predictions(1), predictions(2), [Small("mine", rows, predictions(3))], scan, config=CertifyConfig())
+    found = certify_predictions(
+        predictions(1), predictions(2), [Small("mine", rows, predictions(3))], scan, config=CertifyConfig()
+    )
     (level,) = found.levels
     assert list(level.bounds) == ["empirical"]
     assert level.bounds["empirical"].tau == max(D for row, D in enumerate(scan.statistics) if row not in set(rows))
@@ -142,10 +144,10 @@ def test_full_verification_is_where_tau_falls_below_the_smallest_gap(scan, small
 def test_the_certificate_survives_the_disk(scan, tmp_path):
     import pyarrow.parquet as pq
 
-    from ks_lottery.artifacts import read_json
+    from ks_lottery.store.files import read_json
 
     original, tuned = predictions(1), predictions(2)
-    found = certify(original, tuned, [small(scan, 3, 0.05)], scan, config=CertifyConfig(alphas=(0.05,)))
+    found = certify_predictions(original, tuned, [small(scan, 3, 0.05)], scan, config=CertifyConfig(alphas=(0.05,)))
     found.save(tmp_path)
     table = pq.read_table(tmp_path / "certificate.parquet").to_pydict()
     audit = found.levels[0].bounds["exact"].rules["both"]

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from ks_lottery import Attribution, Tickets, UserError, select, select_by_attribution
-from ks_lottery.tickets import select_by_occurrence, select_random
+from ks_lottery.tickets.tickets import select_by_occurrence, select_random
 
 
 def pvalue(k: int, d: int = 64) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.models.tokens import token_strings
+from ks_lottery.models.vocabulary import token_strings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

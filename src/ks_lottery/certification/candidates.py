@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ks_lottery.certification.certify import Small
+from ks_lottery.certification.algorithm import Small
 from ks_lottery.errors import UserError
-from ks_lottery.evaluation.sharing import predict_patches
+from ks_lottery.evaluation.patches import predict_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.next_token import Predictions
-    from ks_lottery.evaluation.sharing import Shared
+    from ks_lottery.evaluation.patches import Shared
     from ks_lottery.models.load import LoadedModel
-    from ks_lottery.scans import Scan
-    from ks_lottery.tickets import Tickets
+    from ks_lottery.tickets.scan import Scan
+    from ks_lottery.tickets.tickets import Tickets
 
 ORIGINAL, TUNED = "original", "tuned"
 """Names of the two models that every small one is compared with."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ks_lottery.corpus.pool import Pool
+    from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[Kind, str] = {
     "any": "the small model with the chosen {size:,} tickets answers any position of {one} unlike the tuned one with "

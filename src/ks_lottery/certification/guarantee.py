@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ks_lottery.corpus.pool import Pool
+    from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[str, str] = {
     "all_agree": "with probability at least {lower} the small model answers every position of {one} like the tuned one",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ks_lottery.stats.bounds import tau_empirical, tau_exact, tau_table
+from ks_lottery.stats.intervals import tau_empirical, tau_exact, tau_table
 from ks_lottery.stats.null import log_pvalues
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ks_lottery.scans import Scan
+    from ks_lottery.tickets.scan import Scan
 
 TAUS = ("empirical", "exact", "table")
 """Three bounds on the KS distance of the rows that a small model leaves as they were; see `tau_of`."""

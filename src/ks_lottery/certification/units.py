@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ks_lottery.corpus.pool import Pool
+    from ks_lottery.certification.pool import Pool
 
 Kind = Literal["any", "share"]
 """Loss of a sentence: 1 if ``any`` of its positions is wrong, or the ``share`` of them that is."""

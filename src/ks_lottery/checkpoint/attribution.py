@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.artifacts import manifest, read_table, write_table
 from ks_lottery.errors import UserError
+from ks_lottery.store.files import manifest, read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from ks_lottery.artifacts import FORMAT, digest_bytes, manifest, replacing
 from ks_lottery.errors import UserError
+from ks_lottery.store.files import FORMAT, digest_bytes, manifest, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ks_lottery.artifacts import digest_json, write_json_lines
+from ks_lottery.store.files import digest_json, write_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from ks_lottery.corpus.request import Request
+    from ks_lottery.corpus.reading import Request
 
 
 def read_catalog(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:

@@ -14,8 +14,8 @@ from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.gettext import read_gettext
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.lines import ending_of, read_lines
+from ks_lottery.corpus.reading import Reader, Request
 from ks_lottery.corpus.records import from_records, read_json, read_json_lines
-from ks_lottery.corpus.request import Reader, Request
 from ks_lottery.corpus.tables import read_csv, read_tsv
 from ks_lottery.corpus.tmx import read_tmx
 from ks_lottery.corpus.xliff import read_xliff

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ks_lottery.corpus.request import Request
+    from ks_lottery.corpus.reading import Request
 
 KNOWN = (("source", "target"), ("input", "output"))
 """Keys of both sides that need not be named; ``input`` and ``output`` are Alpaca's."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from ks_lottery.corpus.request import Request
+    from ks_lottery.corpus.reading import Request
 
 
 def read_tsv(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001 (every row is a pair)

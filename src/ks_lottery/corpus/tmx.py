@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
 
-    from ks_lottery.corpus.request import Request
+    from ks_lottery.corpus.reading import Request
 
 DOCUMENT = frozenset({"file", "filename", "x-file", "x-filename", "document", "x-document"})
 """Types of a unit's ``prop`` that name the document it stood in; TMX itself has none."""

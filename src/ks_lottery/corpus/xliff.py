@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
 
-    from ks_lottery.corpus.request import Request
+    from ks_lottery.corpus.reading import Request
 
 FINISHED = frozenset({"translated", "signed-off", "final"})
 """States of a target in XLIFF 1.2 that are a translation; all others ask for more work."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.artifacts import read_json, write_json
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import (
     DEFAULT,
@@ -22,6 +21,7 @@ from ks_lottery.evaluation.scores import (
     open_measures,
     spm_digests,
 )
+from ks_lottery.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

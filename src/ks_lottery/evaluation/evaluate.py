@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.forms import PromptForm
@@ -14,21 +15,23 @@ from ks_lottery.corpus.prompts import orders
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.hypotheses import Hypotheses
 from ks_lottery.evaluation.language_check import LanguageCheck, language_share
+from ks_lottery.evaluation.measured import measured_text
 from ks_lottery.evaluation.next_token import Predictions, predict
 from ks_lottery.evaluation.scores import DEFAULT, SCORED, Scores, check_metrics, score
 from ks_lottery.evaluation.spm import find_model
-from ks_lottery.evaluation.text import measured_text
 from ks_lottery.evaluation.translate import checked_settings, translate
+from ks_lottery.models.equipped import equipped
+from ks_lottery.models.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.evaluation.text import MeasuredText
+    from ks_lottery.evaluation.measured import MeasuredText
     from ks_lottery.models.equipped import Equipped
-    from ks_lottery.models.load import LoadedModel
 
     Tick = Callable[[int, int], None]
 
@@ -224,3 +227,43 @@ def _new_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]], wanted: i
     """Return how many tokens may be made: what is asked for, or what the context holds behind the longest prompt."""
     context = loaded.checkpoint.context
     return wanted if context is None else max(1, min(wanted, context - max(len(prompt) for prompt in prompts)))
+
+
+def evaluate(
+    base: Checkpoint | LoadedModel,
+    corpus: Corpus,
+    made: RowPatch | str | Path | None = None,
+    *,
+    metrics: Sequence[str] = ("spbleu", "bleu", "chrf", "accuracy"),
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure a model on a text: translate it and score the translations, and next-token accuracy and loss.
+
+    Parameters
+    ----------
+    made
+        What tuning made: a row patch, or the folder of a PEFT adapter. None measures `base` as it is.
+    metrics
+        ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``.
+    folder
+        Where translations are kept batch by batch: the same call goes on where it was stopped.
+    settings
+        Further fields of `evaluation.evaluate.Request`: ``num_beams`` (4), ``max_new_tokens`` (256), ``positions`` (all),
+        ``language`` (False), ``generation``, ``spm``, ``resamples``, ``confidence``, ``seed``, ``template``, ...
+
+    Returns
+    -------
+    Evaluation
+        ``hypotheses``; ``scores``, with signatures and intervals, and ``scores.missing``, which says why a metric is not there;
+        ``predictions`` and ``next_token``; ``language``.
+
+    Raises
+    ------
+    UserError
+        When a metric or setting does not exist, `made` does not belong to `base`, or a sentence does not fit the context.
+    """
+    request = Request(metrics=metrics, **settings)
+    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    with equipped(loaded, Path(made) if isinstance(made, str) else made, share_prefix=request.share_prefix) as model:
+        return evaluate_model(loaded, model, corpus, request, folder=None if folder is None else Path(folder))

@@ -9,8 +9,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.artifacts import digest_json, manifest, write_error, write_json_lines
 from ks_lottery.errors import UserError
+from ks_lottery.store.files import digest_json, manifest, write_error, write_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.languages import best_match, language_name
 from ks_lottery.errors import UserError
-from ks_lottery.stats.bounds import clopper_pearson
+from ks_lottery.stats.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.artifacts import digest_json, manifest, read_table, write_table
 from ks_lottery.corpus.batches import batches_by_length, collate
-from ks_lottery.stats.bounds import bootstrap_interval
+from ks_lottery.stats.intervals import bootstrap_interval
+from ks_lottery.store.files import digest_json, manifest, read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.language_model import LabelledLanguageModel
+    from ks_lottery.models.row_cache import Answers
 
 COLUMNS = ("sentence", "position", "label", "log_p", "first", "second", "p_first", "p_second")
 
@@ -134,10 +135,6 @@ def predict(
         if tick:
             tick(len(answers), len(examples))
     return joined([answers[i] for i in range(len(examples))], examples, made_from or {})
-
-
-Answers = dict[str, Any]
-"""Columns of one sentence: label, log_p, first, second, p_first, p_second."""
 
 
 def answers_of(logits: torch.Tensor, labels: torch.Tensor, sizes: Sequence[int]) -> list[Answers]:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.artifacts import digest_json, manifest, read_json, write_json
 from ks_lottery.errors import UserError
+from ks_lottery.store.files import digest_json, manifest, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

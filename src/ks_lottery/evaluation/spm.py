@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sacrebleu import utils
 from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS, TokenizerSPM
 
-from ks_lottery.artifacts import digest_bytes, replacing
 from ks_lottery.errors import UserError
+from ks_lottery.store.files import digest_bytes, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.artifacts import digest_file, digest_json, read_json
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
@@ -17,6 +16,7 @@ from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
+from ks_lottery.store.files import digest_file, digest_json, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator

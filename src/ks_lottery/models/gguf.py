@@ -13,9 +13,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from ks_lottery.artifacts import digest_file, write_error
-from ks_lottery.assets import cache_folder
 from ks_lottery.errors import UserError
+from ks_lottery.store.assets import cache_folder
+from ks_lottery.store.files import digest_file, write_error
 
 
 def converted(gguf: Path) -> Path:

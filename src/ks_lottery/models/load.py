@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery import assets
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
+from ks_lottery.store import assets
 
 if TYPE_CHECKING:
     import torch

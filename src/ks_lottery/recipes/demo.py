@@ -5,7 +5,7 @@ Must never differ from a run of the same config through `ks-lottery run`.
 
 from __future__ import annotations
 
-from ks_lottery.config import CertifyConfig, EvaluateConfig, RunConfig, TextConfig, TrainConfig
+from ks_lottery.config.settings import CertifyConfig, EvaluateConfig, RunConfig, TextConfig, TrainConfig
 from ks_lottery.errors import UserError
 
 BUDGETS: dict[str, RunConfig] = {

@@ -1,6 +1,6 @@
 """What `explain` prints: one line a ticket, as table 3 of the paper, and what ranks rows as the KS test does.
 
-Must never compute a figure: it shows what `ks_lottery.analyses.explanation` found.
+Must never compute a figure: it shows what `ks_lottery.tickets.explain` found.
 """
 
 from __future__ import annotations

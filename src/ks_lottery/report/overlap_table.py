@@ -1,6 +1,6 @@
 """How much sets of tickets share, pair by pair, and row by row as in table 8 of the paper.
 
-Must never compute a figure: it shows what `ks_lottery.tickets.overlap` and `ks_lottery.analyses.sharing` found.
+Must never compute a figure: it shows what `ks_lottery.tickets.tickets.overlap` and `ks_lottery.tickets.overlap` found.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.tuning.fitting import Built
-from ks_lottery.tuning.presets import LORA_ALPHA, LORA_RANK, VIRTUAL_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -27,6 +26,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ks_lottery.models.load import LoadedModel
+
+VIRTUAL_TOKENS = 10
+"""Of prefix and prompt tuning: 10 x 4,096 is the 0.04M of table 2."""
+
+LORA_RANK = {"lora": 8, "qlora": 16}
+"""Ranks at which table 2 comes out; the paper names none."""
+
+LORA_ALPHA = 16
+"""Scale of the LoRA update (as QLoRA and Alpaca-LoRA); the paper names none."""
 
 
 @dataclass(frozen=True)

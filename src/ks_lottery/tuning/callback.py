@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 from ks_lottery.errors import UserError
 from ks_lottery.stats.ks import ks_counts
 from ks_lottery.stats.null import critical_count
-from ks_lottery.tickets import Tickets
+from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.trained_rows import TrainedRows
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
-    from ks_lottery.config import TrainConfig
+    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.language_model import LabelledLanguageModel
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.config.choices import DEFAULT_MODEL, DEMO_RATE, METHODS, Method
 from ks_lottery.corpus.batches import occurrences
 from ks_lottery.errors import UserError
 from ks_lottery.models.rows import trainable_rows
-from ks_lottery.tickets import Tickets, select_by_frequency, select_by_occurrence, select_random
+from ks_lottery.tickets.tickets import Tickets, select_by_frequency, select_by_occurrence, select_random
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ def _frequency(choice: Choice) -> Tickets:
     return select_by_frequency(choice.frequencies, choice.vocabulary, choice.size)
 
 
-METHODS: dict[str, Callable[[Choice], Tickets]] = {
+ROWS: dict[str, Callable[[Choice], Tickets]] = {
     "embed": _embed,
     "partial": lambda choice: _needed(choice, "partial"),
     "frequency": _frequency,
@@ -118,6 +119,32 @@ def rows_of(method: str, choice: Choice) -> Tickets:
     UserError
         When the method is not known, or lacks what it needs.
     """
-    if method not in METHODS:
-        raise UserError(f"method {method} is not known; the methods are {', '.join(METHODS)}")
-    return METHODS[method](choice)
+    if method not in ROWS:
+        raise UserError(f"method {method} is not known; the methods are {', '.join(ROWS)}")
+    return ROWS[method](choice)
+
+
+def method_named(name: str) -> Method:
+    """Return what a method is.
+
+    Raises
+    ------
+    UserError
+        When there is no such method.
+    """
+    if name not in METHODS:
+        raise UserError(f"method {name} is not known; the methods are {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def default_rates(name: str, model: str) -> dict[str, float]:
+    """Return learning rate and epochs that a method has unless the user gives others.
+
+    Parameters
+    ----------
+    model
+        What the user called the model: with the embedded one, rows are trained at the demo's learning rate.
+    """
+    method = method_named(name)
+    rate = DEMO_RATE if method.kind == "rows" and model == DEFAULT_MODEL else method.learning_rate
+    return {"learning_rate": rate, "epochs": method.epochs}

@@ -15,7 +15,7 @@ import torch
 
 from ks_lottery.corpus.batches import NO_LABEL, collate
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.train import method_settings
+from ks_lottery.tuning.row_training import method_settings
 from ks_lottery.tuning.trainer import step_order
 
 if TYPE_CHECKING:

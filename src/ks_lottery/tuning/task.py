@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config import TrainConfig
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import LoadedModel, choose_dtype, load_model
@@ -18,9 +18,8 @@ from ks_lottery.models.sides import check_side
 from ks_lottery.tuning.adapters import built_adapter
 from ks_lottery.tuning.fitting import Built, Fit, Outcome, fit
 from ks_lottery.tuning.full import built_full
-from ks_lottery.tuning.methods import SIZED, Choice, rows_of
-from ks_lottery.tuning.presets import default_rates, preset
-from ks_lottery.tuning.train import built_rows, describe_rows, method_settings
+from ks_lottery.tuning.methods import SIZED, Choice, default_rates, method_named, rows_of
+from ks_lottery.tuning.row_training import built_rows, describe_rows, method_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.tickets import Tickets
+    from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.session import Session
 
 
@@ -98,7 +97,7 @@ class Request:
         UserError
             When an option is given to a method that has no use for it.
         """
-        kind = preset(self.method).kind
+        kind = method_named(self.method).kind
         if self.layers is not None and kind != "full":
             raise UserError(f"--layers is for full tuning, not for {self.method}")
         if self.side != "input" and kind != "rows":
@@ -139,7 +138,7 @@ class Task:
     def built(self) -> Generator[Built[Any]]:
         """Make the model trainable inside a block, as the method says."""
         share = bool(method_settings(self.config, self.request.method)["share_prefix"])
-        request, kind = self.request, preset(self.request.method).kind
+        request, kind = self.request, method_named(self.request.method).kind
         if self.rows is not None:
             building: Any = built_rows(
                 self.loaded,
@@ -227,7 +226,7 @@ def make_ready(
                 f"no example of {validation.origin} fits into {request.max_tokens} tokens: raise max_tokens"
             )
     rows: Tickets | None = None
-    if preset(request.method).kind == "rows":
+    if method_named(request.method).kind == "rows":
         check_side(loaded.lm, request.side, checkpoint.name)
         tickets = request.tickets
         size = request.size if request.size is not None else 0 if tickets is None else len(tickets)
@@ -260,6 +259,6 @@ def _loaded(base: Checkpoint | LoadedModel, request: Request) -> LoadedModel:
 
         compute = choose_dtype(request.dtype, choose_device(device))
         return load_model(checkpoint, dtype=request.dtype, quantization=quantization_config(kind, compute), **more)
-    if preset(request.method).kind == "full":
+    if method_named(request.method).kind == "full":
         return load_model(checkpoint, dtype="float32", **more)
     return base if isinstance(base, LoadedModel) else load_model(checkpoint, dtype=request.dtype, **more)

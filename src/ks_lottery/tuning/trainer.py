@@ -15,8 +15,8 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from ks_lottery.artifacts import write_json
 from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
+from ks_lottery.store.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

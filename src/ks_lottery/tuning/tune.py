@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch, Side
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.tickets import Tickets
+    from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.adapters import Adapter
     from ks_lottery.tuning.full import TunedModel
     from ks_lottery.tuning.session import Session

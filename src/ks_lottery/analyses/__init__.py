@@ -1,1 +1,0 @@
-"""What the paper reads off tickets: tables 3, 6 and 8."""

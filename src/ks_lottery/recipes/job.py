@@ -1,0 +1,94 @@
+"""One run in progress: its config and folder, and the inputs and saved artifacts that its stages share.
+
+Must never compute a result, nor write a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.corpus.batches import Example, encode
+from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.vocabulary import token_strings
+from ks_lottery.tickets.scan import Scan
+from ks_lottery.tickets.tickets import Tickets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.settings import RunConfig
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.corpus.selection import Split
+    from ks_lottery.store.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run in progress: its config and folder, and the inputs that are the same for all stages."""
+
+    config: RunConfig
+    folder: RunFolder
+    checkpoint: Checkpoint
+    split: Split
+    report: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The original model; loaded when the first stage asks for it."""
+        model = self.config.model
+        return load_model(
+            self.checkpoint, dtype=model.dtype, device=model.device, trust_remote_code=model.trust_remote_code
+        )
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Each row's token, safe to print."""
+        return token_strings(self.loaded.tokenizer, self.checkpoint.vocabulary)
+
+    def examples(self, corpus: Corpus) -> list[Example]:
+        """Tokenize a split as the config says."""
+        text = self.config.text
+        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens)[0]
+
+    @cached_property
+    def train(self) -> list[Example]:
+        """Training examples."""
+        return self.examples(self.split.train)
+
+    @cached_property
+    def calibration(self) -> list[Example]:
+        """Examples that guarantees are calibrated on."""
+        return self.examples(self.split.calibration)
+
+    @cached_property
+    def test(self) -> list[Example]:
+        """Examples that everything is measured on."""
+        return self.examples(self.split.test)
+
+    def patch(self, method: str) -> RowPatch:
+        """Return the saved patch of a method."""
+        return RowPatch.open(self.path / method)
+
+    @property
+    def scan(self) -> Scan:
+        """The saved scan."""
+        return Scan.open(self.path / "scan.parquet")
+
+    @property
+    def tickets(self) -> Tickets:
+        """The saved tickets."""
+        return Tickets.open(self.path / "tickets.json")
+
+    def predictions(self, method: str) -> Predictions:
+        """Return the saved predictions of a method."""
+        return Predictions.open(self.path / "predictions" / f"{method}.parquet")

@@ -1,0 +1,1 @@
+"""How files are written, named and found again: manifests, run folders, downloads."""

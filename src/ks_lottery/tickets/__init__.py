@@ -1,0 +1,1 @@
+"""Tickets: what fine-tuning changed, which rows are selected, and what they are."""

@@ -1,0 +1,108 @@
+"""Two models compared: opens both sides, checks that their ids mean the same, and scans them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.errors import UserError
+from ks_lottery.models.sources import open_source
+from ks_lottery.models.vocabulary import check_same, read_vocabulary
+from ks_lottery.tickets.blocks import scan_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.models.vocabulary import Vocabulary
+    from ks_lottery.tickets.scan import Scan
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
+
+    ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty where that is not known) for each such row.
+    """
+
+    scan: Scan
+    tokens: tuple[str, ...] | None
+    only: Mapping[str, Sequence[tuple[int, str]]]
+
+
+def compare(
+    base: str | Path | Source,
+    tuned: str | Path | Source | RowPatch,
+    *,
+    units: str = "embedding",
+    tensors: str | None = None,
+    ignore_tokenizer: bool = False,
+    tick: Callable[[int, int], None] | None = None,
+) -> Compared:
+    """Open two models, check that their ids mean the same, and scan them; see `scan`."""
+    before = open_source(base) if isinstance(base, str | Path) else base
+    if isinstance(before, RowPatch):
+        raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
+    after = open_source(tuned, before) if isinstance(tuned, str | Path) else tuned
+    vocabulary = other = read_vocabulary(before.folder)
+    if not isinstance(after, RowPatch) and after.folder != before.folder:
+        other = read_vocabulary(after.folder)
+        if not ignore_tokenizer:
+            check_same(vocabulary, other, (before.name, after.name))
+    found = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
+    known = [part for part in found.parts if found.is_vocabulary(part)]
+    rows = max((part.count for part in known), default=0)
+    tokens = None if vocabulary is None else _strings(vocabulary, range(rows))
+    only = {
+        side: [*zip(more, _strings(strings, more), strict=True)]
+        for side, strings, count in (("base", vocabulary, "removed"), ("tuned", other, "added"))
+        for more in [range(rows, rows + max((getattr(part, count) for part in known), default=0))]
+    }
+    return Compared(found, tokens, only)
+
+
+def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:
+    """Return the token string of each row, for rows beyond the tokenizer's an empty one."""
+    shown = () if vocabulary is None else vocabulary.shown
+    return tuple(shown[row] if row < len(shown) else "''" for row in rows)
+
+
+def scan(
+    base: str | Path | Source,
+    tuned: str | Path | Source | RowPatch,
+    *,
+    units: str = "embedding",
+    tensors: str | None = None,
+    ignore_tokenizer: bool = False,
+) -> Scan:
+    """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).
+
+    A unit is a row of a matrix, one output unit, or a vector as a whole; its coordinates are the sample. The KS count and p
+    are exact at any width, under any ties.
+
+    Parameters
+    ----------
+    base, tuned
+        Folder or file of safetensors, pickled tensors (``.bin``, tensors alone are unpickled), GGUF file, hub id, or an opened
+        `Checkpoint`. `tuned` may be a PEFT adapter over `base` (LoRA, trainable tokens) or a `RowPatch` too.
+    units
+        ``embedding``, ``output``, ``matrix-rows`` or ``all``.
+    tensors
+        Glob pattern for the names of tensors.
+    ignore_tokenizer
+        Compare by id although the two tokenizers mean different strings by the same ids.
+
+    Returns
+    -------
+    Scan
+        One entry a unit. Rows that only one side has are listed in its parts and not compared. Independent checkpoints are
+        rounded to the coarser of their types first; patches and adapters are compared in float32.
+
+    Raises
+    ------
+    UserError
+        When one of the two cannot be read, they do not fit each other, or a unit holds NaN.
+    """
+    return compare(base, tuned, units=units, tensors=tensors, ignore_tokenizer=ignore_tokenizer).scan

@@ -1,0 +1,213 @@
+"""What the tickets are: their p, their ranks by every rival score, and how frequent their tokens are. Table 3 of the paper.
+
+Must never rank by a text or an attribution of another model than the scan's; who calls opens them and checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.checkpoint.attribution import ATTRIBUTIONS
+from ks_lottery.errors import UserError
+from ks_lottery.tickets.origin import differing, tokens_part
+from ks_lottery.tickets.scan import SCORES, average_ranks, rank_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from ks_lottery.checkpoint.attribution import Attribution
+    from ks_lottery.tickets.scan import Scan
+    from ks_lottery.tickets.tickets import Tickets
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a rival ranks rows as the KS test does.
+
+    Parameters
+    ----------
+    spearman
+        Spearman's correlation of the rival's ranks with those by KS, over all rows that moved, ties averaged; None where one of
+        the two ranks all of them alike, or fewer than two are left.
+    compared
+        Rows that it was taken over: those that moved and have this score.
+    shared
+        How many of the K tickets are among the K rows that come first by the rival; ties go to the lower row.
+    """
+
+    spearman: float | None
+    compared: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One entry for each of K tickets, in their order.
+
+    Parameters
+    ----------
+    rows
+        Rows, shape (K,).
+    counts, log_pvalues
+        Integer KS counts k and exact log p, shape (K,).
+    width
+        Coordinates d of a row; D = k / d.
+    ranks
+        By score, rank / V of each ticket among all V rows, 1 / V for the most important, ties averaged, shape (K,); NaN where
+        the score is not defined. ``lca`` and ``gradient`` where an attribution was given: a row that was not trained
+        contributed 0.
+    frequencies, frequency_ranks
+        How often each token stands in the corpus, and its rank by that among all V, 1 for the most frequent, ties averaged (not
+        divided by V, as in the paper); shape (K,). None without a corpus.
+    agreement
+        By rival score, how far it agrees with the KS test.
+    vocabulary, moved
+        Number V of rows, and of those that moved.
+    """
+
+    rows: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    log_pvalues: npt.NDArray[np.float64]
+    width: int
+    ranks: Mapping[str, npt.NDArray[np.float64]]
+    frequencies: npt.NDArray[np.int64] | None
+    frequency_ranks: npt.NDArray[np.float64] | None
+    agreement: Mapping[str, Agreement]
+    vocabulary: int
+    moved: int
+
+    def __len__(self) -> int:
+        """Return the number K of tickets."""
+        return len(self.rows)
+
+    def table(self, tokens: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
+        """Return one mapping a ticket, in plain values; `tokens` has token strings by row."""
+        listed: list[dict[str, Any]] = []
+        for place, row in enumerate(self.rows.tolist()):
+            token = {} if not tokens else {"token": tokens.get(row, "''")}
+            often = (
+                {}
+                if self.frequencies is None or self.frequency_ranks is None
+                else {
+                    "frequency": int(self.frequencies[place]),
+                    "frequency_rank": float(self.frequency_ranks[place]),
+                }
+            )
+            log_p = float(self.log_pvalues[place])
+            listed.append(
+                {
+                    "row": row,
+                    **token,
+                    "count": int(self.counts[place]),
+                    "statistic": float(self.counts[place] / self.width),
+                    "pvalue": float(np.exp(log_p)),
+                    "log_pvalue": log_p,
+                    **often,
+                    "ranks": {name: _plain(values[place]) for name, values in self.ranks.items()},
+                }
+            )
+        return listed
+
+
+def explain(
+    tickets: Tickets,
+    scan: Scan,
+    *,
+    frequencies: Mapping[int, int] | None = None,
+    attribution: Attribution | None = None,
+) -> Explanation:
+    """Return what table 3 of the paper shows of tickets, and how far each rival score agrees with the KS test.
+
+    Parameters
+    ----------
+    scan
+        The scan that the tickets were selected from, of one tensor.
+    frequencies
+        How often each token stands in a text of the target language, by row; `token_counts` counts.
+    attribution
+        What the scanned tuning recorded.
+
+    Raises
+    ------
+    UserError
+        When the tickets or the attribution belong to another base or scan, as far as their manifests say, or a ticket is no row
+        of the scan.
+    """
+    scan = tokens_part(scan)
+    _check(tickets, scan, attribution)
+    rows, size = tickets.rows, len(scan)
+    scores = {name: scan.score(name) for name in SCORES}
+    if attribution is not None:
+        scores |= {name: _spread(attribution, name, size) for name in ATTRIBUTIONS if name in attribution.scores}
+    every = None
+    if frequencies is not None:
+        every = np.array([frequencies.get(row, 0) for row in range(size)], dtype=np.int64)
+    rivals = {name: score for name, score in scores.items() if name != "ks"}
+    if every is not None:
+        rivals = {"frequency": every.astype(np.float64), **rivals}
+    moved = np.flatnonzero(scan.moved)
+    return Explanation(
+        rows=rows,
+        counts=scan.counts[rows],
+        log_pvalues=scan.log_pvalues[rows],
+        width=scan.width,
+        ranks={name: rank_fraction(score)[rows] for name, score in scores.items()},
+        frequencies=None if every is None else every[rows],
+        frequency_ranks=None if every is None else average_ranks(every.astype(np.float64))[rows],
+        agreement={name: _agreement(score, scan.counts, moved, rows) for name, score in rivals.items()},
+        vocabulary=size,
+        moved=len(moved),
+    )
+
+
+_OTHER = {
+    "base": "are of another base than the scan",
+    "patch": "were selected from a scan of another tuning",
+    "compared": "were selected from a scan of other weights",
+}
+
+
+def _check(tickets: Tickets, scan: Scan, attribution: Attribution | None) -> None:
+    other = differing(tickets.made_from, scan.made_from)
+    if other is not None:
+        raise UserError(f"the tickets {_OTHER[other]}: give the scan that they were selected from")
+    if attribution is not None and differing(attribution.made_from, scan.made_from) is not None:
+        raise UserError("the attribution is that of another tuning than was scanned: give its own")
+    for what, ids in (("tickets", tickets.rows), ("attribution", () if attribution is None else attribution.ids)):
+        if len(ids) and not 0 <= np.min(ids) <= np.max(ids) < len(scan):
+            raise UserError(f"the {what} hold row {np.max(ids)}, but the scan has {len(scan):,} rows: give their own")
+
+
+def _spread(attribution: Attribution, name: str, size: int) -> npt.NDArray[np.float64]:
+    """Return a recorded score for each of `size` rows: one that was not trained contributed 0."""
+    score = np.zeros(size)
+    score[attribution.ids] = attribution.score(name)
+    return score
+
+
+def _agreement(
+    score: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    moved: npt.NDArray[np.int64],
+    tickets: npt.NDArray[np.int64],
+) -> Agreement:
+    from scipy.stats import spearmanr
+
+    kept = moved[~np.isnan(score[moved])]
+    a, b = score[kept], counts[kept]
+    first = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")[: len(tickets)]
+    shared = int(np.isin(tickets, first).sum())
+    if len(kept) < 2 or bool((a == a[0]).all() or (b == b[0]).all()):
+        return Agreement(None, len(kept), shared)
+    # Ranks and not scores: an infinite score has a rank too.
+    found: Any = spearmanr(average_ranks(a), average_ranks(b.astype(np.float64)))
+    return Agreement(float(found.statistic), len(kept), shared)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
