@@ -13,12 +13,12 @@ import argparse
 import itertools
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.gettext import read_catalogs
 from ks_lottery.corpus.readers import read_corpus
@@ -26,9 +26,11 @@ from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.store.assets import catalog_files, catalog_root
-from ks_lottery.store.files import versions, write_json
+from ks_lottery.store.files import write_json
+from ks_lottery.store.manifest import versions
+from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.recorder import AttributionRecorder
-from ks_lottery.tuning.row_training import train_rows
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 INSIDE = ("_count", "on_pre_optimizer_step", "on_optimizer_step", "on_log", "on_train_begin", "state")
 
@@ -70,17 +72,17 @@ def main() -> None:
     # As many rows as a real training reaches, whatever few steps are measured.
     ids = reachable_rows([e.sequence for e in examples[:1200]], padding_row(loaded.lm))
     chosen = examples[: given.steps * given.batch]
-    config = TrainConfig(batch_size=given.batch, epochs=1.0, learning_rate=5e-3)
+    settings = {"batch_size": given.batch, "epochs": 1.0, "learning_rate": 5e-3}
+    tickets = Tickets(rows=ids, rule={})
+    with_recorder = replace(prepare(loaded, chosen, TuneSpec(settings=settings)), rows=tickets)
+    without = prepare(loaded, chosen, TuneSpec(method="partial", tickets=tickets, settings=settings))
     spent: list[float] = []
     clocked(spent)
     times: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(given.repeats):
-        for name, method in (("with", "embed"), ("without", "partial")):
+        for name, tuning in (("with", with_recorder), ("without", without)):
             ticks: list[float] = []
-            train_rows(
-                loaded, chosen, ids, config=config, seed=0, method=method,
-                tick=lambda *_, t=ticks: t.append(time.perf_counter()),
-            )  # fmt: skip
+            tuning.run(tick=lambda *_, t=ticks: t.append(time.perf_counter()))
             times[name] += [b - a for a, b in itertools.pairwise(ticks)]
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     paired = [a / b for a, b in zip(times["with"], times["without"], strict=True)]

@@ -15,7 +15,7 @@ import argparse
 import os
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,11 @@ from ks_lottery.recipes.demo import BUDGETS, demo_config
 from ks_lottery.stats.intervals import bootstrap_interval
 from ks_lottery.stats.ks import ks_counts
 from ks_lottery.stats.null import critical_count
-from ks_lottery.store.files import versions, write_json
+from ks_lottery.store.files import write_json
+from ks_lottery.store.manifest import versions
+from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.callback import jaccard, settled_at
-from ks_lottery.tuning.methods import Choice, rows_of
-from ks_lottery.tuning.row_training import train_rows
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.config.settings import RunConfig
     from ks_lottery.corpus.batches import Example
-    from ks_lottery.evaluation.next_token import Predictions
+    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.load import LoadedModel
 
     Rows = npt.NDArray[np.int64]
@@ -117,19 +118,25 @@ class Demo:
         train, test = (encode(loaded.tokenizer, part, **text)[0] for part in (parts.train, parts.test))
         return cls(config, loaded, train, test)
 
-    def rows(self, method: str, size: int = 0) -> Rows:
+    def rows(self, method: str, size: int | None = None) -> Rows:
         """Return the rows that a method of the demo trains, ascending."""
-        return rows_of(method, Choice(self.loaded, self.train, None, size, self.config.seed)).ids
+        tickets = prepare(self.loaded, self.train, TuneSpec(method=method, size=size, seed=self.config.seed)).rows
+        assert tickets is not None
+        return tickets.ids
 
     def tune(self, ids: Rows, watcher: Timed | None = None, share: float = 1.0) -> tuple[RowPatch, float]:
         """Train rows for a share of the demo's epochs, and return them with the seconds it took."""
         settings = replace(self.config.train, epochs=self.config.train.epochs * share)
         start = time.perf_counter()
-        method, more = ("partial", ()) if watcher is None else ("embed", (watcher,))
-        trained = train_rows(
-            self.loaded, self.train, ids, config=settings, seed=self.config.seed, method=method, callbacks=more
+        spec = TuneSpec(
+            method="partial" if watcher is None else "embed",
+            tickets=Tickets(rows=ids, rule={}),
+            seed=self.config.seed,
+            settings=asdict(settings),
         )
-        return trained.patch, time.perf_counter() - start
+        tuning = prepare(self.loaded, self.train, spec)
+        product = tuning.run(callbacks=() if watcher is None else (watcher,)).product
+        return product, time.perf_counter() - start
 
     def measure(self, patch: RowPatch) -> Predictions:
         """Predict the test text."""

@@ -50,7 +50,7 @@ def peak_mb() -> float:
 
 def machine() -> dict[str, Any]:
     """Describe the machine and the versions."""
-    from ks_lottery.store.files import versions
+    from ks_lottery.store.manifest import versions
 
     about = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in about.read_text().splitlines() if line.startswith("model name")] \

@@ -26,7 +26,6 @@ import torch
 
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode, occurrences
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
@@ -36,7 +35,7 @@ from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
 from ks_lottery.stats.intervals import bootstrap_interval
-from ks_lottery.store.files import digest_json
+from ks_lottery.store.manifest import digest_json
 from ks_lottery.tickets.blocks import scan_sources
 from ks_lottery.tickets.tickets import (
     Tickets,
@@ -46,7 +45,7 @@ from ks_lottery.tickets.tickets import (
     select_by_occurrence,
     select_random,
 )
-from ks_lottery.tuning.row_training import train_rows
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
@@ -125,12 +124,20 @@ class Study:
 
     def train(self, setting: Setting, rows: np.ndarray, method: str) -> tuple[RowPatch, float]:
         """Train rows, and return the patch and the seconds."""
-        config = TrainConfig(
-            learning_rate=setting.lr, embed_learning_rate=setting.embed_lr, epochs=1.0, batch_size=setting.batch
+        embed = method == "embed"
+        spec = TuneSpec(
+            method="embed" if embed else "partial",
+            tickets=Tickets(rows=rows, rule={}),
+            seed=setting.seed,
+            settings={
+                "learning_rate": setting.embed_lr if embed else setting.lr,
+                "epochs": 1.0,
+                "batch_size": setting.batch,
+            },
         )
         start = time.perf_counter()
-        trained = train_rows(self.loaded, self.examples(setting), rows, config=config, seed=setting.seed, method=method)
-        return trained.patch, time.perf_counter() - start
+        patch = prepare(self.loaded, self.examples(setting), spec).run().product
+        return patch, time.perf_counter() - start
 
     def embed(self, setting: Setting) -> tuple[RowPatch, Attribution, float]:
         """Tune every reachable row, or open what an earlier call left."""

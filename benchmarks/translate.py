@@ -35,8 +35,8 @@ ABLATIONS = ("unshared", "plain cache")
 
 def write_prompts(given: argparse.Namespace, folder: Path) -> None:
     """Render real sentences once for all sides."""
-    from ks_lottery.corpus.forms import PromptForm
     from ks_lottery.corpus.gettext import read_catalogs
+    from ks_lottery.corpus.prompt_form import PromptForm
     from ks_lottery.corpus.prompts import instruction
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
     from ks_lottery.store.assets import catalog_files, catalog_root
@@ -58,7 +58,7 @@ def run_side(given: argparse.Namespace) -> None:
     import torch
 
     from ks_lottery.corpus.batches import batches_by_length
-    from ks_lottery.corpus.forms import PromptForm, special_token
+    from ks_lottery.corpus.prompt_form import PromptForm, special_token
     from ks_lottery.evaluation import translate as ours
     from ks_lottery.models import prompt_cache
     from ks_lottery.models.load import load_model, open_checkpoint

@@ -205,12 +205,11 @@ def shuffled_order(lengths: Sequence[int], *_: Any, **__: Any) -> list[int]:
 
 def train(side: str, loaded: LoadedModel, examples: Sequence[Example], rows: int, clock: Clock) -> int:
     """Train by one side, and return the number of trained parameters."""
-    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.models import language_model
-    from ks_lottery.models.rows import padding_row, reachable_rows
     from ks_lottery.models.sides import installed_rows
+    from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning import trainer
-    from ks_lottery.tuning.row_training import train_rows
+    from ks_lottery.tuning.tune import TuneSpec, prepare
 
     ids = chosen(examples, rows)
     lm: Any = loaded.lm
@@ -232,16 +231,17 @@ def train(side: str, loaded: LoadedModel, examples: Sequence[Example], rows: int
             return installed.rows.numel()
     if side == "shuffled":
         trainer.get_length_grouped_indices = shuffled_order  # type: ignore[assignment]
-    method = "embed" if side == "embed" else "partial"
-    if side == "embed":
-        ids = reachable_rows([e.sequence for e in examples], padding_row(lm))
     if side == "whole":
         language_model.fits = lambda *_: False  # type: ignore[assignment]
     if side == "fused":
         type(lm).set_attn_implementation = lambda *_: None  # type: ignore[assignment]
-    config = TrainConfig(batch_size=BATCH, epochs=1, learning_rate=1e-2, share_prefix=side != "unshared")
-    train_rows(loaded, examples, ids, config=config, seed=SEED, method=method, callbacks=[clock.callback])
-    return int(ids.size) * loaded.checkpoint.width
+    spec = TuneSpec(
+        method="embed" if side == "embed" else "partial",
+        tickets=Tickets(rows=ids, rule={}),
+        seed=SEED,
+        settings={"batch_size": BATCH, "epochs": 1, "learning_rate": 1e-2, "share_prefix": side != "unshared"},
+    )
+    return prepare(loaded, examples, spec).run(callbacks=[clock.callback]).product.parameters
 
 
 def timed_tokens(examples: Sequence[Example], *, shuffled: bool) -> int:

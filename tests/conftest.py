@@ -81,9 +81,9 @@ def scan_of_counts(counts: Sequence[int], width: int) -> Scan:
 
     k = np.array(counts, dtype=np.int64)
     columns = dict.fromkeys(("distance", "largest", "spread", "cos", "absolute", "kl"), k / width)
+    part = Part(tensor="embed_tokens.weight", start=0, count=len(k), width=width, compared_as="float32")
     return Scan(
-        (Part("embed_tokens.weight", 0, len(k), width, "float32"),),
-        k, (k > 0).astype(np.int64), np.zeros_like(k), **columns, relative=1 + k / width,
+        parts=(part,), counts=k, moved=(k > 0).astype(np.int64), zeros=np.zeros_like(k), **columns, relative=1 + k / width,
         made_from={"base": {"name": "x"}}, settings={"vocabulary": ["embed_tokens.weight"]},
     )  # fmt: skip
 

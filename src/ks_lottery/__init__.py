@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.selection import keep_useful, split
     from ks_lottery.errors import UserError
     from ks_lottery.evaluation.evaluate import evaluate
+    from ks_lottery.evaluation.inspect import inspect
     from ks_lottery.models.export import to_merged, to_peft
     from ks_lottery.models.gradients import row_gradients
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.stats.ks import ks_test
+    from ks_lottery.stats.two_sample import ks_test
     from ks_lottery.tickets.agreement import compare_tunings
     from ks_lottery.tickets.compare import scan
     from ks_lottery.tickets.explain import explain
     from ks_lottery.tickets.scan import Scan
-    from ks_lottery.tickets.tickets import Tickets, select, select_by_attribution
+    from ks_lottery.tickets.select import select, select_by_attribution
+    from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.callback import KSCallback
     from ks_lottery.tuning.tune import tune
 
@@ -45,14 +47,15 @@ _HOME = {
     "compare_tunings": "tickets.agreement",
     "evaluate": "evaluation.evaluate",
     "explain": "tickets.explain",
+    "inspect": "evaluation.inspect",
     "keep_useful": "corpus.selection",
-    "ks_test": "stats.ks",
+    "ks_test": "stats.two_sample",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
     "row_gradients": "models.gradients",
     "scan": "tickets.compare",
-    "select": "tickets.tickets",
-    "select_by_attribution": "tickets.tickets",
+    "select": "tickets.select",
+    "select_by_attribution": "tickets.select",
     "split": "corpus.selection",
     "to_merged": "models.export",
     "to_peft": "models.export",
@@ -73,6 +76,7 @@ __all__ = [
     "compare_tunings",
     "evaluate",
     "explain",
+    "inspect",
     "keep_useful",
     "ks_test",
     "open_checkpoint",

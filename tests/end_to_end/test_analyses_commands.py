@@ -105,7 +105,7 @@ def test_alike_without_tickets_or_tokens_or_base(run, capfd):
         (["--alpha", "0.1", "-1"], "alpha is -1.0"),
         (["--alpha", "x"], "invalid float value"),
         (["--side", "output"], "--side output was asked for"),
-        (["--top", "-1"], "--top is -1"),
+        (["--top", "-1"], "top is -1"),
         (["--tickets", "nowhere.json"], "nowhere.json does not exist"),
     ],
 )
@@ -196,7 +196,7 @@ def test_explain_refuses(run, capfd, tmp_path, tied_model):
     assert "is not a tickets" in fails(capfd, "explain", str(run / "embed" / "training.json"))
     other = bare(run / "tickets.json", tmp_path / "other.json", made_from={"base": {"fingerprint": "0" * 64}})
     assert "another base than the scan" in fails(capfd, "explain", other, "--scan", scan)
-    assert "--top is -2" in fails(capfd, "explain", tickets, "--top", "-2")
+    assert "top is -2" in fails(capfd, "explain", tickets, "--top", "-2")
     assert "no tensor nope" in fails(capfd, "explain", tickets, "--tensor", "nope")
     assert "text file" in fails(
         capfd, "explain", tickets, "--corpus", "nothing.txt", "--model", str(run / "gone" / "base")
@@ -256,4 +256,4 @@ def test_overlap_refuses_other_bases_unless_forced(run, capfd, tmp_path):
     assert "names no set" in fails(capfd, "overlap", f"={mine}")
     assert "two sets are called x" in fails(capfd, "overlap", f"x={mine}", f"x={other}")
     assert "does not exist" in fails(capfd, "overlap", "x=nothing.json")
-    assert "--top is -1" in fails(capfd, "overlap", mine, other, "--top", "-1")
+    assert "top is -1" in fails(capfd, "overlap", f"x={mine}", f"y={mine}", "--top", "-1")

@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from ks_lottery import RowPatch, Tickets, certify, open_checkpoint, read_corpus, scan, select, tune
 from ks_lottery.cli.main import main
-from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.evaluation.predictions import Predictions
 
 
 def fails(capfd, arguments) -> str:

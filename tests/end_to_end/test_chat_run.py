@@ -13,7 +13,7 @@ from ks_lottery import Corpus, open_checkpoint
 from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode, longest
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation.translate import end_tokens, translate
 from ks_lottery.models.load import load_model
 
@@ -54,7 +54,7 @@ def test_all_stages_see_one_prompt(chat_model, alpaca_file, tmp_path, monkeypatc
         seen.extend(list(prompt) for prompt in prompts)
         return translate(lm, form, prompts, **more)
 
-    monkeypatch.setattr("ks_lottery.recipes.stages.translate", spy)
+    monkeypatch.setattr("ks_lottery.evaluation.evaluate.translate", spy)
     monkeypatch.setattr("ks_lottery.recipes.translation.translate", spy)
     out = tmp_path / "run"
     call = [

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from ks_lottery import RowPatch, evaluate, open_checkpoint, read_corpus, tune
 from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode
-from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.models.load import load_model, load_tokenizer
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store.files import read_json_lines
@@ -150,6 +150,22 @@ def test_a_broken_evaluation_goes_on_to_the_same_bytes(call, tmp_path, monkeypat
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
     assert main([*call, *more, "--out", str(broken)]) == 0
     assert batches == [3, 3, 3, 1]
+
+
+def test_some_sentences_are_translated_and_all_are_predicted(call, text, tmp_path, capfd):
+    out = tmp_path / "out"
+    capfd.readouterr()
+    flags = ["--metrics", "chrf,accuracy", "--translations", "3", "--json", "--out", str(out)]
+    assert main([*call, *flags]) == 0
+    printed = json.loads(capfd.readouterr().out)
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert printed == {name: saved[name] for name in printed}
+    corpus = read_corpus(text, source_language="en", target_language="ca")
+    lines = read_json_lines(out / "hypotheses.jsonl")
+    assert [line["source"] for line in lines] == [pair.source for pair in corpus.pairs[:3]]
+    wanted = sacrebleu.corpus_chrf([x["hypothesis"] for x in lines], [[x["reference"] for x in lines]], word_order=2)
+    assert printed["scores"]["metrics"]["chrf"]["score"] == pytest.approx(wanted.score)
+    assert len(np.unique(Predictions.open(out / "predictions.parquet").sentence)) == len(corpus)
 
 
 def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_path, capfd):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from ks_lottery import open_checkpoint, read_corpus
 from ks_lottery.cli.main import main
-from ks_lottery.corpus.batches import encode
-from ks_lottery.corpus.inspection import histogram, percentile
+from ks_lottery.config.settings import TextSource
+from ks_lottery.corpus.batches import collate, encode
+from ks_lottery.corpus.inspection import describe, histogram
+from ks_lottery.evaluation.inspect import inspect as inspect_text
+from ks_lottery.models.prefix import shared_length
 
 
 def inspect(capfd, *arguments):
@@ -57,8 +63,6 @@ def test_lengths_are_those_of_training(tied_model, text_file, capfd):
     assert sum(entry["count"] for entry in lengths["histogram"]) == len(corpus)
     reached = {t for e in every if len(e) <= 231 for t in e.sequence[:-1]} - {0}
     assert found["reachable_rows"] == len(reached)
-    shared = found["shared_prefix"]
-    assert len({e.prompt[:shared] for e in every}) == 1 < len({e.prompt[: shared + 1] for e in every})
     words = sum(len(pair.target.split()) for pair in corpus)
     tokens = sum(len(tokenizer(pair.target)["input_ids"]) for pair in corpus)
     assert found["tokens_per_word"]["target"]["ratio"] == pytest.approx(tokens / words)
@@ -116,8 +120,9 @@ def test_two_files_and_an_instruction_of_the_user(tied_model, tmp_path, capfd):
         (["nowhere.tsv"], "nowhere.tsv does not exist"),
         (["TEXT", "--template", "chat"], "has no chat template"),
         (["TEXT", "--template", "alpacca"], "'alpacca' is not known (the nearest is alpaca)"),
-        (["TEXT", "--examples", "-1"], "--examples is -1"),
-        (["TEXT", "--max-tokens", "2"], "text.max_tokens is 2"),
+        (["TEXT", "--examples", "-1"], "examples is -1"),
+        (["TEXT", "--max-tokens", "2"], "max_tokens is 2"),
+        (["TEXT", "--limit", "0"], "limit is 0"),
         (["TEXT", "--target-language", "klingonish"], "'klingonish' is not known"),
         (["TEXT", "--model", "nowhere"], "nowhere does not exist"),
     ],
@@ -130,12 +135,71 @@ def test_mistakes_get_one_line(tied_model, text_file, capfd, arguments, message)
 
 
 def test_small_distributions():
-    assert [percentile([1, 2, 3, 4], p) for p in (0, 25, 26, 50, 100)] == [1, 1, 2, 2, 4]
+    assert describe([4, 1, 3, 2]) == {"min": 1, "p5": 1, "p50": 2, "p90": 4, "p95": 4, "p99": 4, "max": 4, "mean": 2.5}
     assert histogram([5]) == [{"from": 5, "to": 5, "count": 1}]
     assert histogram([1, 2, 12]) == [
         {"from": start, "to": start + 1, "count": count}
         for start, count in zip(range(1, 13, 2), [2, 0, 0, 0, 0, 1], strict=True)
     ]
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=200))
+def test_distributions_by_their_definition(lengths):
+    described = describe(lengths)
+    ordered = sorted(lengths)
+    for percent in (5, 50, 90, 95, 99):
+        rank = -(-percent * len(ordered) // 100)  # the first place at or below which so many percent lie
+        assert described[f"p{percent}"] == ordered[rank - 1]
+    bars = histogram(lengths)
+    assert 1 <= len(bars) <= 10
+    assert [sum(bar["from"] <= length <= bar["to"] for length in lengths) for bar in bars] == [b["count"] for b in bars]
+    assert [bar["from"] for bar in bars[1:]] == [bar["to"] + 1 for bar in bars[:-1]]
+
+
+ASK = "Please translate the following sentence into Catalan: "
+
+
+@pytest.mark.parametrize(
+    ("sources", "max_tokens"),
+    [
+        # The overlong example begins otherwise, and training leaves it out.
+        ([*(f"{ASK}{word}" for word in ("house", "garden", "page", "dog", "file")), "Q " * 300], 120),
+        # One prompt is the beginning of another: its last token predicts, and is not shared.
+        ([f"{ASK}the house", f"{ASK}the house is old", f"{ASK}the house is old and cold"], 120),
+        # Fewer tokens than are worth sharing.
+        (["The house", "The dog", "The page"], 120),
+    ],
+)
+def test_the_shared_prefix_is_what_training_shares_in_every_batch(tied_model, tmp_path, sources, max_tokens):
+    """By the function that training calls on its batches, over all batches of two examples and one of all."""
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"en": s, "ca": f"frase {n}"}) + "\n" for n, s in enumerate(sources)))
+    source = TextSource(path=str(file))
+    content = inspect_text(source, tied_model, template="{source}", max_tokens=max_tokens, clean=False).content
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    examples = encode(AutoTokenizer.from_pretrained(tied_model), corpus, template="{source}", max_tokens=max_tokens)[0]
+    batches = [list(pair) for pair in itertools.combinations(examples, 2)] + [examples]
+    shared = [shared_length(**collate([example.features() for example in batch])) for batch in batches]
+    assert content["shared_prefix"] == min(shared)
+
+
+def test_what_is_as_in_the_first_example_is_left_out(tied_model, tmp_path, capfd):
+    """The shown examples share more than all examples do."""
+    file = tmp_path / "a.tsv"
+    rows = [f"{ASK}the house\tLa casa", f"{ASK}the dog\tEl gos", "Other words that are not the same\tUna frase"]
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    arguments = (file, "--model", tied_model, "--template", "{source}", "--keep-all", "--examples", 2)
+    first, second = ([t["id"] for t in e["tokens"]] for e in as_json(capfd, *arguments)["examples"])
+    same = next(place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    assert f"0-{same - 1}" in inspect(capfd, *arguments)
+
+
+def test_the_call_takes_what_the_command_takes(tied_model, text_file, capfd):
+    wanted = as_json(capfd, text_file, "--model", tied_model, "--examples", 1)
+    corpus = read_corpus(text_file, source_language="en", target_language="ca")
+    for text in (text_file, str(text_file), TextSource(path=str(text_file)), corpus):
+        for model in (tied_model, str(tied_model), open_checkpoint(str(tied_model))):
+            assert inspect_text(text, model, examples=1).as_dict() == wanted
 
 
 def test_the_vocabulary_is_that_of_the_checkpoint(tied_model, text_file, capfd):

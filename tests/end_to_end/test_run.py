@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ FAST = [
     "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "4",
     "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
 ]  # fmt: skip
+
+STAGES = 11
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -182,16 +185,17 @@ def test_a_finished_run_does_nothing_again(finished, tied_model, text_file, caps
     before = hashes(finished)
     assert main(command(tied_model, text_file, finished)) == 0
     assert hashes(finished) == before
-    assert capsys.readouterr().out.count("done before") == 12
+    assert capsys.readouterr().out.count("done before") == STAGES
 
 
-def test_a_damaged_stage_and_all_after_it_are_done_again(finished, tied_model, text_file, tmp_path, capsys):
+def test_a_damaged_stage_alone_is_done_again(finished, tied_model, text_file, tmp_path, capsys):
+    """It comes out as it was, and so the stages after it have the inputs that they had."""
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
     file = out / "predictions" / "embed.parquet"
     file.write_bytes(file.read_bytes()[:100])
     assert main(command(tied_model, text_file, out)) == 0
-    assert capsys.readouterr().out.count("done before") == 8
+    assert capsys.readouterr().out.count("done before") == STAGES - 1
     one, two = hashes(finished), hashes(out)
     assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
 
@@ -318,6 +322,59 @@ def test_translate_and_compare(finished, capsys):
     assert out.splitlines()[0] == "source:   Please enter a valid name"
     assert "original:" in out
     assert "partial:" in out
+
+
+def test_translate_takes_lines_of_standard_input(finished, capsys, monkeypatch):
+    assert main(["translate", str(finished), "The house is old", "This page does not exist"]) == 0
+    wanted = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("The house is old\n\nThis page does not exist\n"))
+    assert main(["translate", str(finished)]) == 0
+    assert capsys.readouterr().out == wanted
+    assert len(wanted.splitlines()) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["translate", str(finished)]) == 2
+    assert "nothing to translate" in capsys.readouterr().err
+
+
+def test_the_certificate_of_a_run_is_that_of_the_command(finished, tied_model, tmp_path, capsys):
+    """Integers are equal; a probability may differ by rounding, since other models share the batches."""
+    text = ["--data", str(finished / "text" / "test.jsonl"), "--calibration", str(finished / "text" / "calibration.jsonl")]
+    tuned = ["--tuned", str(finished / "embed"), "--scan", str(finished / "scan.parquet"), "--max-tokens", "512"]
+    call = ["certify", str(tied_model), *tuned, *text, "--alphas", "0.05", "0.5", "1", "--json"]
+    small = ["--small", str(finished / "partial"), "--tickets", str(finished / "tickets.json")]
+    for name, which in (("transfer", ["--transfer"]), ("partial", small)):
+        assert main([*call, *which]) == 0
+        command = json.loads(capsys.readouterr().out)
+        saved = json.loads((finished / "certificate" / f"{name}.json").read_text())
+        assert command["levels"] == saved["levels"]
+        assert len(saved["levels"]) > 0
+        for key in ("positions", "sentences", "original_accuracy", "tuned_accuracy", "full", "tau", "small"):
+            assert command[key] == saved[key], key
+        assert command["half_gap_range"] == pytest.approx(saved["half_gap_range"], rel=1e-4)
+        assert [w["answers"] for w in command["worst"]] == [w["answers"] for w in saved["worst"]]
+        bounds = ("model", "bounded", "lower", "observed", "n", "delta")
+        rows = [[{b: g[b] for b in bounds} for g in content["guarantees"]] for content in (command, saved)]
+        assert rows[0] == rows[1]
+        assert len(rows[0]) == 3 * len(saved["levels"])
+
+
+@pytest.mark.parametrize("what", ["model", "text"])
+def test_a_run_whose_model_or_text_changed_is_refused_and_unharmed(
+    finished, tied_model, untied_model, text_file, tmp_path, capfd, what
+):
+    out, model, text = tmp_path / "run", tmp_path / "model", tmp_path / "pairs.tsv"
+    shutil.copytree(tied_model, model)
+    shutil.copy(text_file, text)
+    assert main(command(model, text, out)) == 0
+    (out / "summary.json").unlink()
+    before = hashes(out)
+    if what == "model":
+        shutil.copy(untied_model / "model.safetensors", model / "model.safetensors")
+        shutil.copy(untied_model / "config.json", model / "config.json")
+    else:
+        text.write_text(text.read_text().replace("The house", "The hut"))
+    assert f"was begun with another {what}" in fails(capfd, *command(model, text, out))
+    assert hashes(out) == before
 
 
 def test_translate_errors(finished, tmp_path, capfd):

@@ -18,7 +18,6 @@ from scipy.stats import ks_2samp, rankdata
 from ks_lottery import Scan, Tickets, open_checkpoint, scan, select
 from ks_lottery.cli.main import main
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tickets.tickets import overlap
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +113,15 @@ def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
     out = printed(capfd, "scan", str(tied_model), str(small), "--alpha", "0.01")
     assert "Nothing passes p < 0.01: the test had no power at this scale" in out
     assert "times as large" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"), [(["--alpha", "1.5"], "alpha is 1.5, but must be from 0 to 1"), (["--top", "-1"], "top is -1")]
+)
+def test_scan_refuses(tied_model, tuned, tmp_path, capfd, flags, named):
+    out = tmp_path / "scan.parquet"
+    assert named in fails(capfd, "scan", str(tied_model), str(tuned), "--out", str(out), *flags)
+    assert not out.exists()
 
 
 def test_fail_above_and_quiet(tied_model, tuned, capfd):
@@ -291,8 +299,8 @@ def test_select_by_text(saved, text_file, tied_model, tmp_path):
     ("flags", "named"),
     [
         (["--by", "kl", "--alpha", "0.05"], "top_k"),
-        (["--by", "frequency", "--top-k", "3"], "--corpus"),
-        (["--by", "random", "--alpha", "0.5"], "--top-k"),
+        (["--by", "frequency", "--top-k", "3"], "needs a text of the target language to count tokens in (corpus)"),
+        (["--by", "random", "--alpha", "0.5"], "give top_k, the number of rows"),
         (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
         (["--alpha", "1.5"], "alpha is 1.5"),
         (["--top-k", "-1"], "top_k is -1"),
@@ -305,22 +313,6 @@ def test_select_refuses(saved, tmp_path, capfd, flags, named):
     assert not (tmp_path / "t.json").exists()
 
 
-def test_set_algebra_and_overlap(make_scan, tmp_path, capfd):
-    found = make_scan([0, 60, 40, 50, 30], 64)
-    a, b = select(found, top_k=3), select(found, alpha=0.001)
-    assert a.rows.tolist() == [1, 3, 2]
-    union, both, rest = b | a, a & b.head(2), a - b.head(2)
-    assert both.rows.tolist() == [1, 3]
-    assert rest.rows.tolist() == [2]
-    assert set(union.rows.tolist()) == set(a.rows.tolist()) | set(b.rows.tolist())
-    assert len(union.scores) == len(union)
-    (pair,) = overlap({"a": a, "b": b.head(2)})
-    assert (pair["shared"], pair["jaccard"], pair["rows"]) == (2, 2 / 3, [1, 3])
-    for name, tickets in (("a", a), ("b", b.head(2))):
-        tickets.save(tmp_path / f"{name}.json")
-    assert "0.667" in printed(capfd, "overlap", str(tmp_path / "a.json"), str(tmp_path / "b.json"))
-
-
 def test_tickets_train_in_peft(saved, tied_model):
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
@@ -331,17 +323,3 @@ def test_tickets_train_in_peft(saved, tied_model):
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(tied_model), tickets.to_peft_config())
     trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
     assert trained == [(len(tickets), 32)]
-
-
-def test_what_is_read_ahead_is_what_is_wanted(tied_model, tuned, tmp_path):
-    """The byte ranges against those that safetensors itself reads; what is no safetensors is passed over in silence."""
-    from ks_lottery.checkpoint.page_cache import _advise, _files, _spans
-
-    (file,) = _files(str(tuned))
-    stored = load_file(file)
-    ((_, start, stop),) = _spans(file, ("embed_tokens",))
-    assert file.read_bytes()[start:stop] == stored["model.embed_tokens.weight"].numpy().tobytes()
-    assert len(_spans(file, ())) == len(stored)
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"\x05\0\0\0\0\0\0\0{]}}}")
-    _advise((str(broken), str(tmp_path / "nothing"), str(tied_model)), ())

@@ -160,6 +160,29 @@ def test_validation_by_share_splits_by_the_hash_of_the_source(untied_model, shor
     assert f"{16 - held} examples to train on, {held} to validate on" in capfd.readouterr().out
 
 
+def test_the_validation_text_obeys_the_flags_of_the_text(untied_model, short, tmp_path):
+    """Columns the other way round, as in the text to train on."""
+    flags = [
+        "--source-column",
+        "2",
+        "--target-column",
+        "1",
+        "--validation",
+        str(short),
+        "--epochs",
+        "1",
+        "--limit",
+        "4",
+    ]
+    assert main(command(untied_model, short, tmp_path / "o", *flags)) == 0
+    about = json.loads((tmp_path / "o" / "manifest.json").read_text())
+    languages = {"source_language": "en", "target_language": "ca"}
+    turned = read_corpus(short, source_column="2", target_column="1", **languages)
+    assert [pair.source for pair in turned] == [pair.target for pair in read_corpus(short, **languages)]
+    assert about["made_from"]["text"] == turned.head(4).fingerprint
+    assert about["settings"]["validation"] == turned.fingerprint
+
+
 def test_early_stopping_keeps_the_best_step(untied_model, short, tmp_path, capfd):
     (tmp_path / "held.tsv").write_text("A sentence of its own\tUna frase pròpia\n", encoding="utf-8")
     rate = ("--epochs", "30", "--learning-rate", "0.3")
@@ -180,9 +203,8 @@ def test_gradient_checkpointing_says_that_it_excludes_the_shared_prefix(untied_m
 def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, tied_model, embed, tmp_path, capfd):
     patch = RowPatch.open(embed)
     chosen = patch.ids[[3, 1, 8]]
-    Tickets(np.append(chosen, np.setdiff1d(np.arange(384), patch.ids)[-1]), {"selector": "mine"}).save(
-        tmp_path / "t.json"
-    )
+    absent = np.setdiff1d(np.arange(384), patch.ids)[-1]
+    Tickets(rows=np.append(chosen, absent), rule={"selector": "mine"}).save(tmp_path / "t.json")
     rest = ["--tickets", str(tmp_path / "t.json"), "--out"]
     assert main(["transfer", str(untied_model), str(embed), *rest, str(tmp_path / "small")]) == 0
     assert "3 of 157 rows" in (out := capfd.readouterr().out)
@@ -208,7 +230,8 @@ def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, 
         (["--report-to", "nobody"], "tracker nobody is not known"),
         (["--method", "prefix", "--gradient-checkpointing"], "prefix tuning puts keys and values into a cache"),
         (["--fsdp"], "--fsdp needs GPUs"),
-        (["--validation-share", "2"], "--validation-share is 2.0"),
+        (["--validation-share", "2"], "the validation share is 2.0"),
+        (["--validation", "x.tsv", "--validation-share", "0.5"], "not allowed with argument --validation"),
         (["--layers", "1"], "--layers is for full tuning"),
         (["--train", "nowhere.tsv"], "does not exist"),
     ],

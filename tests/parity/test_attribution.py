@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ks_lottery import Attribution, Corpus, open_checkpoint, read_corpus
-from ks_lottery.config.settings import TrainConfig
+from ks_lottery import Attribution, Corpus, Tickets, open_checkpoint, read_corpus
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.gradients import gradients_of
@@ -24,7 +24,7 @@ from ks_lottery.models.quiet import quiet
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
 from ks_lottery.tuning.recorder import AttributionRecorder
-from ks_lottery.tuning.row_training import train_rows
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,10 @@ def ids(loaded, examples):
 
 
 def tuned(loaded, examples, ids, **settings):
-    config = TrainConfig(**settings)
-    return train_rows(loaded, examples, ids, config=config, seed=3, method="embed").patch
+    """Embed tuning, of these rows."""
+    given = {"learning_rate": 0.01, **settings}
+    tuning = prepare(loaded, examples, TuneSpec(seed=3, settings=given))
+    return replace(tuning, rows=Tickets(rows=ids, rule={})).run().product
 
 
 def summed_loss(loaded, weight, batch):
@@ -165,9 +167,11 @@ def test_gradients_at_the_original_model_equal_their_definition(loaded, examples
 
 
 def test_recording_changes_no_bit_of_the_training(loaded, examples, ids):
-    config = TrainConfig(batch_size=3, epochs=2)
-    recorded = train_rows(loaded, examples, ids, config=config, seed=3, method="embed").patch
-    plain = train_rows(loaded, examples, ids, config=config, seed=3, method="partial").patch
+    settings = {"batch_size": 3, "epochs": 2, "learning_rate": 0.01}
+    recorded = tuned(loaded, examples, ids, **settings)
+    spec = TuneSpec(method="partial", tickets=Tickets(rows=ids, rule={}), seed=3, settings=settings)
+    plain = prepare(loaded, examples, spec).run().product
+    assert recorded.attribution is not None
     assert plain.attribution is None
     assert recorded.content == plain.content
 
@@ -206,27 +210,24 @@ def test_two_processes_record_what_one_does(loaded, examples, ids, untied_model,
     script.write_text(
         "import json, os, sys\n"
         "from pathlib import Path\n"
-        "import numpy as np\n"
         "from ks_lottery import open_checkpoint\n"
-        "from ks_lottery.config.settings import TrainConfig\n"
         "from ks_lottery.corpus.batches import Example\n"
         "from ks_lottery.models.load import load_model\n"
-        "from ks_lottery.tuning.row_training import train_rows\n"
+        "from ks_lottery.tuning.tune import TuneSpec, prepare\n"
         "model, given, out = sys.argv[1:]\n"
         "about = json.loads(Path(given).read_text())\n"
         "loaded = load_model(open_checkpoint(model), dtype='float32', device='cpu')\n"
         "examples = [Example(tuple(p), tuple(r)) for p, r in about['examples']]\n"
-        "config = TrainConfig(**about['config'])\n"
-        "ids = np.array(about['ids'])\n"
-        "found = train_rows(loaded, examples, ids, config=config, seed=3, method='embed').patch.attribution\n"
-        "found.save(Path(out) / os.environ['RANK'])\n",
+        "spec = TuneSpec(seed=3, settings=about['settings'])\n"
+        "patch = prepare(loaded, examples, spec).run().product\n"
+        "patch.attribution.save(Path(out) / os.environ['RANK'])\n",
         encoding="utf-8",
     )
     settings = {"epochs": 4, "learning_rate": 0.02, "max_grad_norm": 0.5}
     given = tmp_path / "given.json"
-    config = {**settings, "batch_size": 4}
     pairs = [[e.prompt, e.response] for e in examples]
-    given.write_text(json.dumps({"examples": pairs, "ids": ids.tolist(), "config": config}), encoding="utf-8")
+    shared = {**settings, "batch_size": 4}
+    given.write_text(json.dumps({"examples": pairs, "settings": shared}), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launch, str(script), str(untied_model), str(given), str(tmp_path)],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +71,13 @@ def trainer_of(model, out, callbacks, **settings) -> Trainer:
         "num_train_epochs": 1, **settings,
     }  # fmt: skip
     arguments = TrainingArguments(output_dir=str(out), **chosen)
-    return Trainer(model=model, args=arguments, train_dataset=sentences(), callbacks=callbacks)
+    trainer = Trainer(model=model, args=arguments, train_dataset=sentences())
+    for callback in callbacks:
+        if isinstance(callback, KSCallback):
+            callback.attach(trainer)
+        else:
+            trainer.add_callback(callback)
+    return trainer
 
 
 def trained(model, out, callbacks, **settings) -> Trainer:
@@ -274,6 +283,79 @@ def test_what_cannot_be_watched_is_refused(folder, tmp_path):
     other.resize_token_embeddings(400)
     other.get_input_embeddings().weight.requires_grad_(True)
     refused(other, "has an embedding of 384 x 32, but the trained one is 400 x 32", [KSCallback(base=folder)])
+
+
+def test_a_callback_without_its_trainer_is_refused_when_training_begins(folder, tmp_path):
+    def stock(*callbacks):
+        arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[], save_strategy="no")
+        return Trainer(model=dense(folder), args=arguments, train_dataset=sentences(), callbacks=list(callbacks))
+
+    with pytest.raises(UserError, match=r"not attached to a Trainer.*attach\(trainer\)"), quiet():
+        stock(KSCallback()).train()
+    elsewhere = KSCallback()
+    other = stock()
+    assert elsewhere.attach(other) is elsewhere
+    with pytest.raises(UserError, match="not attached to the Trainer that is training"), quiet():
+        stock(elsewhere).train()
+
+
+def test_a_callback_that_is_named_and_attached_is_called_once(folder, tmp_path):
+    callback = KSCallback(every=8)
+    trainer = trainer_of(dense(folder), tmp_path, [])
+    trainer.add_callback(callback)
+    callback.attach(trainer).attach(trainer)
+    with quiet():
+        trainer.train()
+    logged = [entry["step"] for entry in trainer.state.log_history if "ks/tickets" in entry]
+    assert logged == [check.step for check in callback.checks] == [8, 16]
+
+
+class _InAThread(KSCallback):
+    """Its check is called from a thread, above which there is no Trainer."""
+
+    def on_step_end(self, *given, **more):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(super().on_step_end, *given, **more).result()
+
+
+class _Teacher(Trainer):
+    """A second Trainer, such as that of a teacher model, whose method calls on."""
+
+    def relay(self, call, *given, **more):
+        return call(*given, **more)
+
+
+class _ThroughAnother(KSCallback):
+    """Its check is called from a method of another Trainer."""
+
+    teacher: _Teacher
+
+    def on_step_end(self, *given, **more):
+        return self.teacher.relay(super().on_step_end, *given, **more)
+
+
+@pytest.mark.parametrize("kind", [_InAThread, _ThroughAnother])
+def test_checks_are_logged_by_the_trainer_that_it_was_attached_to_whoever_calls(folder, tmp_path, watched, kind):
+    *_, plain, _ = watched
+    callback, reporter = kind(every=3, alpha=ALPHA), Reporter()
+    arguments = TrainingArguments(output_dir=str(tmp_path / "teacher"), use_cpu=True, report_to=[])
+    callback.teacher = _Teacher(model=dense(folder), args=arguments, train_dataset=sentences())
+    trainer = trained(dense(folder), tmp_path, [reporter, callback])
+    wanted = [(check.step, len(check.rows)) for check in plain.checks]
+    assert [(e["step"], e["ks/tickets"]) for e in trainer.state.log_history if "ks/tickets" in e] == wanted
+    assert [(step, logs["ks/tickets"]) for step, logs in reporter.seen if "ks/tickets" in logs] == wanted
+    assert callback.teacher.state.log_history == []
+
+
+def test_a_callback_that_is_kept_for_its_tickets_keeps_no_model(folder, tmp_path):
+    callback = KSCallback(every=STEPS)
+    model = dense(folder)
+    trained(model, tmp_path, [callback])
+    kept = weakref.ref(model)
+    del model
+    gc.collect()
+    assert kept() is None
+    assert callback.checks
 
 
 DISTRIBUTED = """

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from ks_lottery import Corpus, UserError, open_checkpoint
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.models.load import load_tokenizer
 
 CHATML = (

@@ -13,7 +13,7 @@ from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
 from ks_lottery.models.quantized import quantization_config
-from ks_lottery.tuning.task import Request, make_ready
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 bnb = pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -64,17 +64,17 @@ def test_loss_and_row_gradients_are_those_of_the_dequantised_values(quantised, c
 
 @pytest.mark.parametrize("method", ["qlora", "partial", "prefix"])
 def test_methods_over_four_bits_train_and_leave_the_body_alone(untied_model, corpus, method):
-    tickets = Tickets(np.array([5, 7, 40, 41]), {}) if method == "partial" else None
+    tickets = Tickets(rows=np.array([5, 7, 40, 41]), rule={}) if method == "partial" else None
     settings = {"epochs": 20, "batch_size": 8, "learning_rate": 0.02}
-    request = Request(method=method, tickets=tickets, quantize="nf4", dtype="float32", device="cpu", settings=settings)
-    task = make_ready(open_checkpoint(str(untied_model)), corpus, request)
-    before = hashes(task.loaded.lm)
-    left, fit = task.train()
-    assert hashes(task.loaded.lm) == before
-    assert fit.losses[-1][1] < fit.losses[0][1]
-    assert left.settings["quantize"] == "nf4"
+    spec = TuneSpec(method=method, tickets=tickets, quantize="nf4", dtype="float32", device="cpu", settings=settings)
+    tuning = prepare(open_checkpoint(str(untied_model)), corpus, spec)
+    before = hashes(tuning.loaded.lm)
+    result = tuning.run()
+    assert hashes(tuning.loaded.lm) == before
+    assert result.losses[-1][1] < result.losses[0][1]
+    assert result.product.settings["quantize"] == "nf4"
     if method == "qlora":
-        assert left.parameters == 2 * 16 * ((32 + 32) + (32 + 16) + (32 + 16) + (32 + 32))
+        assert result.product.parameters == 2 * 16 * ((32 + 32) + (32 + 16) + (32 + 16) + (32 + 32))
 
 
 def test_a_qlora_adapter_loads_in_peft_over_the_same_four_bits(quantised, corpus, tmp_path):

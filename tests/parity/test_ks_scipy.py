@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import ks_2samp
 
 from ks_lottery.stats import ks
-from ks_lottery.stats.ks import ks_counts, ks_test
+from ks_lottery.stats.ks import ks_counts
+from ks_lottery.stats.two_sample import ks_test
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)
 

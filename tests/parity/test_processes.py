@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
-from ks_lottery.tuning.task import Request, make_ready
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 TUNE = """
 import json, os, sys
 import numpy as np
 from ks_lottery import Tickets, open_checkpoint, read_corpus
-from ks_lottery.tuning.task import Request, make_ready
+from ks_lottery.tuning.tune import TuneSpec, prepare
 model, text, out = sys.argv[1:]
 corpus = read_corpus(text, source_language="en", target_language="ca").head(22)
 curves = {}
 for method, batch, accumulation in (("embed", 3, 1), ("partial", 3, 1), ("lora", 3, 1), ("embed", 3, 2)):
-    tickets = Tickets(np.array([5, 7, 40, 41]), {}) if method == "partial" else None
+    tickets = Tickets(rows=np.array([5, 7, 40, 41]), rule={}) if method == "partial" else None
     settings = {"epochs": 3, "batch_size": batch, "gradient_accumulation": accumulation, "learning_rate": 0.01}
-    request = Request(method=method, tickets=tickets, dtype="float32", device="cpu", settings=settings, seed=1)
-    fit = make_ready(open_checkpoint(model), corpus, request, validation=corpus.head(5)).train()[1]
-    curves[f"{method} {accumulation}"] = fit.losses
+    spec = TuneSpec(method=method, tickets=tickets, dtype="float32", device="cpu", settings=settings, seed=1)
+    result = prepare(open_checkpoint(model), corpus, spec, corpus.head(5)).run()
+    curves[f"{method} {accumulation}"] = result.losses
 if os.environ["RANK"] == "0":
     open(out, "w").write(json.dumps(curves))
 import torch
@@ -105,10 +105,10 @@ def test_two_processes_give_the_loss_curve_of_one(untied_model, text_file, tmp_p
     corpus = read_corpus(text_file, source_language="en", target_language="ca").head(22)
     for name, losses in curves.items():
         method, accumulation = name.split()
-        tickets = Tickets(np.array([5, 7, 40, 41]), {}) if method == "partial" else None
+        tickets = Tickets(rows=np.array([5, 7, 40, 41]), rule={}) if method == "partial" else None
         settings = {"epochs": 3, "batch_size": 6 * int(accumulation), "learning_rate": 0.01}
-        request = Request(method=method, tickets=tickets, dtype="float32", device="cpu", settings=settings, seed=1)
-        one = make_ready(open_checkpoint(str(untied_model)), corpus, request).train()[1]
+        spec = TuneSpec(method=method, tickets=tickets, dtype="float32", device="cpu", settings=settings, seed=1)
+        one = prepare(open_checkpoint(str(untied_model)), corpus, spec).run()
         assert [step for step, _ in losses] == [step for step, _ in one.losses]
         assert [loss for _, loss in losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4), name
         assert one.losses[-1][1] < one.losses[0][1]

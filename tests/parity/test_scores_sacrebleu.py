@@ -22,7 +22,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.evaluation import spm
 from ks_lottery.evaluation.comparison import Comparison, check_same_references, compare
 from ks_lottery.evaluation.metrics import draw, measure, percentile_interval
-from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import Scores, check_metrics, fingerprint, score
 
 if TYPE_CHECKING:
@@ -322,7 +322,10 @@ def test_the_interval_resamples_sentences():
     right = generator.random(len(sentence)) < rate[sentence]
     n = len(sentence)
     zeros = np.zeros(n, dtype=np.int64)
-    found = Predictions(sentence, zeros, zeros, np.zeros(n), np.where(right, 0, 1), zeros, np.ones(n), np.zeros(n), {})
+    found = Predictions(
+        sentence=sentence, position=zeros, label=zeros, log_p=np.zeros(n), first=np.where(right, 0, 1), second=zeros,
+        p_first=np.ones(n), p_second=np.zeros(n), made_from={},
+    )  # fmt: skip
     low, high = found.interval(confidence=0.9, resamples=4000, seed=1)
     means = []
     for _ in range(4000):

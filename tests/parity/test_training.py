@@ -10,13 +10,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from ks_lottery import Corpus, UserError, open_checkpoint, read_corpus, tune
-from ks_lottery.config.settings import TrainConfig
+from ks_lottery import Corpus, Tickets, UserError, open_checkpoint, read_corpus, tune
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.load import load_model
-from ks_lottery.tuning.methods import Choice, rows_of
-from ks_lottery.tuning.row_training import train_rows
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +36,12 @@ def examples(loaded, corpus):
 
 
 def rows_after(loaded, examples, **settings) -> torch.Tensor:
-    ids = rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids
-    return train_rows(loaded, examples, ids, config=TrainConfig(**settings), seed=3, method="embed").patch.values
+    return prepare(loaded, examples, TuneSpec(seed=3, settings=settings)).run().product.values
+
+
+def reached(loaded, examples) -> np.ndarray:
+    """The rows that embed tuning trains."""
+    return prepare(loaded, examples, TuneSpec()).rows.ids
 
 
 def test_whole_batches_equal_a_loop_written_out(loaded, examples):
@@ -59,7 +61,7 @@ def test_whole_batches_equal_a_loop_written_out(loaded, examples):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    ids = torch.from_numpy(rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids)
+    ids = torch.from_numpy(reached(loaded, examples))
     moved = (ours - loaded.checkpoint.rows(ids.numpy())).abs().max()
     assert moved > rate
     # Adam divides by the root of a squared gradient: where that is tiny, rounding shows. It must stay far below a step.
@@ -68,10 +70,12 @@ def test_whole_batches_equal_a_loop_written_out(loaded, examples):
 
 def test_accumulated_batches_of_unequal_length_equal_one(loaded, examples):
     """With a mean over batches instead of over labels, short sentences would weigh more."""
-    one = rows_after(loaded, examples, batch_size=8, epochs=4, learning_rate=0.02)
-    two = rows_after(loaded, examples, batch_size=2, gradient_accumulation=4, epochs=4, learning_rate=0.02)
-    assert torch.allclose(one, two, atol=4e-4)
-    assert not torch.allclose(one, rows_after(loaded, examples, batch_size=2, epochs=1, learning_rate=0.02), atol=4e-3)
+    whole = rows_after(loaded, examples, batch_size=8, epochs=4, learning_rate=0.02)
+    accumulated = rows_after(loaded, examples, batch_size=2, gradient_accumulation=4, epochs=4, learning_rate=0.02)
+    assert torch.allclose(whole, accumulated, atol=4e-4)
+    assert not torch.allclose(
+        whole, rows_after(loaded, examples, batch_size=2, epochs=1, learning_rate=0.02), atol=4e-3
+    )
 
 
 def test_rows_that_are_reachable_are_those_that_get_a_gradient(loaded, examples):
@@ -82,7 +86,7 @@ def test_rows_that_are_reachable_are_those_that_get_a_gradient(loaded, examples)
     F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten()).backward()
     assert weight.grad is not None
     touched = torch.nonzero(weight.grad.abs().sum(dim=1)).flatten().tolist()
-    assert rows_of("embed", Choice(loaded, examples, None, 0, 0)).ids.tolist() == touched
+    assert reached(loaded, examples).tolist() == touched
 
 
 def test_same_seed_same_bits_and_zero_is_a_seed(loaded, corpus):
@@ -91,6 +95,30 @@ def test_same_seed_same_bits_and_zero_is_a_seed(loaded, corpus):
         for seed in (0, 0, 1)
     ]
     assert patches[0].content == patches[1].content != patches[2].content
+
+
+def test_path_checkpoint_and_loaded_model_give_the_same_bits(untied_model, corpus):
+    """And the call is the same as its parts."""
+    checkpoint = open_checkpoint(str(untied_model))
+    settings = {"epochs": 1, "learning_rate": 0.01}
+    # What the model is loaded in decides the bits, so `auto` on all three ways.
+    bases = (untied_model, str(untied_model), checkpoint, load_model(checkpoint))
+    contents = {tune(base, corpus, **settings).content for base in bases}
+    spec = TuneSpec(settings=settings)
+    assert contents == {prepare(checkpoint, corpus, spec).run().product.content}
+
+
+def test_rows_in_any_order_are_trained_alike_and_none_at_all_is_the_base(loaded, corpus):
+    chosen = np.array([40, 5, 7])
+    patches = [
+        tune(loaded, corpus, method="partial", tickets=Tickets(rows=rows, rule={}), epochs=1)
+        for rows in (chosen, np.sort(chosen))
+    ]
+    assert patches[0].ids.tolist() == [5, 7, 40]
+    assert patches[0].content == patches[1].content
+    empty = TuneSpec(method="partial", tickets=Tickets(rows=np.empty(0, np.int64), rule={}))
+    result = prepare(loaded, corpus, empty).run()
+    assert (len(result.product), result.losses) == (0, ())
 
 
 def test_the_model_is_left_as_it_was(loaded, corpus):

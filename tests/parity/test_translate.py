@@ -12,7 +12,7 @@ from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuni
 from transformers import MambaConfig, MambaForCausalLM
 
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation import translate as module
 from ks_lottery.evaluation.translate import end_tokens, generate, translate

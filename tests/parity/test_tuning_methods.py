@@ -12,14 +12,12 @@ import torch.nn.functional as F
 
 from ks_lottery import Corpus, RowPatch, Tickets, UserError, open_checkpoint, read_corpus, tune
 from ks_lottery.config.choices import METHODS
-from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.models.load import load_model
-from ks_lottery.tuning.adapters import Adapter, adapter_config, built_adapter
-from ks_lottery.tuning.row_training import train_rows
-from ks_lottery.tuning.session import Session
+from ks_lottery.tuning.adapters import Adapter, adapter_config, adapter_trainable
 from ks_lottery.tuning.trainer import step_order
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(past_key_values|is_gradient_checkpointing).*:FutureWarning"
@@ -47,8 +45,8 @@ def examples(loaded, corpus):
 
 def needed(method: str) -> dict:
     return {
-        "partial": {"tickets": Tickets(np.array([7, 40, 41, 5]), {})},
-        "frozen": {"tickets": Tickets(np.array([7, 40, 41, 5]), {})},
+        "partial": {"tickets": Tickets(rows=np.array([7, 40, 41, 5]), rule={})},
+        "frozen": {"tickets": Tickets(rows=np.array([7, 40, 41, 5]), rule={})},
         "frequency": {"size": 5, "target_text": ["La casa és vella"]},
         "occurrence": {"size": 5},
         "random": {"size": 5},
@@ -110,24 +108,29 @@ def test_full_tuning_of_a_layer_moves_that_layer_alone(loaded, corpus):
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt"])
 def test_loss_and_gradient_are_those_of_peft(loaded, examples, method):
-    """PEFT's own forward with PEFT's own loss, which knows no shared prefix and no logits at labels alone."""
-    from peft import get_peft_model
+    """PEFT's own forward over a model of its own, with the values of ours: no shared prefix, logits at every position."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-    torch.manual_seed(0)
-    with built_adapter(loaded, method, share_prefix=True, described={}) as built:
-        adapted = built.model.adapted if method != "lora" else None
-        parameters = [p for p in built.model.parameters() if p.requires_grad]
+    batch = shifted(examples)
+    with adapter_trainable(loaded, method) as trainable:
+        parameters = {name: p for name, p in trainable.model.named_parameters() if p.requires_grad}
         with torch.no_grad():
-            for parameter in parameters:
+            for parameter in parameters.values():
                 parameter.add_(torch.randn_like(parameter) * 0.1)  # LoRA's B is zero, which would hide A
-        ours = built.model(**collate([e.features() for e in examples]))["loss"]
-        gradients = torch.autograd.grad(ours, parameters)
-        theirs = (adapted or loaded.lm)(**shifted(examples)).loss
-        expected = torch.autograd.grad(theirs, parameters)
-    assert torch.allclose(ours, theirs, rtol=1e-5)
-    for a, b in zip(gradients, expected, strict=True):
-        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
-    assert get_peft_model is not None
+        loss = trainable.model(**collate([e.features() for e in examples]))["loss"]
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        state = dict(trainable.collect().state)
+    lm = load_model(loaded.checkpoint, dtype="float32", device="cpu").lm
+    theirs = get_peft_model(lm, adapter_config(method, lm))
+    untouched = theirs(**batch).loss
+    set_peft_model_state_dict(theirs, state)
+    assert all(torch.equal(value, state[name]) for name, value in get_peft_model_state_dict(theirs).items())
+    expected = theirs(**batch).loss
+    trained = [p for p in theirs.parameters() if p.requires_grad]
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    assert not torch.allclose(untouched, expected, rtol=1e-4)  # the values matter
+    for ours, other in zip(gradients, torch.autograd.grad(expected, trained), strict=True):
+        assert torch.allclose(ours, other, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt"])
@@ -210,8 +213,9 @@ def test_partial_tuning_follows_peft_trainable_tokens_step_by_step(loaded, examp
         def on_step_end(self, args, state, control, model=None, **kwargs):
             ours.extend(p.detach().clone() for p in model.parameters() if p.requires_grad)
 
-    train = TrainConfig(learning_rate=rate, epochs=steps, batch_size=8, warmup_ratio=0.0)
-    train_rows(loaded, examples, ids, config=train, seed=0, method="partial", callbacks=[Look()])
+    settings = {"learning_rate": rate, "epochs": steps, "batch_size": 8, "warmup_ratio": 0.0}
+    spec = TuneSpec(method="partial", tickets=Tickets(rows=ids, rule={}), settings=settings)
+    prepare(loaded, examples, spec).run(callbacks=[Look()])
     assert len(ours) == len(theirs) == steps
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         assert (a - b).abs().max() < rate * 0.02, step
@@ -222,9 +226,9 @@ def test_weight_decay_moves_rows_of_the_set_and_no_others(loaded, examples):
     """A row of the set whose token never occurs shrinks by the decay alone; every other row keeps its bits."""
     absent = next(t for t in range(383, 0, -1) if all(t not in e.sequence for e in examples))
     ids = np.array([5, 7, absent])
-    train = TrainConfig(learning_rate=0.01, epochs=3, batch_size=8, warmup_ratio=0.0, weight_decay=0.5)
+    settings = {"learning_rate": 0.01, "epochs": 3, "batch_size": 8, "warmup_ratio": 0.0, "weight_decay": 0.5}
     before = hashes(loaded.lm)
-    patch = train_rows(loaded, examples, ids, config=train, seed=0, method="partial").patch
+    patch = tune(loaded, examples, method="partial", tickets=Tickets(rows=ids, rule={}), **settings)
     rates = [0.01 * 0.5 * (1 + np.cos(np.pi * step / 3)) for step in range(3)]
     shrunk = loaded.checkpoint.rows(ids)[2] * float(np.prod([1 - 0.5 * rate for rate in rates]))
     assert torch.allclose(patch.values[2], shrunk, rtol=1e-5)
@@ -258,8 +262,8 @@ def test_the_order_of_steps_holds_every_example_once_and_depends_on_seed_and_epo
 def test_early_stopping_keeps_the_best_parameters(loaded, corpus, examples, tmp_path):
     """At a rate at which the loss on the held-out text soon rises."""
     held = Corpus((Pair("A sentence of its own", "Una frase pròpia"),), "en", "ca", "held")
-    session = Session(folder=tmp_path / "c", patience=2)
-    patch = tune(loaded, corpus, epochs=40, learning_rate=0.3, validation=held, session=session, batch_size=8)
+    more = {"validation": held, "folder": tmp_path / "c", "patience": 2}
+    patch = tune(loaded, corpus, epochs=40, learning_rate=0.3, batch_size=8, **more)
     from ks_lottery.models.language_model import LabelledLanguageModel
     from ks_lottery.models.sides import installed_patch
 
@@ -289,9 +293,8 @@ def test_early_stopping_goes_on_counting_after_a_break(loaded, corpus, tmp_path)
                 raise KeyboardInterrupt
 
     def run(folder, *callbacks):
-        session = Session(folder=folder, patience=2)
         return tune(
-            loaded, corpus, epochs=40, learning_rate=0.3, validation=held, session=session, batch_size=8,
+            loaded, corpus, epochs=40, learning_rate=0.3, validation=held, folder=folder, patience=2, batch_size=8,
             callbacks=callbacks,
         )  # fmt: skip
 
@@ -310,10 +313,10 @@ def test_a_training_that_had_ended_is_not_gone_on_with(loaded, corpus, tmp_path,
     held = Corpus((Pair("A sentence of its own", "Una frase pròpia"),), "en", "ca", "held")
 
     def run():
-        session = Session(folder=tmp_path / "c", patience=patience)
         epochs, rate = (40, 0.3) if patience else (2.5, 0.01)
         return tune(
-            loaded, corpus, epochs=epochs, learning_rate=rate, validation=held, session=session, batch_size=4
+            loaded, corpus, epochs=epochs, learning_rate=rate, validation=held, folder=tmp_path / "c", patience=patience,
+            batch_size=4,
         )  # fmt: skip
 
     first = run()
@@ -323,20 +326,13 @@ def test_a_training_that_had_ended_is_not_gone_on_with(loaded, corpus, tmp_path,
 
 def test_validation_is_the_mean_over_all_labels(loaded, examples):
     """Not the mean of batch means, which unequal batches would bend."""
-    from ks_lottery.models.language_model import LabelledLanguageModel
-    from ks_lottery.tuning.fitting import fit
-    from ks_lottery.tuning.row_training import built_rows, method_settings
-
-    config = TrainConfig(batch_size=3, epochs=1, learning_rate=1e-9)
-    with built_rows(loaded, np.array([5]), side="input", share_prefix=True, described={}) as built:
-        done = fit(
-            built, examples, config=config, settings=method_settings(config, "partial"), seed=0, method="partial",
-            session=Session(validation=examples),
-        )  # fmt: skip
+    settings = {"batch_size": 3, "epochs": 1, "learning_rate": 1e-9}
+    spec = TuneSpec(method="partial", tickets=Tickets(rows=np.array([5]), rule={}), settings=settings)
+    result = prepare(loaded, examples, spec, examples).run()
     logits = loaded.lm(**{k: v for k, v in shifted(examples).items() if k != "labels"}).logits
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), shifted(examples)["labels"][:, 1:].flatten())
-    assert done.validation[0][1] == pytest.approx(float(expected), rel=1e-5)
-    assert isinstance(built.model, LabelledLanguageModel)
+    assert [step for step, _ in result.validation] == [len(result.losses)]
+    assert result.validation[0][1] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_model_families_name_their_projections():
@@ -357,4 +353,4 @@ def test_four_bits_without_bitsandbytes_say_what_is_needed(loaded, corpus, monke
 
 def test_sharding_on_a_cpu_is_refused(loaded, corpus):
     with pytest.raises(UserError, match="on a CPU the Trainer would turn it into DDP"):
-        tune(loaded, corpus, session=Session(fsdp=True))
+        prepare(loaded, corpus, TuneSpec(fsdp=True))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import string
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ks_lottery import Corpus, UserError, keep_useful, split
@@ -42,9 +45,13 @@ def test_every_pair_lands_once_and_copies_together(extra: list[str], random) -> 
     assert places(corpus_of([*sources, "one more sentence"])).items() >= found.items()  # nor does more text
 
 
-def test_the_hash_is_the_published_one() -> None:
-    digest = hashlib.sha256(b"savethepage").hexdigest()
-    assert hash_fraction(" Save the  PAGE") == int(digest[:14], 16) / 16**14
+@given(st.text(alphabet=string.ascii_letters + " \t\n", max_size=30))
+@example(" Save the  PAGE")
+def test_the_hash_is_the_published_one(sentence: str) -> None:
+    """56 of the 256 bits of SHA-256 over letters in lower case, as a fraction of all that 56 bits can say."""
+    letters = re.sub(r"\s", "", sentence).lower()
+    bits = f"{int(hashlib.sha256(letters.encode('ascii')).hexdigest(), 16):0256b}"
+    assert hash_fraction(sentence) == float(Fraction(int(bits[:56], 2), 2**56))
 
 
 def test_shares_are_about_what_was_asked_for() -> None:

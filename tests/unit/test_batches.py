@@ -15,7 +15,7 @@ from ks_lottery.corpus.batches import (
     occurrences,
 )
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.forms import special_token
+from ks_lottery.corpus.prompt_form import special_token
 from ks_lottery.models.load import load_tokenizer
 
 

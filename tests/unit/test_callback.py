@@ -15,11 +15,12 @@ from ks_lottery.tuning.trained_rows import TrainedRows
 
 def checks_of(*sets: set[int]) -> list[TicketCheck]:
     """Checks at steps 10, 20, ... with these tickets."""
-    made: list[TicketCheck] = []
+    checks: list[TicketCheck] = []
     for rows in sets:
         array = np.array(sorted(rows), dtype=np.int64)
-        made.append(TicketCheck(10 * len(made) + 10, array, 0.5, jaccard(made[-1].rows, array) if made else None))
-    return made
+        overlap = jaccard(checks[-1].rows, array) if checks else None
+        checks.append(TicketCheck(step=10 * len(checks) + 10, rows=array, largest=0.5, jaccard=overlap))
+    return checks
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -16,7 +15,6 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import open_checkpoint
-from ks_lottery.store.files import replacing
 
 
 def test_rows_are_those_of_safetensors(tied_model):
@@ -172,18 +170,3 @@ def test_damaged_patches_are_refused(tied_model, tmp_path):
     shutil.copy(tied_model / "model.safetensors", file)
     with pytest.raises(UserError, match="not a row patch"):
         RowPatch.open(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    file = tmp_path / "x.json"
-    file.write_text("old")
-    before = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def full(temporary):
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="no space left"), replacing(file) as temporary:
-        full(temporary)
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -8,7 +8,7 @@ import pytest
 
 from ks_lottery import UserError
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation import translate as module
 from ks_lottery.evaluation.hypotheses import Hypotheses
 from ks_lottery.models.load import load_model, open_checkpoint

@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
-from ks_lottery.config.choices import DEFAULT_MODEL, METHODS
+from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, SELECTORS
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.monolingual import read_sentences, token_counts
-from ks_lottery.models.load import load_model
+from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.tuning.adapters import adapter_config
 from ks_lottery.tuning.full import chosen_parameters
-from ks_lottery.tuning.methods import ROWS, Choice, default_rates, rows_of
+from ks_lottery.tuning.methods import default_rates
+from ks_lottery.tuning.row_training import row_trainable
+from ks_lottery.tuning.tune import TuneSpec, prepare
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,10 @@ def llama():
         return LlamaForCausalLM(LlamaConfig())
 
 
-def choice(loaded, corpus, **more) -> Choice:
-    settings = {"tickets": None, "size": 5, "seed": 0, **more}
-    return Choice(loaded, encode(loaded.tokenizer, corpus)[0], **settings)
+def rows_of(method, loaded, corpus, **more) -> Tickets:
+    tickets = prepare(loaded, corpus, TuneSpec(method=method, **more)).rows
+    assert tickets is not None
+    return tickets
 
 
 def reached(loaded, corpus) -> set[int]:
@@ -47,16 +51,18 @@ def reached(loaded, corpus) -> set[int]:
 
 def test_frozen_trains_what_the_text_reaches_but_the_first_tickets(loaded, corpus):
     every = sorted(reached(loaded, corpus))
-    tickets = Tickets(np.array([every[4], every[1], every[9], 383]), {})
-    trained = rows_of("frozen", choice(loaded, corpus, tickets=tickets, size=2))
+    tickets = Tickets(rows=np.array([every[4], every[1], every[9], 383]), rule={})
+    trained = rows_of("frozen", loaded, corpus, tickets=tickets, size=2)
     assert trained.ids.tolist() == [row for row in every if row not in {every[4], every[1]}]
 
 
 def test_random_rows_come_from_the_whole_vocabulary_or_from_the_reachable_rows(loaded, corpus):
-    whole = [rows_of("random", choice(loaded, corpus, size=60, seed=s)).ids for s in (0, 0, 1)]
+    whole = [rows_of("random", loaded, corpus, size=60, seed=s).ids for s in (0, 0, 1)]
     assert whole[0].tolist() == whole[1].tolist() != whole[2].tolist()
     assert not set(whole[0].tolist()) <= reached(loaded, corpus)
-    assert set(rows_of("random-reachable", choice(loaded, corpus, size=60)).ids.tolist()) <= reached(loaded, corpus)
+    assert set(rows_of("random-reachable", loaded, corpus, size=60).ids.tolist()) <= reached(loaded, corpus)
+    tickets = Tickets(rows=np.array([5, 7, 40]), rule={})
+    assert len(rows_of("random", loaded, corpus, tickets=tickets)) == 3  # as many as there are tickets
 
 
 def test_frequency_counts_the_given_text_alone(loaded, corpus, tmp_path):
@@ -67,13 +73,13 @@ def test_frequency_counts_the_given_text_alone(loaded, corpus, tmp_path):
     assert sum(counts.values()) == sum(
         len(loaded.tokenizer(s, add_special_tokens=False)["input_ids"]) for s in sentences
     )
-    top = rows_of("frequency", choice(loaded, corpus, size=2, frequencies=counts))
+    top = rows_of("frequency", loaded, corpus, size=2, frequencies=counts)
     assert top.rows.tolist() == sorted(counts, key=lambda t: (-counts[t], t))[:2]
     assert read_sentences(str(file), source_language="en", target_language="ca") == ["zz zz zz", "zz q"]
 
 
 def test_on_the_output_side_every_row_is_reached(loaded, corpus):
-    assert len(rows_of("embed", choice(loaded, corpus, side="output"))) == 384
+    assert len(rows_of("embed", loaded, corpus, side="output")) == 384
 
 
 @pytest.mark.parametrize(
@@ -96,10 +102,39 @@ def test_parameters_of_table_2(llama, method, count, table):
 
 
 def test_parameters_of_the_row_methods_in_table_2(llama):
-    width = llama.get_input_embeddings().weight.shape[1]
-    assert llama.get_input_embeddings().weight.numel() == 131_072_000  # 131M, embed tuning
-    assert f"{800 * width / 1e6:.1f}M" == "3.3M"  # the table prints 3.2M: 800 x 4,000, or 3,276,800 cut off
-    assert 800 * width == 3_276_800
+    """Counted on what would train: 800 rows are 3,276,800 values, the 3.2M of the table, and every row 131M."""
+    loaded = LoadedModel(_Shapes(), llama.requires_grad_(False), None)
+    counts = []
+    for rows in (800, 32_000):
+        with row_trainable(loaded, np.arange(rows)) as trainable:
+            counts.append(sum(p.numel() for p in trainable.model.parameters() if p.requires_grad))
+            body = sum(p.numel() for p in trainable.model.parameters() if not p.requires_grad)
+        assert body == 6_738_415_616  # the 6.7B of LLaMA-7B
+    assert counts == [3_276_800, 131_072_000]
+
+
+class _Shapes:
+    """A checkpoint of LLaMA-7B's embedding, without its values."""
+
+    def rows(self, ids, **_):
+        return torch.empty((len(ids), 4096), device="meta")
+
+    def describe(self):
+        return {}
+
+
+@pytest.mark.parametrize("side", ["input", "output", "both"])
+def test_a_patch_counts_the_parameters_that_were_trained(loaded, corpus, side):
+    tickets = Tickets(rows=np.array([5, 7, 40]), rule={})
+    tuning = prepare(loaded, corpus, TuneSpec(method="partial", tickets=tickets, side=side, settings={"epochs": 1}))
+    with tuning.trainable() as trainable:
+        trained = sum(p.numel() for p in trainable.model.parameters() if p.requires_grad)
+    patch = tuning.run().product
+    base = {"input": loaded.checkpoint.rows(patch.ids), "output": loaded.lm.lm_head.weight[torch.from_numpy(patch.ids)]}
+    sides = [name for name in base if patch.values_of(name) is not None]
+    moved = sum(int((patch.values_of(name) != base[name]).any(dim=1).sum()) for name in sides)
+    assert patch.parameters == trained
+    assert moved * 32 <= trained == 3 * 32 * len(sides)
 
 
 def test_defaults_are_those_of_the_paper_and_the_demo_has_its_own():
@@ -108,7 +143,19 @@ def test_defaults_are_those_of_the_paper_and_the_demo_has_its_own():
     for method in ("partial", "prefix", "random", "frequency"):
         assert default_rates(method, "m") == {"learning_rate": 1e-2, "epochs": 5}
     assert default_rates("embed", DEFAULT_MODEL)["learning_rate"] == 1e-2
-    assert set(ROWS) == {name for name, of in METHODS.items() if of.kind == "rows"}
+    for name, method in METHODS.items():
+        assert (method.selector in SELECTORS) == (method.kind == "rows"), name
+
+
+def test_embed_tuning_alone_has_a_rate_and_epochs_of_its_own():
+    tickets = Tickets(rows=np.array([5]), rule={})
+    settings = {"learning_rate": 0.1, "epochs": 7, "embed_learning_rate": 0.3, "embed_epochs": 2, "batch_size": None}
+    rates = []
+    for method in ("embed", "partial", "frozen"):
+        config = TuneSpec(method=method, tickets=tickets, settings=settings).train_config(default_rates(method, "m"))
+        rates.append((config.learning_rate, config.epochs))
+        assert config.batch_size == TrainConfig().batch_size
+    assert rates == [(0.3, 2), (0.1, 7), (0.1, 7)]
 
 
 def test_layers_by_number_span_and_name(loaded):
@@ -131,7 +178,7 @@ def test_layers_by_number_span_and_name(loaded):
         ({"method": "lora", "side": "output"}, "--side is for methods that train rows"),
         ({"method": "full", "quantize": "nf4"}, "full tuning trains the body"),
         ({"method": "frozen"}, "frozen tuning needs tickets"),
-        ({"method": "partial", "tickets": Tickets(np.array([9999]), {})}, "row 9999, but .* has 384 rows"),
+        ({"method": "partial", "tickets": Tickets(rows=np.array([9999]), rule={})}, "row 9999, but .* has 384 rows"),
         ({"weight_decay": -1.0}, r"train\.weight_decay"),
     ],
 )

@@ -7,10 +7,11 @@ import pytest
 from scipy.stats import binomtest
 
 from ks_lottery.certification.algorithm import Small, certify_predictions
-from ks_lottery.certification.tau import TAUS, full_verification, tau_of
-from ks_lottery.certification.theorem import RULES, certified
+from ks_lottery.certification.tau import full_verification, tau_of
+from ks_lottery.certification.theorem import certified
+from ks_lottery.config.choices import RULES, TAUS
 from ks_lottery.config.settings import CertifyConfig
-from ks_lottery.evaluation.next_token import Predictions
+from ks_lottery.evaluation.predictions import Predictions
 
 
 def predictions(seed: int, sentences: int = 12, length: int = 25) -> Predictions:

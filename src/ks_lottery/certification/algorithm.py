@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.certification.certificate import Audit, Bound, Certificate, Level
-from ks_lottery.certification.tau import TAUS, full_verification, tau_of
-from ks_lottery.certification.theorem import RULES, certified, half_gap
+from ks_lottery.certification.tau import full_verification, tau_of
+from ks_lottery.certification.theorem import certified, half_gap
+from ks_lottery.config.choices import RULES, TAUS
 from ks_lottery.stats.intervals import clopper_pearson
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ks_lottery.config.settings import CertifyConfig
-    from ks_lottery.evaluation.next_token import Predictions
+    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.tickets.scan import Scan
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.batches import Example
-    from ks_lottery.evaluation.next_token import Predictions
     from ks_lottery.evaluation.patches import Shared
+    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.scan import Scan
     from ks_lottery.tickets.tickets import Tickets
@@ -59,6 +59,38 @@ def transfer_of(tuned: RowPatch, tickets: Tickets, name: str = "transfer") -> Ca
 def patched(patch: RowPatch, name: str, tickets: Tickets | None = None) -> Candidate:
     """Return a patch, such as partial tuning leaves, as it is; its rows are those of `tickets`, or else those it changes."""
     return Candidate(name, patch.ids if tickets is None else tickets.ids, patch, alpha_of(tickets))
+
+
+def nested_transfers(
+    tuned: RowPatch, scan: Scan, alphas: Sequence[float], tickets: Tickets | None = None, sizes: Sequence[int] = ()
+) -> list[Candidate]:
+    """Return transfers from the largest set of rows to the smallest, each a proper part of the one before it.
+
+    Parameters
+    ----------
+    tickets
+        Sets are the first so many of these; without them, the rows of each alpha.
+    sizes
+        Numbers of first tickets; by default all, half, a quarter, ... of them.
+
+    Raises
+    ------
+    UserError
+        When no set holds a row.
+    """
+    if tickets is None:
+        candidates = transfers(tuned, scan, sorted(alphas, reverse=True))
+    else:
+        halves = [len(tickets) >> k for k in range(len(tickets).bit_length())]
+        falling = sorted({min(n, len(tickets)) for n in sizes or halves if n > 0}, reverse=True)
+        candidates = [transfer_of(tuned, tickets.head(n), f"{n:,} tickets") for n in falling]
+    nested: list[Candidate] = []
+    for candidate in candidates:
+        if not nested or len(candidate.patch) < len(nested[-1].patch):
+            nested.append(candidate)
+    if not nested:
+        raise UserError("there is no ticket set to choose from: give alphas or tickets that select rows")
+    return nested
 
 
 def alpha_of(tickets: Tickets | None) -> float | None:

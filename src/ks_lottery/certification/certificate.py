@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.store.files import manifest, write_json, write_table
+from ks_lottery.store.files import write_json, write_table
+from ks_lottery.store.manifest import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

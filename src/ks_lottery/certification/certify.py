@@ -1,97 +1,54 @@
-"""Certification whole: candidates, one pass each over report and calibration text, bound, audit, guarantee or choice.
-
-Must never let a sentence count for a guarantee that it also reports on.
-"""
+"""Certification as a whole: candidates, one pass over report and calibration text, bound, audit, guarantee or choice."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.algorithm import certify_predictions
 from ks_lottery.certification.audit import worst
+from ks_lottery.certification.calibration import choice_of, guarantees_of, open_texts, parted
 from ks_lottery.certification.candidates import (
     ORIGINAL,
     TUNED,
     Candidate,
     check_side,
+    nested_transfers,
     patched,
     predict_candidates,
     transfer_of,
     transfers,
 )
-from ks_lottery.certification.choice import Choice, check_budget, choose
-from ks_lottery.certification.guarantee import guarantee
-from ks_lottery.certification.pool import Pool, check_pool, draw
-from ks_lottery.certification.units import check_asked, drawn_documents, unit_losses
+from ks_lottery.certification.choice import check_budget
+from ks_lottery.certification.spec import CertifySpec
 from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.errors import UserError
-from ks_lottery.evaluation.measured import measured_text
-from ks_lottery.evaluation.next_token import COLUMNS, Predictions
 from ks_lottery.models.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    from ks_lottery.certification.calibration import Texts
     from ks_lottery.certification.certificate import Certificate
-    from ks_lottery.certification.units import Kind
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.evaluation.measured import MeasuredText
+    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.tickets.scan import Scan
-    from ks_lottery.tickets.tickets import Tickets
+
+TRANSFER = "transfer"
+"""Name of the certificate of partial transfers."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a certification is asked for, beside model, tuned patch and text.
-
-    Parameters
-    ----------
-    small
-        Patches to certify as they are, by name; without any, partial transfers are.
-    tickets
-        Rows of the transfer; without them each alpha of `config` has its own. With `small`: how its rows were selected.
-    config
-        Grid of alpha, kind of tau that is shown, first positions that count.
-    calibration
-        Text to calibrate a guarantee on, or the share or number of sentences of the text that are drawn for it; None for none.
-    same_pool
-        The user's word that text and calibration text are parts of one text, split at random.
-    delta
-        Probability that a guarantee fails.
-    epsilon
-        With it the smallest ticket set is chosen whose loss of agreement is at most this, with probability 1 - delta.
-    loss
-        Of the choice: ``share`` of positions answered differently, or whether ``any`` is.
-    sizes
-        With tickets and `epsilon`: numbers of first tickets to choose among; by default all, half, a quarter, ... of them.
-    """
-
-    small: Mapping[str, RowPatch] = field(default_factory=dict)
-    tickets: Tickets | None = None
-    config: CertifyConfig = field(default_factory=CertifyConfig)
-    calibration: Corpus | float | None = None
-    same_pool: bool = False
-    delta: float = 0.05
-    epsilon: float | None = None
-    loss: Kind = "share"
-    sizes: Sequence[int] = ()
-    template: str = "alpaca"
-    max_tokens: int | None = None
-    batch_size: int = 16
-    share_prefix: bool = True
-    seed: int = 0
-    examples: int = 10
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certified:
-    """What a certification leaves.
+    """The result of a certification.
 
     Parameters
     ----------
+    certificates
+        Of the partial transfers (``transfer``), and of the patches: by the patch's name, or ``small`` where there are several.
     predictions
         On the text reported on, by model.
     chosen
@@ -102,216 +59,182 @@ class Certified:
         Tokens that were computed, and those that as many passes as there are models would compute.
     """
 
-    certificate: Certificate
+    certificates: Mapping[str, Certificate]
     predictions: Mapping[str, Predictions]
     chosen: RowPatch | None
     overlong: int
     computed: int
     passes: int
 
+    @property
+    def certificate(self) -> Certificate:
+        """The first certificate, which is the only one unless patches and transfers were certified together."""
+        return next(iter(self.certificates.values()))
 
-def certify_text(
+    def save(self, folder: Path) -> None:
+        """Write every certificate, the predictions of every model, and the chosen transfer into a folder."""
+        for name, certificate in self.certificates.items():
+            certificate.save(folder, "certificate" if len(self.certificates) == 1 else name)
+        for name, predictions in self.predictions.items():
+            predictions.save(folder / "predictions" / f"{name.replace('/', '_')}.parquet")
+        if self.chosen is not None:
+            self.chosen.save(folder / "chosen")
+
+
+def certify_with(
+    spec: CertifySpec,
     loaded: LoadedModel,
     tuned: RowPatch,
     scan: Scan,
     corpus: Corpus,
-    request: Request,
     *,
     tick: Callable[[int, int], None] | None = None,
 ) -> Certified:
-    """Certify, audit and, with calibration text, guarantee; see `ks_lottery.certify`.
+    """Certify, audit and, with calibration text, guarantee: the one path of library, command and run.
+
+    Parameters
+    ----------
+    tuned
+        The patch of embed tuning.
+    scan
+        `loaded` against `tuned`.
+    corpus
+        The text reported on.
+    tick
+        Called with sentences done and sentences in all.
 
     Raises
     ------
     UserError
         When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
-    _check(loaded, tuned, request)
-    candidates = _candidates(tuned, scan, request)
-    report, calibration, pool = _texts(loaded, corpus, request)
-    if pool is not None and request.epsilon is not None:
-        check_budget(pool.drawn, request.epsilon, request.delta, pool=pool, kind=request.loss)
-    positions = request.config.positions
-    examples = [e.cut(positions) for text in (report, calibration) if text is not None for e in text.examples]
-    shared = predict_candidates(
-        loaded, tuned, candidates, examples,
-        batch_size=request.batch_size, share_prefix=request.share_prefix, tick=tick,
+    spec.check()
+    _check_patches(loaded, tuned, spec)
+    groups = _candidates(tuned, scan, spec)
+    texts = open_texts(
+        loaded, corpus, spec.calibration,
+        pool=spec.pool, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens, seed=spec.seed,
     )  # fmt: skip
-    cut = len(report.examples)
-    parts = {name: parted(found, cut) for name, found in shared.predictions.items()}
-    answers = {name: first for name, (first, _) in parts.items()}
-    smalls = [one.answered(answers[one.name]) for one in candidates]
-    name = "small" if request.small else "transfer"
-    found = certify_predictions(answers[ORIGINAL], answers[TUNED], smalls, scan, config=request.config, name=name)
-    shown = worst(
-        found, report.examples, [p.source for p in report.corpus.pairs], loaded.tokenizer, most=request.examples
+    if texts.pool is not None and spec.epsilon is not None:
+        check_budget(texts.pool.drawn, spec.epsilon, spec.config.delta, pool=texts.pool, kind=spec.loss)
+    parts = [text for text in (texts.report, texts.calibration) if text is not None]
+    shared = predict_candidates(
+        loaded,
+        tuned,
+        [candidate for candidates in groups.values() for candidate in candidates],
+        [example.cut(spec.config.positions) for part in parts for example in part.examples],
+        batch_size=spec.batch_size,
+        share_prefix=spec.share_prefix,
+        tick=tick,
     )
-    guarantees: list[dict[str, Any]] = []
-    choice: Choice | None = None
-    chosen: Candidate | None = None
-    if calibration is not None and pool is not None:
-        held = {name: second for name, (_, second) in parts.items()}
-        documents = [pair.document for pair in calibration.corpus.pairs]
-        if request.epsilon is None:
-            guarantees = guarantees_of(
-                candidates, held, pool, delta=request.delta, documents=documents, seed=request.seed
-            )
-        else:
-            choice = _choice(candidates, held, pool, documents, request)
-            chosen = None if choice.chosen is None else candidates[choice.chosen]
-    found = replace(
-        found,
-        worst=shown,
-        guarantees=guarantees,
-        choice=None if choice is None else {**choice.as_dict(), "model": None if chosen is None else chosen.name},
-        made_from={**found.made_from, "text": report.corpus.fingerprint, "tuned_patch": tuned.content},
+    sides = {name: parted(every, len(texts.report.examples)) for name, every in shared.predictions.items()}
+    reported, calibrated = ({name: side[i] for name, side in sides.items()} for i in (0, 1))
+    certificates: dict[str, Certificate] = {}
+    chosen: RowPatch | None = None
+    for name, candidates in groups.items():
+        certificate = _audited(name, candidates, reported, loaded, tuned, scan, texts, spec)
+        certificates[name], choice = _guaranteed(certificate, candidates, calibrated, texts, spec)
+        chosen = chosen if choice is None else choice.patch
+    return Certified(
+        certificates=certificates,
+        predictions=reported,
+        chosen=chosen,
+        overlong=texts.overlong,
+        computed=shared.computed_tokens,
+        passes=shared.tokens,
     )
-    overlong = report.overlong + (0 if calibration is None else calibration.overlong)
-    patch = None if chosen is None else chosen.patch
-    return Certified(found, answers, patch, overlong, shared.computed_tokens, shared.tokens)
 
 
-def _check(loaded: LoadedModel, tuned: RowPatch, request: Request) -> None:
+def _check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> None:
     tuned.check_base(loaded.checkpoint)
-    for name, patch in request.small.items():
+    for name, patch in spec.small.items():
         patch.check_base(loaded.checkpoint)
         check_side(tuned, patch, name)
     check_side(tuned, tuned, "the tuned patch")
-    base = (request.tickets.made_from.get("base") or {}).get("fingerprint") if request.tickets is not None else None
+    base = (spec.tickets.made_from.get("base") or {}).get("fingerprint") if spec.tickets is not None else None
     if base not in {None, loaded.checkpoint.fingerprint}:
         raise UserError(f"the tickets were selected on another base than {loaded.checkpoint.name}: give its own")
-    check_asked("delta", request.delta)
-    if request.epsilon is not None:
-        check_asked("epsilon", request.epsilon)
-        if request.small:
-            raise UserError("choosing a ticket set works on transfers; a partially tuned model is certified as it is")
-        if request.calibration is None:
-            raise UserError("choosing a ticket set needs calibration text: give --calibration, or a share of the text")
-    if request.sizes and (request.tickets is None or request.epsilon is None):
-        raise UserError("sizes are numbers of first tickets to choose among: give --tickets and --choose with them")
 
 
-def _candidates(tuned: RowPatch, scan: Scan, request: Request) -> list[Candidate]:
-    if request.small:
-        candidates = [patched(patch, name, request.tickets) for name, patch in request.small.items()]
-    elif request.epsilon is not None:
-        candidates = _nested(tuned, scan, request)
-    elif request.tickets is not None:
-        candidates = [transfer_of(tuned, request.tickets)]
-    else:
-        candidates = transfers(tuned, scan, request.config.alphas)
-    missing = [one.name for one in candidates if one.alpha is None]
-    if request.config.tau != "empirical" and missing:
+def _candidates(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, list[Candidate]]:
+    """Return the small models of each certificate, by its name."""
+    groups: dict[str, list[Candidate]] = {}
+    alphas = spec.config.alphas
+    if spec.transfer and spec.epsilon is not None:
+        groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
+    elif spec.transfer and spec.tickets is not None and not spec.small:
+        groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
+    elif spec.transfer:
+        groups[TRANSFER] = transfers(tuned, scan, alphas)
+    if spec.small:
+        name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
+        groups[name] = [patched(patch, label, spec.tickets) for label, patch in spec.small.items()]
+    missing = [candidate.name for candidates in groups.values() for candidate in candidates if candidate.alpha is None]
+    if spec.config.tau != "empirical" and missing:
         raise UserError(
-            f"tau {request.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
+            f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
             "give tickets that select --alpha wrote, or take --tau empirical"
         )
-    return candidates
+    return groups
 
 
-def _nested(tuned: RowPatch, scan: Scan, request: Request) -> list[Candidate]:
-    """Return transfers from the largest set of rows to the smallest, each a proper part of the one before it."""
-    if request.tickets is None:
-        every = transfers(tuned, scan, sorted(request.config.alphas, reverse=True))
-    else:
-        tickets = request.tickets
-        halves = [len(tickets) >> k for k in range(len(tickets).bit_length())]
-        sizes = sorted({min(n, len(tickets)) for n in request.sizes or halves if n > 0}, reverse=True)
-        every = [transfer_of(tuned, tickets.head(n), f"{n:,} tickets") for n in sizes]
-    kept: list[Candidate] = []
-    for one in every:
-        if not kept or len(one.patch) < len(kept[-1].patch):
-            kept.append(one)
-    if not kept:
-        raise UserError("there is no ticket set to choose from: give alphas or tickets that select rows")
-    return kept
-
-
-def _texts(
-    loaded: LoadedModel, corpus: Corpus, request: Request
-) -> tuple[MeasuredText, MeasuredText | None, Pool | None]:
-    def measured(part: Corpus) -> MeasuredText:
-        return measured_text(loaded, part, template=request.template, max_tokens=request.max_tokens)
-
-    given = request.calibration
-    if given is None:
-        return measured(corpus), None, None
-    if isinstance(given, int | float):
-        drawn = draw(corpus, given, request.seed)
-        return measured(drawn.report), measured(drawn.calibration), drawn.pool
-    pool = check_pool(given, corpus, same_pool=request.same_pool)
-    return measured(corpus), measured(given), pool
-
-
-def parted(found: Predictions, cut: int) -> tuple[Predictions, Predictions]:
-    """Cut predictions after the first `cut` sentences; the sentences of each part are numbered from 0."""
-    first = found.sentence < cut
-    sides: list[Predictions] = []
-    for keep, less in ((first, 0), (~first, cut)):
-        columns = {name: getattr(found, name)[keep] for name in COLUMNS}
-        columns["sentence"] = columns["sentence"] - less
-        sides.append(Predictions(**columns, made_from=found.made_from))
-    return sides[0], sides[1]
-
-
-def guarantees_of(
+def _audited(
+    name: str,
     candidates: Sequence[Candidate],
-    held: Mapping[str, Predictions],
-    pool: Pool,
-    *,
-    delta: float,
-    documents: Sequence[str] | None = None,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Return the guarantees of each candidate, from predictions on calibration text by model; see `guarantee`."""
-    tuned = held[TUNED]
-    return [
-        {"model": one.name, **bound.as_dict()}
-        for one in candidates
-        for bound in guarantee(
-            held[one.name].first == tuned.first, held[one.name].correct, tuned.sentence,
-            delta=delta, documents=documents, pool=pool, seed=seed,
-        )
-    ]  # fmt: skip
+    answers: Mapping[str, Predictions],
+    loaded: LoadedModel,
+    tuned: RowPatch,
+    scan: Scan,
+    texts: Texts,
+    spec: CertifySpec,
+) -> Certificate:
+    """Return the certificate of some candidates with its audit and the worst examples, without guarantees."""
+    smalls = [candidate.answered(answers[candidate.name]) for candidate in candidates]
+    report = texts.report
+    certificate = certify_predictions(
+        answers[ORIGINAL], answers[TUNED], smalls, scan, config=spec.config, name=name
+    )  # fmt: skip
+    sources = [pair.source for pair in report.corpus.pairs]
+    return replace(
+        certificate,
+        worst=worst(certificate, report.examples, sources, loaded.tokenizer, most=spec.examples),
+        made_from={**certificate.made_from, "text": report.corpus.fingerprint, "tuned_patch": tuned.content},
+    )
 
 
-def _choice(
+def _guaranteed(
+    certificate: Certificate,
     candidates: Sequence[Candidate],
-    held: Mapping[str, Predictions],
-    pool: Pool,
-    documents: Sequence[str],
-    request: Request,
-) -> Choice:
-    tuned, grouped = held[TUNED], drawn_documents(pool, documents)
-    losses = [
-        unit_losses(
-            held[one.name].first != tuned.first, tuned.sentence, kind=request.loss, documents=grouped, seed=request.seed
-        )
-        for one in candidates
-    ]
-    assert request.epsilon is not None  # noqa: S101 (asked for by the caller)
-    sizes = [len(one.patch) for one in candidates]
-    return choose(losses, sizes, request.epsilon, request.delta, pool=pool, kind=request.loss)
+    answers: Mapping[str, Predictions],
+    texts: Texts,
+    spec: CertifySpec,
+) -> tuple[Certificate, Candidate | None]:
+    """Return the certificate with what calibration text guarantees or chooses, and the chosen candidate."""
+    if texts.calibration is None or texts.pool is None:
+        return certificate, None
+    documents = [pair.document for pair in texts.calibration.corpus.pairs]
+    delta = spec.config.delta
+    if spec.epsilon is None:
+        guarantees = guarantees_of(
+            candidates, answers, texts.pool, delta=delta, documents=documents, seed=spec.seed
+        )  # fmt: skip
+        return replace(certificate, guarantees=guarantees), None
+    choice = choice_of(
+        candidates, answers, texts.pool,
+        epsilon=spec.epsilon, delta=delta, loss=spec.loss, documents=documents, seed=spec.seed,
+    )  # fmt: skip
+    chosen = None if choice.chosen is None else candidates[choice.chosen]
+    content = {**choice.as_dict(), "model": None if chosen is None else chosen.name}
+    return replace(certificate, choice=content), chosen
 
 
 def certify(
     base: Checkpoint | LoadedModel,
     tuned: RowPatch,
-    found: Scan,
+    scan: Scan,
     corpus: Corpus,
     *,
     small: Mapping[str, RowPatch] | None = None,
-    tickets: Tickets | None = None,
-    calibration: Corpus | float | None = None,
-    same_pool: bool = False,
-    delta: float = 0.05,
-    epsilon: float | None = None,
-    loss: Literal["share", "any"] = "share",
-    sizes: Sequence[int] = (),
-    template: str = "alpaca",
-    max_tokens: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
     tick: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Certificate:
@@ -319,39 +242,27 @@ def certify(
 
     Parameters
     ----------
-    found
+    scan
         The scan of `base` against `tuned`.
     small
         Patches to certify as they are, by name, such as partial tuning leaves. Without them partial transfers are certified: of
-        `tickets`, or of the rows of each alpha.
-    tickets
-        Rows of the transfer; with `small`, what its rows were selected by.
-    calibration
-        A share (a float in (0, 1)) or a number (an int) of sentences of `corpus`, drawn at random, or a text, for
-        guarantees at confidence 1 - `delta`: see `certification.guarantee.guarantee`. Two texts must be parts of one pool.
-    same_pool
-        Your word that both texts are parts of one, split at random.
-    epsilon
-        Choose the smallest ticket set whose loss of agreement is at most this with probability 1 - `delta`
-        (`certification.choice.choose`).
-    loss
-        Of that choice: ``share`` of positions answered differently, or whether ``any`` is.
-    sizes
-        With `tickets` and `epsilon`: numbers of first tickets to choose among.
-    max_tokens
-        Longest example; longer ones are left out. Without it, text that does not fit the model's context is refused.
+        the setting ``tickets``, or of the rows of each alpha.
     settings
-        Fields of `CertifyConfig`: ``alphas``, ``tau``, ``positions``.
+        Fields of `CertifySpec` (``tickets``, ``calibration``, ``epsilon``, ``template``, ...) and of `CertifyConfig`
+        (``alphas``, ``tau``, ``positions``, ``delta``).
 
     Raises
     ------
     UserError
         When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
+    names = CertifyConfig.__dataclass_fields__
+    config = replace(CertifyConfig(), **{name: value for name, value in settings.items() if name in names})
+    others: dict[str, Any] = {"small": small or {}, "transfer": not small, "config": config}
+    others |= {name: value for name, value in settings.items() if name not in names}
+    unknown = sorted(set(others) - set(CertifySpec.__dataclass_fields__))
+    if unknown:
+        raise UserError(f"certify knows no setting {unknown[0]}")
+    spec = CertifySpec(**others)
     loaded = base if isinstance(base, LoadedModel) else load_model(base)
-    request = Request(
-        small=small or {}, tickets=tickets, config=replace(CertifyConfig(), **settings), calibration=calibration,
-        same_pool=same_pool, delta=delta, epsilon=epsilon, loss=loss, sizes=sizes, template=template,
-        max_tokens=max_tokens, batch_size=batch_size, seed=seed,
-    )  # fmt: skip
-    return certify_text(loaded, tuned, found, corpus, request, tick=tick).certificate
+    return certify_with(spec, loaded, tuned, scan, corpus, tick=tick).certificate

@@ -14,7 +14,8 @@ import numpy as np
 from ks_lottery.corpus.selection import hash_fraction, sentence_key
 from ks_lottery.errors import UserError
 from ks_lottery.stats.risk import smallest_n
-from ks_lottery.store.files import digest_json, read_json
+from ks_lottery.store.files import read_json
+from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

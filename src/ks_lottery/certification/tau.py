@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.config.choices import TAUS
 from ks_lottery.stats.intervals import tau_empirical, tau_exact, tau_table
 from ks_lottery.stats.null import log_pvalues
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ks_lottery.tickets.scan import Scan
-
-TAUS = ("empirical", "exact", "table")
-"""Three bounds on the KS distance of the rows that a small model leaves as they were; see `tau_of`."""
 
 
 def tau_of(kind: str, scan: Scan, *, alpha: float | None = None, rows: npt.NDArray[np.int64] | None = None) -> float:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.choices import RULES
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ks_lottery.evaluation.next_token import Predictions
-
-RULES = ("theorem", "algorithm1", "both")
-"""``theorem``: theorem 2 as proved. ``algorithm1``: algorithm 1 as printed. ``both``: our reading of table 5."""
+    from ks_lottery.evaluation.predictions import Predictions
 
 
 def half_gap(predictions: Predictions) -> npt.NDArray[np.float64]:

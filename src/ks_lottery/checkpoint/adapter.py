@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ks_lottery.checkpoint.source import HEAD_NAMES, Source, Units
+from ks_lottery.checkpoint.tensors import HEAD_NAMES, Source, Units
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:

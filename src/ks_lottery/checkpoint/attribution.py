@@ -1,7 +1,4 @@
-"""What each row contributed to the fall of the loss, saved beside the patch that the rows were trained into.
-
-Must never measure anything itself, nor know which rows are tickets.
-"""
+"""The noun `Attribution`: what each row contributed to the fall of the loss, saved beside the patch that the rows are in."""
 
 from __future__ import annotations
 
@@ -10,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.config.choices import ATTRIBUTIONS
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import manifest, read_table, write_table
+from ks_lottery.store.files import read_table, write_table
+from ks_lottery.store.manifest import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +20,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTION_FILE = "attribution.parquet"
 
-ATTRIBUTIONS = ("lca", "gradient")
-"""What rows can be ranked by here, each larger where the row is more important."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribution:
     """One entry for each of K rows, in ascending order of row.
 

@@ -1,10 +1,11 @@
-"""Asks the disk for what a scan will read, while the interpreter is still importing.
+"""Fills the system's page cache with what a scan will read, while the interpreter is still importing.
 
-Must never be needed: what cannot be read ahead is read later, and what is wrong with a file is said there.
+Only for speed: what cannot be read ahead is read later, and what is wrong with a file is reported there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,7 +16,11 @@ STEP = 128 << 20
 """Bytes that are read at a time, from each side in turn. Few calls: each waits for the interpreter, which is importing."""
 
 
-def read_ahead(*names: str, modules: tuple[str, ...] = ()) -> None:
+LONGEST_HEADER = 100_000_000
+"""Bytes of a header; safetensors itself refuses longer ones."""
+
+
+def fill_page_cache(*names: str, modules: tuple[str, ...] = ()) -> None:
     """Let the system fetch tensors into its page cache, in the background, on Linux; at most half of the free memory.
 
     Parameters
@@ -26,12 +31,14 @@ def read_ahead(*names: str, modules: tuple[str, ...] = ()) -> None:
         Only tensors of modules of these names, such as ``embed_tokens``; by default all.
     """
     if sys.platform == "linux":
-        threading.Thread(target=_advise, args=(names, modules), daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # the system gives no more threads
+            threading.Thread(target=_fill, args=(names, modules), daemon=True).start()
 
 
-def _advise(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
+def _fill(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
+    """Read the wanted bytes of all files; no error of any kind leaves this function, since the scan itself reports it."""
     try:
-        left = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         sides = [[span for file in _files(name) for span in _spans(file, modules)] for name in names]
         # Both sides in turn, since a scan reads them side by side.
         steps = [
@@ -40,14 +47,14 @@ def _advise(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
         ]
         for number in range(max(map(len, steps), default=0)):
             for side in steps:
-                if number < len(side) and left > 0:
+                if number < len(side) and free > 0:
                     file, at, size = side[number]
                     with file.open("rb", buffering=0) as handle, Path(os.devnull).open("wb", buffering=0) as nowhere:
                         # Unlike advice to the system, which is cut off at what a disk takes at once, this reads it all.
                         os.sendfile(nowhere.fileno(), handle.fileno(), at, size)
-                    left -= size
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return  # the scan itself names what is wrong
+                    free -= size
+    except Exception:  # noqa: BLE001 (whatever a damaged file raises, RecursionError and MemoryError included)
+        return
 
 
 def _files(name: str) -> list[Path]:
@@ -57,9 +64,10 @@ def _files(name: str) -> list[Path]:
 
 def _spans(file: Path, modules: tuple[str, ...]) -> list[tuple[Path, int, int]]:
     """Return the byte ranges of the wanted tensors, in their order in the file."""
+    end = file.stat().st_size
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if length > file.stat().st_size:
+        if length > min(end, LONGEST_HEADER):
             return []
         header = json.loads(handle.read(length))
     header.pop("__metadata__", None)
@@ -68,4 +76,4 @@ def _spans(file: Path, modules: tuple[str, ...]) -> list[tuple[Path, int, int]]:
         for name, about in header.items()
         if not modules or (name.split(".") * 2)[-2] in modules
     ]
-    return [(file, start, stop) for start, stop in sorted(wanted)]
+    return [(file, start, min(stop, end)) for start, stop in sorted(wanted)]  # a damaged header may name any number

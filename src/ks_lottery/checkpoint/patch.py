@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import FORMAT, digest_bytes, manifest, replacing
+from ks_lottery.store.files import replacing
+from ks_lottery.store.manifest import FORMAT, digest_bytes, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ks_lottery.checkpoint.source import Units, cut, find_embedding, find_head
+from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:

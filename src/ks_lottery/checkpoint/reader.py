@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from ks_lottery.checkpoint.source import Units, cut, find_embedding, find_head
+from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import digest_json
+from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

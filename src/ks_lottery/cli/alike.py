@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.options import add_output
@@ -24,6 +25,21 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._alike import run_alike
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.files import to_json
+    from ks_lottery.tickets.saved import alike_saved
 
-    return run_alike(arguments)
+    comparison = alike_saved(
+        arguments.embed, arguments.partial, arguments.tickets, alphas=arguments.alpha, side=arguments.side
+    )
+    sections = comparison.sections(arguments.top)
+    if arguments.out:
+        comparison.save(arguments.out)
+    if arguments.json:
+        sys.stdout.write(to_json(comparison.as_dict()))
+        return 0
+    screen = Screen()
+    screen.show(sections)
+    if arguments.out:
+        screen.say(f"Every row lies in {arguments.out}.")
+    return 0

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_lottery.cli.options import add_data, add_model
+from ks_lottery.cli.options import add_data, add_model, second_source, text_source
+from ks_lottery.config.choices import LOSSES, RULES, TAUS
 from ks_lottery.config.settings import ALPHA_GRID
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     import argparse
+
+    from ks_lottery.corpus.corpus import Corpus
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +38,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--alphas", type=float, nargs="+", default=list(ALPHA_GRID), metavar="P", help="grid (default: 0.05 .. 1)"
     )
     parser.add_argument(
-        "--tau", default="empirical", choices=("empirical", "exact", "table"),
+        "--tau", default="empirical", choices=TAUS,
         help="which bound is shown; all three are written (default: empirical)",
     )  # fmt: skip
     parser.add_argument(
-        "--rule", default="theorem", choices=("theorem", "algorithm1", "both"),
+        "--rule", default="theorem", choices=RULES,
         help="which rule is shown; all three are written (default: theorem)",
     )  # fmt: skip
     parser.add_argument(
@@ -58,7 +65,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="choose the smallest ticket set that loses at most EPSILON of the agreement, with probability 1 - DELTA",
     )  # fmt: skip
     group.add_argument(
-        "--loss", default="share", choices=("share", "any"),
+        "--loss", default="share", choices=LOSSES,
         help="of --choose: share of positions answered differently (default), or sentences with any such position",
     )  # fmt: skip
     group.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of first --tickets to choose among")
@@ -68,6 +75,90 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._certify import run_certify
+    from ks_lottery.certification.certificate_sections import certificate_sections
+    from ks_lottery.certification.certify import certify_with
+    from ks_lottery.certification.inputs import open_patches, scan_of_patch
+    from ks_lottery.certification.spec import CertifySpec
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.config.settings import CertifyConfig
+    from ks_lottery.corpus.source import read_text
+    from ks_lottery.models.load import load_model, open_checkpoint
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.report.terminal import print_sections
+    from ks_lottery.store.files import check_new_folder, new_folder, to_json
+    from ks_lottery.tickets.tickets import Tickets
 
-    return run_certify(arguments)
+    screen, silent = Screen(total=3), bool(arguments.json)
+    out = None if arguments.out is None else Path(arguments.out)
+    if out is not None:
+        check_new_folder(out)
+    epsilon, delta = (None, arguments.delta) if arguments.choose is None else arguments.choose
+    with screen.stage("open model, patches and text", silent=silent):
+        spec = CertifySpec(
+            small=open_patches(arguments.small or ()),
+            transfer=arguments.transfer,
+            tickets=None if arguments.tickets is None else Tickets.open(Path(arguments.tickets)),
+            config=CertifyConfig(
+                alphas=tuple(dict.fromkeys(arguments.alphas)), tau=arguments.tau, positions=arguments.positions, delta=delta
+            ),
+            calibration=_calibration(arguments),
+            same_pool=arguments.same_pool,
+            epsilon=epsilon,
+            loss=arguments.loss,
+            sizes=tuple(arguments.sizes or ()),
+            template=arguments.template,
+            max_tokens=arguments.max_tokens,
+            batch_size=arguments.batch_size,
+            share_prefix=arguments.share_prefix,
+            seed=arguments.seed,
+        )  # fmt: skip
+        corpus = read_text(text_source(arguments, arguments.data))
+        checkpoint = open_checkpoint(arguments.model)
+        tuned = RowPatch.open(Path(arguments.tuned))
+        tuned.check_base(checkpoint)
+        scan = scan_of_patch(checkpoint, tuned, arguments.scan)
+    with screen.stage("load model", silent=silent):
+        loaded = load_model(
+            checkpoint, dtype=arguments.dtype, device=arguments.device, trust_remote_code=arguments.trust_remote_code
+        )
+    with screen.stage("predictions of every model", silent=silent) as tick:
+        certified = certify_with(spec, loaded, tuned, scan, corpus, tick=tick)
+    if out is not None:
+        with new_folder(out) as folder:
+            certified.save(folder)
+    content = certified.certificate.as_dict()
+    if silent:
+        sys.stdout.write(to_json(content))
+        return 0
+    if certified.overlong:
+        screen.say(f"        {certified.overlong:,} sentences left out as longer than {arguments.max_tokens} tokens")
+    screen.say(
+        f"        {certified.computed:,} of {certified.passes:,} tokens computed, the rest shared between models"
+    )
+    title = "Certificate of partial transfers" if arguments.transfer else "Certificate of small models"
+    print_sections(
+        screen.console, certificate_sections(content, title, rule=arguments.rule, examples=arguments.examples)
+    )
+    if out is not None:
+        screen.say(f"\nEverything lies in {out}.")
+    return 0
+
+
+def _calibration(arguments: argparse.Namespace) -> Corpus | float | None:
+    """Return the share or number of sentences to draw, or the text to calibrate on."""
+    from ks_lottery.corpus.source import read_text
+
+    if arguments.calibration is None:
+        return None
+    for kind in (int, float):
+        try:
+            number = kind(arguments.calibration)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            if arguments.calibration_target is not None:
+                raise UserError(
+                    "--calibration-target belongs to a calibration text, and --calibration is a number here"
+                )
+            return number
+    return read_text(second_source(arguments, arguments.calibration, arguments.calibration_target))

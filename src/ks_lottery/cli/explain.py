@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from ks_lottery.cli.options import add_output
+from ks_lottery.cli.options import add_output, text_source
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +30,26 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._explain import run_explain
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.files import to_json
+    from ks_lottery.tickets.saved import explain_saved
 
-    return run_explain(arguments)
+    explanation = explain_saved(
+        arguments.tickets,
+        arguments.scan,
+        tensor=arguments.tensor,
+        corpus=None if arguments.corpus is None else text_source(arguments, arguments.corpus),
+        attribution=arguments.attribution,
+        model=arguments.model,
+    )
+    sections = explanation.sections(arguments.top)
+    if arguments.out:
+        explanation.save(arguments.out)
+    if arguments.json:
+        sys.stdout.write(to_json(explanation.as_dict()))
+        return 0
+    screen = Screen()
+    screen.show(sections)
+    if arguments.out:
+        screen.say(f"Every ticket lies in {arguments.out}.")
+    return 0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ks_lottery.config.settings import RunConfig, as_dict, check_keys, flat
+from ks_lottery.config.keys import check_keys, flat
+from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,13 +69,14 @@ def run(rest: Sequence[str]) -> int:
 
 def run_config(config: RunConfig, out: Path) -> int:
     """Run the main job in the folder `out`, and print its summary."""
-    from ks_lottery.recipes.executor import run as run_recipe
+    from ks_lottery.recipes.run import run as run_recipe
+    from ks_lottery.recipes.summary import summary_sections
     from ks_lottery.report.screen import Screen
-    from ks_lottery.report.table import print_summary
 
     screen = Screen(total=0)
     summary = run_recipe(config, out, screen)
-    print_summary(screen.console, summary, summary["tickets"], str(out))
+    screen.say("")
+    screen.show(summary_sections(summary, summary["tickets"], str(out)))
     return 0
 
 

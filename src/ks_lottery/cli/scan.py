@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from ks_lottery.config.choices import CORRECTIONS
+from ks_lottery.config.choices import CORRECTIONS, UNITS
 
 if TYPE_CHECKING:
     import argparse
@@ -17,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--units",
         default="embedding",
-        choices=("embedding", "output", "matrix-rows", "all"),
+        choices=UNITS,
         help="rows of the embedding (default), of the output embedding, of every matrix; all: those, and vectors",
     )
     parser.add_argument("--tensors", metavar="GLOB", help="only tensors whose name matches, such as '*.mlp.*'")
@@ -34,12 +35,38 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    from ks_lottery.checkpoint.page_cache import read_ahead
-    from ks_lottery.checkpoint.source import EMBEDDING_NAMES, HEAD_NAMES
+    """Run the command and return its exit code: 1 when a unit is above ``--fail-above``."""
+    from ks_lottery.checkpoint.page_cache import fill_page_cache
+    from ks_lottery.checkpoint.tensors import EMBEDDING_NAMES, HEAD_NAMES
 
     whole = arguments.units in {"matrix-rows", "all"}
-    read_ahead(arguments.base, arguments.tuned, modules=() if whole else EMBEDDING_NAMES + HEAD_NAMES)
-    from ks_lottery.cli._scan import run_scan
+    fill_page_cache(arguments.base, arguments.tuned, modules=() if whole else EMBEDDING_NAMES + HEAD_NAMES)
+    # Imported only now: the disk reads meanwhile.
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.files import to_json
+    from ks_lottery.tickets.blocks import process_rank
+    from ks_lottery.tickets.compare import compare
+    from ks_lottery.tickets.power import check_alpha
 
-    return run_scan(arguments)
+    check_alpha(arguments.alpha)
+    screen, first = Screen(), process_rank() == 0
+    with screen.stage("scan", silent=arguments.quiet or arguments.json or not first) as tick:
+        result = compare(
+            arguments.base,
+            arguments.tuned,
+            units=arguments.units,
+            tensors=arguments.tensors,
+            ignore_tokenizer=arguments.ignore_tokenizer,
+            tick=tick,
+        )
+    if first:  # of several processes, one writes and prints for all
+        shown = {"alpha": arguments.alpha, "correction": arguments.correction, "top": arguments.top}
+        content = to_json(result.as_dict(**shown)) if arguments.json else ""
+        sections = [] if arguments.quiet or arguments.json else result.sections(**shown)
+        if arguments.out:
+            result.save(arguments.out)
+        sys.stdout.write(content)
+        screen.show(sections)
+        if arguments.out and sections:
+            screen.say(f"Every unit lies in {arguments.out}.")
+    return 1 if result.has_statistic_above(arguments.fail_above) else 0

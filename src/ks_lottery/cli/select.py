@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.options import text_source
 from ks_lottery.config.choices import CORRECTIONS, RANKINGS
 
 if TYPE_CHECKING:
@@ -45,6 +46,27 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._select import run_select
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.tickets.basis import basis_of, open_scan, tokens_of_base
+    from ks_lottery.tickets.selectors import select_rows
 
-    return run_select(arguments)
+    scan = open_scan(arguments.scan, arguments.tensor)
+    basis = basis_of(
+        arguments.by,
+        scan,
+        arguments.scan,
+        size=arguments.top_k,
+        alpha=arguments.alpha,
+        interval=None if arguments.interval is None else tuple(arguments.interval),
+        correction=arguments.correction,
+        seed=arguments.seed,
+        corpus=None if arguments.corpus is None else text_source(arguments, arguments.corpus),
+        template=arguments.template,
+        attribution=arguments.attribution,
+        model=arguments.model,
+        stage=Screen().stage,
+    )
+    tickets = select_rows(arguments.by, basis)
+    tickets.save(arguments.out, tokens_of_base(scan, arguments.model))
+    Screen().say(f"{len(tickets):,} of {len(scan):,} rows written to {arguments.out}")
+    return 0

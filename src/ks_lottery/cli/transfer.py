@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +21,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._tune import run_transfer
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.store.files import new_folder
+    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.transfer import transfer
 
-    return run_transfer(arguments)
+    checkpoint = open_checkpoint(arguments.model)
+    patch, tickets = RowPatch.open(Path(arguments.patch)), Tickets.open(Path(arguments.tickets))
+    small = transfer(checkpoint, patch, tickets, force=arguments.force)
+    with new_folder(Path(arguments.out)) as folder:
+        small.save(folder)
+    absent = len(tickets) - len(small)
+    missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
+    sys.stdout.write(f"{len(small):,} of {len(patch):,} rows written to {arguments.out}{missing}\n")
+    return 0

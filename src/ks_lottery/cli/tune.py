@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ks_lottery.cli.options import add_text
-from ks_lottery.config.choices import METHODS
+from ks_lottery.cli.options import add_text, second_source, text_source
+from ks_lottery.config.choices import DEVICES, DTYPES, METHODS, QUANTIZATIONS, SIDES
+from ks_lottery.config.settings import TrainConfig
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     import argparse
+
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.tuning.plan import Plan
+    from ks_lottery.tuning.tune import TuneResult, TuneSpec, Tuning
+
+LOGS = "logs"
+"""Folder of TensorBoard's files, in the unfinished work and in the result."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the command."""
     parser.epilog = (
         "Learning rate and epochs are the paper's for each method unless given; on the embedded model, whose rows are narrow, "
-        "methods that train rows take 1e-2. The same command goes on where it was stopped. Several processes: start it with "
-        "torchrun or accelerate launch; a step then holds processes x batch-size x gradient-accumulation examples."
+        "methods that train rows use 1e-2. The same command resumes an interrupted training. Several processes: start it with "
+        "torchrun or accelerate launch; a step then has processes x batch-size x gradient-accumulation examples."
     )
     parser.add_argument("model", help="folder, GGUF file, hub id, or asset:smollm2-135m-instruct")
     parser.add_argument("--method", required=True, choices=tuple(METHODS), metavar="METHOD", help=_methods())
@@ -26,12 +39,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, metavar="N", help="rows that are trained; frozen: first tickets that are not"
     )
     parser.add_argument("--corpus", metavar="TEXT", help="text of the target language, for frequency")
-    parser.add_argument(
-        "--side", default="input", choices=("input", "output", "both"), help="embedding (default: input)"
-    )
+    parser.add_argument("--side", default="input", choices=SIDES, help="embedding (default: input)")
     parser.add_argument("--layers", metavar="LAYERS", help="for full: numbers (3 or 0,4-7) or names ('*.mlp.*')")
     parser.add_argument(
-        "--quantize", choices=("nf4",), help="frozen body in 4 bits (needs bitsandbytes); qlora has it always"
+        "--quantize", choices=QUANTIZATIONS, help="frozen body in 4 bits (needs bitsandbytes); qlora has it always"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print parameters, memory, steps and time, and train nothing"
@@ -51,8 +62,9 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--train", required=True, metavar="TEXT", help="file, or name of a Hugging Face dataset")
     add_text(group, split="train")
     group.add_argument("--max-tokens", type=int, default=512, help="longer examples are left out (default: 512)")
-    group.add_argument("--validation", metavar="TEXT", help="text to measure the loss on")
-    group.add_argument("--validation-share", type=float, metavar="P", help="or this share of --train, by hash")
+    measured = group.add_mutually_exclusive_group()
+    measured.add_argument("--validation", metavar="TEXT", help="text to measure the loss on")
+    measured.add_argument("--validation-share", type=float, metavar="P", help="or this share of --train, by hash")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +84,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="less memory, more time; excludes the shared prefix",
     )  # fmt: skip
     group.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"),
-        help="of the frozen body; what is trained is float32 (full tuning computes in it)",
+        "--dtype", default="auto", choices=DTYPES,
+        help="type of the frozen body; what is trained is float32 (full tuning computes in this type)",
     )  # fmt: skip
-    group.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to train")
-    group.add_argument("--seed", type=int, default=0, help="of every random choice (default: 0)")
+    group.add_argument("--device", default="auto", choices=DEVICES, help="where to train")
+    group.add_argument("--seed", type=int, default=0, help="seed for all random choices (default: 0)")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
 
 
@@ -102,6 +114,104 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.cli._tune import run_tune
+    from contextlib import nullcontext
 
-    return run_tune(arguments)
+    from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.models.vocabulary import token_strings
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.work_folder import WorkFolder
+    from ks_lottery.tuning.processes import joined_processes
+    from ks_lottery.tuning.tune import prepare
+
+    with joined_processes() as main:
+        screen = Screen(total=2)
+        work = WorkFolder(Path(arguments.out or f"runs/tune-{arguments.method}"))
+        with screen.stage("open model and text", silent=not main):
+            checkpoint = open_checkpoint(arguments.model)
+            corpus, validation = _texts(arguments)
+            tuning = prepare(checkpoint, corpus, _spec(arguments, checkpoint, work.unfinished), validation)
+        _show(screen, tuning, silent=not main)
+        if arguments.dry_run:
+            with screen.stage("measure two steps", silent=not main):
+                plan = tuning.plan()
+            _show(screen, plan, silent=not main)
+            return 0
+        manifest = tuning.manifest
+        if work.is_done(manifest):
+            if main:
+                screen.say(f"{work.out} was made by the same command before: nothing to do")
+            return 0
+        with work.claimed(manifest) if main else nullcontext():
+            with screen.training(f"{arguments.method} tuning", silent=not main) as watch:
+                result = tuning.run(watch=watch)
+            if main:
+                with work.publish(manifest, keep=[LOGS]) as folder:
+                    result.save(folder, token_strings(tuning.loaded.tokenizer, tuning.loaded.checkpoint.vocabulary))
+                _show(screen, result)
+                screen.say(f"        written to {work.out}")
+    return 0
+
+
+def _show(screen: Screen, noun: Tuning | Plan | TuneResult[Any], *, silent: bool = False) -> None:
+    for section in [] if silent else noun.sections():
+        for sentence in section.sentences:
+            screen.say(f"        {sentence}")
+
+
+def _texts(arguments: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
+    from ks_lottery.corpus.selection import hold_out
+    from ks_lottery.corpus.source import read_text
+
+    corpus = read_text(text_source(arguments, arguments.train))
+    if arguments.validation is not None:
+        return corpus, read_text(second_source(arguments, arguments.validation))
+    if arguments.validation_share is not None:
+        return hold_out(corpus, arguments.validation_share)
+    return corpus, None
+
+
+def _spec(arguments: argparse.Namespace, checkpoint: Checkpoint, folder: Path) -> TuneSpec:
+    from ks_lottery.store.files import read_json
+    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.tune import TuneSpec
+
+    trackers = [str(name) for name in arguments.report_to or []]
+    given = vars(arguments)
+    return TuneSpec(
+        method=arguments.method,
+        tickets=None if arguments.tickets is None else Tickets.open(Path(arguments.tickets)),
+        size=arguments.size,
+        frequencies=_frequencies(arguments, checkpoint),
+        side=arguments.side,
+        layers=arguments.layers,
+        quantize=arguments.quantize,
+        template=arguments.template,
+        max_tokens=arguments.max_tokens,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        trust_remote_code=arguments.trust_remote_code,
+        seed=arguments.seed,
+        settings={field.name: given[field.name] for field in fields(TrainConfig) if field.name in given},
+        folder=folder,
+        save_every=arguments.save_every,
+        evaluate_every=arguments.evaluate_every,
+        patience=arguments.patience,
+        report_to=trackers,
+        logs=folder / LOGS if "tensorboard" in trackers else None,
+        fsdp=arguments.fsdp,
+        fsdp_config={} if arguments.fsdp_config is None else read_json(Path(arguments.fsdp_config)),
+    )
+
+
+def _frequencies(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[int, int]:
+    if arguments.corpus is None:
+        return {}
+    if arguments.method != "frequency":
+        raise UserError(f"--corpus is what frequency tuning counts tokens in, and has no use for {arguments.method}")
+    from ks_lottery.corpus.monolingual import read_sentences, token_counts
+    from ks_lottery.models.load import load_tokenizer
+
+    sentences = read_sentences(
+        arguments.corpus, source_language=arguments.source_language, target_language=arguments.target_language
+    )
+    return token_counts(load_tokenizer(checkpoint, trust_remote_code=arguments.trust_remote_code), sentences)

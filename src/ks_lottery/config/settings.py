@@ -1,20 +1,14 @@
-"""Every setting of a run, as frozen dataclasses that a YAML file and command-line flags fill alike.
-
-Must never import torch or transformers: `--help` and flags are to be instant.
-"""
+"""Every setting, as frozen dataclasses that a YAML file, command-line flags and library calls fill alike."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL
 from ks_lottery.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 ALPHA_GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Significance levels of the certificate: the 0.05 .. 1 of tables 5 and 7."""
@@ -29,7 +23,7 @@ def _require(condition: bool, key: str, value: object, wanted: str) -> None:
 class ModelConfig:
     """The language model."""
 
-    name: str = "asset:smollm2-135m-instruct"
+    name: str = DEFAULT_MODEL
     """Folder, GGUF file, hub id, or the embedded default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen body; auto takes bfloat16 where the processor has it. Trained rows are float32."""
@@ -39,11 +33,46 @@ class ModelConfig:
     """Run Python code that comes with the checkpoint. Off unless you type it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """Where parallel text is read from, and how. `ks_lottery.corpus.source.read_text` reads it."""
+
+    path: str
+    """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), the name or
+    folder of a Hugging Face dataset, or the embedded catalogs."""
+    target: str | None = None
+    """The other one of two line-aligned files."""
+    format: str = "auto"
+    """Format of the text, one of `ks_lottery.config.choices.TEXT_FORMATS`; auto goes by the file's ending."""
+    source_language: str = "en"
+    """Code or English name of the language to translate from."""
+    target_language: str = "ca"
+    """Code or English name of the language to translate to."""
+    source_column: str | None = None
+    """Column or key of the source sentence, where it cannot be told: its name, or its number from 1 without a header."""
+    target_column: str | None = None
+    """Column or key of the target sentence, where it cannot be told."""
+    dataset_config: str | None = None
+    """Configuration of a Hugging Face dataset."""
+    dataset_split: str = "train"
+    """Split of a Hugging Face dataset."""
+    dataset_streaming: bool = False
+    """Read a Hugging Face dataset row by row, without storing it first."""
+    limit: int | None = None
+    """Read the first so many pairs of the text only."""
+    instruction: str | None = None
+    """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """The parallel text and how it is cleaned, split and shown to the model."""
 
-    train: str = "asset:catalogs"
+    train: str = CATALOGS
     """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), or the name
     or folder of a Hugging Face dataset."""
     target: str | None = None
@@ -101,6 +130,12 @@ class TextConfig:
         for key in ("max_train", "max_test", "limit"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"text.{key}", value, "1 or more")
+
+    @property
+    def source(self) -> TextSource:
+        """Where the text is read from, and how."""
+        names = [f.name for f in dataclasses.fields(TextSource) if f.name != "path"]
+        return TextSource(path=self.train, **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -229,45 +264,3 @@ def as_dict(config: RunConfig) -> dict[str, Any]:
     content = dataclasses.asdict(config)
     content["certify"]["alphas"] = list(config.certify.alphas)
     return content
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values of a nested mapping."""
-    for key, value in content.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def known_keys() -> list[str]:
-    """Return every dotted key of a run's config."""
-    return [key for key, _ in flat(as_dict(RunConfig()))]
-
-
-def check_keys(keys: list[str], where: str) -> None:
-    """Refuse keys that no config has, naming the nearest one that exists.
-
-    Raises
-    ------
-    UserError
-        For the first unknown key.
-    """
-    known = known_keys()
-    sections = [f.name for f in dataclasses.fields(RunConfig)]
-    for key in keys:
-        if key in known or key in sections:
-            continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        tail = key.rsplit(".", maxsplit=1)[-1]
-        near = [k for k in known if k.rsplit(".", maxsplit=1)[-1] == tail] or near
-        raise UserError(f"{where}: unknown config key '{key}'; the nearest known one is '{near[0]}'")
-
-
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Name the first keys in which two configs differ, or return an empty string."""
-    old, new = dict(flat(there)), dict(flat(here))
-    keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
-    named = [f"{key} is {old.get(key)!r} there and {new.get(key)!r} here" for key in keys[:3]]
-    rest = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return "; ".join(named) + rest

@@ -1,7 +1,4 @@
-"""From sentence pairs to tokens and padded batches.
-
-Must never cut an example in silence: what is too long is left out and counted.
-"""
+"""From sentence pairs to tokens and padded batches. Examples that are too long are left out and counted, never cut."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 
 if TYPE_CHECKING:
@@ -83,9 +80,9 @@ def encode(
     form = PromptForm(tokenizer, template)
     prompts = form.prompts(orders(corpus), [pair.source for pair in corpus.pairs])
     responses = form.responses([pair.target for pair in corpus.pairs])
-    every = [Example(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-    kept = [index for index, example in enumerate(every) if len(example) <= max_tokens]
-    return [every[index] for index in kept], kept
+    examples = [Example(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
+    return [examples[index] for index in kept], kept
 
 
 def longest(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca") -> int:
@@ -107,11 +104,11 @@ def collate(features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         "attention_mask": torch.zeros(shape, dtype=torch.long),
         "labels": torch.full(shape, NO_LABEL, dtype=torch.long),
     }
-    for row, one in enumerate(features):
-        n = len(one["input_ids"])
-        batch["input_ids"][row, :n] = torch.tensor(one["input_ids"], dtype=torch.long)
+    for row, feature in enumerate(features):
+        n = len(feature["input_ids"])
+        batch["input_ids"][row, :n] = torch.tensor(feature["input_ids"], dtype=torch.long)
         batch["attention_mask"][row, :n] = 1
-        batch["labels"][row, :n] = torch.tensor(one["labels"], dtype=torch.long)
+        batch["labels"][row, :n] = torch.tensor(feature["labels"], dtype=torch.long)
     return batch
 
 

@@ -1,7 +1,4 @@
-"""The tokenizer's own chat template: the prompt as transformers renders it, and how the model's turn is written and ended.
-
-Must never depend on the day it runs, nor let a model think aloud before it answers.
-"""
+"""The tokenizer's own chat template: the prompt as transformers renders it, and how the model's turn is written and ended."""
 
 from __future__ import annotations
 
@@ -65,8 +62,8 @@ def read_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
     """
     prompt = chat_prompt(tokenizer, _QUESTION)
     messages = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
-    head, found, tail = _render(tokenizer, messages, prompt=False).partition(_ANSWER)
-    if not found:
+    head, answer, tail = _render(tokenizer, messages, prompt=False).partition(_ANSWER)
+    if not answer:
         raise UserError("the tokenizer's chat template does not show the model's answer: choose another template")
     between = head.removeprefix(prompt) if head.startswith(prompt) else ""
     opening = between if between.strip() else ""

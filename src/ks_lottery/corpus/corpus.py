@@ -1,14 +1,12 @@
-"""Pairs of a source and a target sentence, with their languages and where they came from.
-
-Must never change a sentence after it was read.
-"""
+"""The noun `Corpus`: pairs of a source and a target sentence, with their languages and where they came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ks_lottery.store.files import digest_json, write_json_lines
+from ks_lottery.store.files import write_json_lines
+from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,7 +31,7 @@ class Pair:
     instruction: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """Parallel text.
 
@@ -54,6 +52,14 @@ class Corpus:
     target_language: str
     origin: str
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        return f"Corpus({len(self):,} pairs, {self.source_language} to {self.target_language}, from {self.origin})"
+
+    def __hash__(self) -> int:
+        """Hash by content."""
+        return hash(self.fingerprint)
 
     def __len__(self) -> int:
         """Return the number of pairs."""

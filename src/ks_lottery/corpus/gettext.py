@@ -1,13 +1,11 @@
-"""Pairs from gettext catalogs (PO, MO): the message and its translation.
-
-Must never take an entry that is unfinished (fuzzy, obsolete), or one of several plural forms, for a pair.
-"""
+"""Pairs from gettext catalogs (PO, MO): finished single messages and their translations."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import CATALOGS
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.languages import language_rank
 from ks_lottery.corpus.lines import ending_of, unpacked
@@ -81,8 +79,8 @@ def language_of(path: Path) -> str:
     return path.parent.parent.name
 
 
-def _same(one: str, other: str) -> bool:
-    return one.replace("-", "_").lower() == other.replace("-", "_").lower()
+def _same(code: str, other: str) -> bool:
+    return code.replace("-", "_").lower() == other.replace("-", "_").lower()
 
 
 def read_catalogs(files: Sequence[Path], root: Path, *, target_language: str) -> tuple[Corpus, dict[str, int]]:
@@ -100,12 +98,12 @@ def read_catalogs(files: Sequence[Path], root: Path, *, target_language: str) ->
     for file in files:
         if not _same(language_of(file), target_language):
             continue
-        found, dropped = read_catalog(file)
+        sentences, dropped = read_catalog(file)
         document = file.relative_to(root).as_posix()
-        pairs += [Pair(source, target, document) for source, target in found]
+        pairs += [Pair(source, target, document) for source, target in sentences]
         for reason, count in dropped.items():
             left_out[reason] += count
-    return Corpus(tuple(pairs), "en", target_language, "asset:catalogs"), left_out
+    return Corpus(tuple(pairs), "en", target_language, CATALOGS), left_out
 
 
 def usable_counts(files: Sequence[Path], root: Path, *, min_words: int) -> dict[str, int]:

@@ -1,7 +1,4 @@
-"""Rows of a Hugging Face dataset, by name or from a local folder.
-
-Must never run code of a dataset: the datasets library reads data files alone.
-"""
+"""Rows of a Hugging Face dataset, by name or from a local folder. Code of a dataset is not run."""
 
 from __future__ import annotations
 

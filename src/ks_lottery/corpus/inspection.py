@@ -1,13 +1,14 @@
-"""What a tokenized text looks like: how long its examples are, what they share, and where the loss is taken.
-
-Must never leave the overlong examples out of the lengths that say how many there are.
-"""
+"""What a tokenized text looks like: how long its examples are, where the loss is taken, and how many tokens a word takes."""
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.selection import is_spaced
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.corpus.prompt_form import PromptForm
 
 PERCENTS = (5, 50, 90, 95, 99)
 """Percentiles that are given of each length."""
@@ -25,26 +27,80 @@ BINS = 10
 """Bars of a histogram, at most."""
 
 
-def percentile(ordered: Sequence[int], percent: float) -> int:
-    """Return the smallest value that `percent` of the values do not exceed (nearest rank); `ordered` ascends."""
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+def inspect_corpus(
+    corpus: Corpus, form: PromptForm, names: Sequence[str], *, max_tokens: int = 512, examples: int = 3
+) -> tuple[dict[str, Any], list[Example]]:
+    """Tokenize a text as training and translating do, and describe the outcome.
+
+    Parameters
+    ----------
+    form
+        Tokenizer and template.
+    names
+        The token string of each id, as it is shown.
+    max_tokens
+        Longest example that training takes; the lengths are those of all examples.
+    examples
+        How many examples to show token by token, the first of the text.
+
+    Returns
+    -------
+    content
+        Plain values: ``end``, ``lengths``, ``tokens_per_word`` and ``examples``.
+    trained
+        The examples that training takes.
+    """
+    encoded = encode(form.tokenizer, corpus, template=form.template, max_tokens=sys.maxsize)[0]
+    instructions = orders(corpus)
+    content = {
+        "end": {"id": form.end, "token": names[form.end]},
+        "lengths": lengths_of(encoded, max_tokens),
+        "tokens_per_word": both_fertilities(form.tokenizer, corpus),
+        "examples": [
+            {
+                "number": number,
+                "source": pair.source,
+                "target": pair.target,
+                "prompt": form.render(instructions[number], pair.source),
+                "overlong": len(encoded[number]) > max_tokens,
+                "tokens": _tokens(encoded[number], names),
+            }
+            for number, pair in enumerate(corpus.pairs[:examples])
+        ],
+    }
+    return content, [example for example in encoded if len(example) <= max_tokens]
+
+
+def _tokens(example: Example, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return each token, and whether the loss is taken on predicting it."""
+    sides = [(token, False) for token in example.prompt] + [(token, True) for token in example.response]
+    return [{"id": token, "token": names[token], "loss": loss} for token, loss in sides]
 
 
 def describe(lengths: Sequence[int]) -> dict[str, float]:
-    """Return smallest, largest, mean and percentiles of some lengths."""
-    ordered = sorted(lengths)
-    percents = {f"p{percent}": percentile(ordered, percent) for percent in PERCENTS}
-    return {"min": ordered[0], **percents, "max": ordered[-1], "mean": sum(ordered) / len(ordered)}
+    """Return smallest, largest, mean and percentiles of some lengths.
+
+    A percentile is the smallest length that so many percent of the lengths do not exceed (nearest rank).
+    """
+    percentiles = np.percentile(lengths, PERCENTS, method="inverted_cdf")
+    return {
+        "min": min(lengths),
+        **{f"p{percent}": int(value) for percent, value in zip(PERCENTS, percentiles, strict=True)},
+        "max": max(lengths),
+        "mean": float(np.mean(lengths)),
+    }
 
 
 def histogram(lengths: Sequence[int]) -> list[dict[str, int]]:
     """Count lengths in at most ten bins of one width, each from its first to its last length."""
     low, high = min(lengths), max(lengths)
     width = -(-(high - low + 1) // BINS)
-    bins = [{"from": start, "to": start + width - 1, "count": 0} for start in range(low, high + 1, width)]
-    for length in lengths:
-        bins[(length - low) // width]["count"] += 1
-    return bins
+    starts = np.arange(low, high + 1, width)
+    counts, _ = np.histogram(lengths, bins=[*starts, starts[-1] + width])
+    return [
+        {"from": int(start), "to": int(start) + width - 1, "count": int(count)}
+        for start, count in zip(starts, counts, strict=True)
+    ]
 
 
 def lengths_of(examples: Sequence[Example], max_tokens: int) -> dict[str, Any]:
@@ -59,16 +115,6 @@ def lengths_of(examples: Sequence[Example], max_tokens: int) -> dict[str, Any]:
         "overlong": sum(total > max_tokens for total in totals),
         "loss_share": sum(len(example.response) for example in examples) / sum(totals),
     }
-
-
-def shared_prefix(examples: Sequence[Example]) -> int:
-    """Return how many first tokens all prompts share; training computes them once a batch."""
-    same = 0
-    for column in zip(*(example.prompt for example in examples), strict=False):
-        if len(set(column)) > 1:
-            break
-        same += 1
-    return same
 
 
 def fertility(tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], language: str) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Languages: their English names, for the instruction that the model reads, and whether two codes mean the same one.
-
-Must never guess: an unknown code is an error that names the nearest known one.
-"""
+"""Languages: their English names, for the instruction that the model reads, and whether two codes mean the same one."""
 
 from __future__ import annotations
 
@@ -93,10 +90,10 @@ def language_rank(found: str, wanted: str) -> int | None:
     >>> [language_rank(code, "pt_BR") for code in ("PT-br", "pt", "por", "pt-PT", "Portuguese", "es")]
     [0, 2, 2, None, 2, None]
     """
-    one, other = _subtags(found), _subtags(wanted)
-    if one[0] != other[0]:
+    own, other = _subtags(found), _subtags(wanted)
+    if own[0] != other[0]:
         return None
-    parts, asked = set(one[1:]), set(other[1:])
+    parts, asked = set(own[1:]), set(other[1:])
     if parts == asked:
         return 0
     return 1 if asked < parts else 2 if parts < asked else None

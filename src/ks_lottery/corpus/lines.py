@@ -1,7 +1,4 @@
-"""Files of text, plain or packed (.gz, .xz), line by line, and pairs from two that are line-aligned.
-
-Must never skip a line that it cannot read: what is wrong is named by file and line.
-"""
+"""Files of text, plain or packed (.gz, .xz), line by line, and pairs from two that are line-aligned."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What stands in the inline markup of TMX and XLIFF that a reader of the sentence would read.
-
-Must never take the native code of a tag for text.
-"""
+"""The text of a segment of TMX or XLIFF, without the native code of its inline tags."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Sentences of one language, and how often each token stands in them: what frequency tuning ranks by.
-
-Must never be taken for the occurrences in training examples, which count template and source too.
-"""
+"""Sentences of one language, and how often each token occurs in them: what frequency tuning ranks by."""
 
 from __future__ import annotations
 
@@ -33,10 +30,10 @@ def read_sentences(name: str, *, source_language: str, target_language: str) -> 
         return [pair.target for pair in corpus]
     if not path.is_file():
         raise UserError(f"text file {path} does not exist")
-    found = [line for _, line in numbered_lines(path) if line.strip()]
-    if not found:
+    sentences = [line for _, line in numbered_lines(path) if line.strip()]
+    if not sentences:
         raise UserError(f"{path} holds no sentence")
-    return found
+    return sentences
 
 
 def token_counts(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> Counter[int]:

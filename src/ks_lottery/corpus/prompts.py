@@ -1,7 +1,4 @@
-"""How a sentence is shown to the model: the templates and the instruction.
-
-Must never change the sentence: braces in it are text.
-"""
+"""How a sentence is shown to the model: the templates and the instruction. Braces in a sentence are text."""
 
 from __future__ import annotations
 

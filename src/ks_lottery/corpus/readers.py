@@ -1,7 +1,4 @@
-"""Parallel text by name: which reader a file, two files or a dataset gets, and what all of them promise.
-
-Must never leave out a part of a text without counting it.
-"""
+"""Parallel text by name: which reader a file, two files or a dataset gets, and what all readers promise."""
 
 from __future__ import annotations
 
@@ -118,11 +115,11 @@ def read_corpus(
         pairs = READERS[kind](request, left_out)
     else:
         raise UserError(f"text format {kind} is not known; the formats are {', '.join([*READERS, 'dataset'])}")
-    kept = tuple(islice(_whole(pairs, left_out), limit))
-    if not kept:
+    whole = tuple(islice(_whole(pairs, left_out), limit))
+    if not whole:
         reasons = "".join(f"; {count:,} left out: {reason}" for reason, count in sorted(left_out.items()) if count)
         raise UserError(f"{source} holds no pairs of sentences{reasons}")
-    return Corpus(kept, source_language, target_language, str(source), {r: n for r, n in left_out.items() if n})
+    return Corpus(whole, source_language, target_language, str(source), {r: n for r, n in left_out.items() if n})
 
 
 def _whole(pairs: Iterable[Pair], left_out: Counter[str]) -> Iterator[Pair]:

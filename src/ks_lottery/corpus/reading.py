@@ -1,7 +1,4 @@
-"""What a reader of parallel text is asked for, and what it answers to.
-
-Must never hold what was read.
-"""
+"""What a reader of parallel text is asked for, and what it returns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Pairs from records: JSON lines, JSON lists such as Alpaca files, and rows of datasets.
-
-Must never take a value for a sentence that is no text.
-"""
+"""Pairs from records: JSON lines, JSON lists such as Alpaca files, and rows of datasets."""
 
 from __future__ import annotations
 
@@ -76,12 +73,12 @@ def from_records(records: Iterable[Any], origin: str, request: Request) -> Itera
 
 
 def _keys(record: Mapping[str, Any], origin: str, request: Request) -> tuple[str, str]:
-    found = _known(record, request)
+    known = _known(record, request)
     given = (request.source_column, request.target_column)
-    if given == (None, None) and found is not None:
-        return found
-    if given != (None, None) and (found is not None or None not in given):
-        source, target = found or ("", "")
+    if given == (None, None) and known is not None:
+        return known
+    if given != (None, None) and (known is not None or None not in given):
+        source, target = known or ("", "")
         return request.source_column or source, request.target_column or target
     raise UserError(
         f"{origin} has no keys that are known (source and target, input and output, or the languages' codes); it has "

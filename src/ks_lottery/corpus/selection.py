@@ -1,7 +1,4 @@
-"""What of a text is kept, and how it is split: by a hash of the source sentence, so that no sentence is in two splits.
-
-Must never drop a pair without counting it.
-"""
+"""Which pairs of a text are kept, and how it is split: by a hash of the source, so that no sentence is in two parts."""
 
 from __future__ import annotations
 
@@ -112,7 +109,10 @@ def keep_useful(
 
 
 def hash_fraction(text: str) -> float:
-    """Return a number in [0, 1) that depends on the sentence alone: its key's SHA-256, first 8 bytes."""
+    """Return a number from 0 to 1 that depends on the sentence alone.
+
+    The first 7 bytes of the SHA-256 of its `sentence_key`, as a big-endian integer, over 2^56.
+    """
     digest = hashlib.sha256(sentence_key(text).encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
@@ -138,3 +138,30 @@ def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15) -> S
                 f"{corpus.origin}: {len(corpus)} pairs leave none for {name}: give more text or a larger share"
             )
     return Split(**{name: replace(corpus, pairs=tuple(pairs)) for name, pairs in parts.items()})
+
+
+def hold_out(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
+    """Hold out a share of a text, by a hash of the source sentence, so that copies of a sentence stay together.
+
+    Returns
+    -------
+    rest, held_out
+        Both in the order of the text.
+
+    Raises
+    ------
+    UserError
+        When the share is not between 0 and 1, or one of the two is empty.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"the validation share is {share}, but must be between 0 and 1")
+    parts: tuple[list[Pair], list[Pair]] = ([], [])
+    for pair in corpus.pairs:
+        parts[hash_fraction(pair.source) < share].append(pair)
+    if not all(parts):
+        raise UserError(
+            f"{corpus.origin}: a validation share of {share} of {len(corpus)} pairs leaves one side empty. "
+            "Give more text or another share."
+        )
+    rest, held_out = (replace(corpus, pairs=tuple(pairs)) for pairs in parts)
+    return rest, held_out

@@ -1,13 +1,11 @@
-"""From the text settings of a run to a clean, split corpus, wherever the text comes from.
-
-Must never train on, or count, a pair that it did not report.
-"""
+"""From text settings to a corpus, wherever the text comes from; and to the clean, split text of a run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import CATALOGS
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import Split, keep_useful, split
@@ -17,11 +15,8 @@ from ks_lottery.store import assets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ks_lottery.config.settings import TextConfig
+    from ks_lottery.config.settings import TextConfig, TextSource
     from ks_lottery.corpus.corpus import Corpus
-
-CATALOGS = "asset:catalogs"
-"""The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
 
 
 def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
@@ -40,16 +35,16 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
         When the text cannot be read, or has too few usable pairs; for the embedded catalogs it lists the languages that
         have enough.
     """
-    corpus = read_text(config)
-    kept, report = keep_useful(
+    corpus = read_text(config.source)
+    useful, report = keep_useful(
         corpus,
         min_words=config.min_words,
         drop_placeholders=config.drop_placeholders,
         drop_markup=config.drop_markup,
     )
-    if len(kept) < config.min_pairs:
-        raise _too_few(config, len(kept))
-    parts = split(kept, calibration=config.calibration_share, test=config.test_share)
+    if len(useful) < config.min_pairs:
+        raise _too_few(config, len(useful))
+    parts = split(useful, calibration=config.calibration_share, test=config.test_share)
     cut = Split(
         train=parts.train if config.max_train is None else parts.train.head(config.max_train),
         calibration=parts.calibration,
@@ -62,7 +57,7 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
         "dropped": {**report.as_dict(), **corpus.left_out},
         "left_out": "" if config.train == CATALOGS else reasons(corpus.left_out),
         "split": sizes,
-        "fingerprint": kept.fingerprint,
+        "fingerprint": useful.fingerprint,
     }
     return cut, described
 
@@ -76,52 +71,54 @@ def reasons(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
 
 
-def read_text(config: TextConfig) -> Corpus:
+def read_text(source: TextSource) -> Corpus:
     """Read the text that settings name, whole: neither cleaned nor split.
+
+    The one way from settings to a corpus: every command, and every stage of a run, reads its text here.
 
     Raises
     ------
     UserError
-        When it cannot be read.
+        When it cannot be read; see `ks_lottery.corpus.readers.read_corpus`.
     """
-    corpus = _read(config)
-    return corpus if config.instruction is None else corpus.with_instruction(config.instruction)
+    corpus = _read(source)
+    return corpus if source.instruction is None else corpus.with_instruction(source.instruction)
 
 
-def _read(config: TextConfig) -> Corpus:
-    if config.train.startswith("asset:"):
-        if config.train != CATALOGS:
-            raise UserError(f"text {config.train} is not known; the embedded one is {CATALOGS}")
-        if config.source_language != "en":
-            raise UserError(f"{CATALOGS} translates from en only, not from {config.source_language}")
+def _read(source: TextSource) -> Corpus:
+    if source.path.startswith("asset:"):
+        if source.path != CATALOGS:
+            raise UserError(f"text {source.path} is not known; the embedded one is {CATALOGS}")
+        if source.source_language != "en":
+            raise UserError(f"{CATALOGS} translates from en only, not from {source.source_language}")
         files = assets.catalog_files()
-        corpus, left_out = read_catalogs(files, assets.catalog_root(), target_language=config.target_language)
-        kept = corpus if config.limit is None else corpus.head(config.limit)
-        return replace(kept, left_out=left_out)
+        corpus, left_out = read_catalogs(files, assets.catalog_root(), target_language=source.target_language)
+        first = corpus if source.limit is None else corpus.head(source.limit)
+        return replace(first, left_out=left_out)
     return read_corpus(
-        config.train,
-        source_language=config.source_language,
-        target_language=config.target_language,
-        target=config.target,
-        format=config.format,
-        source_column=config.source_column,
-        target_column=config.target_column,
-        dataset_config=config.dataset_config,
-        dataset_split=config.dataset_split,
-        streaming=config.dataset_streaming,
-        limit=config.limit,
+        source.path,
+        source_language=source.source_language,
+        target_language=source.target_language,
+        target=source.target,
+        format=source.format,
+        source_column=source.source_column,
+        target_column=source.target_column,
+        dataset_config=source.dataset_config,
+        dataset_split=source.dataset_split,
+        streaming=source.dataset_streaming,
+        limit=source.limit,
     )
 
 
-def _too_few(config: TextConfig, found: int) -> UserError:
+def _too_few(config: TextConfig, count: int) -> UserError:
     if config.train != CATALOGS:
         return UserError(
-            f"{config.train} has {found} usable pairs and text.min_pairs asks for {config.min_pairs}: "
+            f"{config.train} has {count} usable pairs and text.min_pairs asks for {config.min_pairs}: "
             "give more text, or lower text.min_pairs"
         )
     counts = usable_counts(assets.catalog_files(), assets.catalog_root(), min_words=config.min_words)
     enough = [f"{code} ({n})" for code, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= config.min_pairs]
     return UserError(
-        f"language {config.target_language} has {found} usable pairs in the catalogs and {config.min_pairs} are needed; "
+        f"language {config.target_language} has {count} usable pairs in the catalogs and {config.min_pairs} are needed; "
         f"these have enough: {', '.join(enough)}"
     )

@@ -1,7 +1,4 @@
-"""Pairs from tables: TSV and CSV, with or without a header.
-
-Must never take a column for a sentence that the user did not name, unless there are two and no more.
-"""
+"""Pairs from tables: TSV and CSV, with or without a header."""
 
 from __future__ import annotations
 
@@ -99,8 +96,8 @@ def _named(first: list[str], side: str, language: str) -> int | None:
     lower = [name.lower() for name in first]
     if side in lower:
         return lower.index(side)
-    found = best_match([name for name in first if len(name) < 40], language)
-    return None if found is None else first.index(found)
+    name = best_match([name for name in first if len(name) < 40], language)
+    return None if name is None else first.index(name)
 
 
 def _find(first: list[str], column: str) -> int | None:

@@ -1,7 +1,4 @@
-"""Pairs from translation memories (TMX), unit by unit, so that a memory of any size fits.
-
-Must never resolve an entity or open a file that the memory names.
-"""
+"""Pairs from translation memories (TMX), unit by unit, so that a memory of any size fits. No entity is resolved."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
     from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  (it comes without types)
 
     languages: dict[str, None] = {}
-    found = units = 0
+    complete = units = 0
     with opened(request.path) as handle:
         parser = etree.iterparse(
             handle, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
@@ -59,14 +56,14 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
                 if source is None or target is None:
                     left_out["other languages"] += 1
                 else:
-                    found += 1
+                    complete += 1
                     yield Pair(sides[source], sides[target], _document(element))
                 _forget(element)
         except etree.XMLSyntaxError as error:
             raise UserError(
                 f"{request.path}, line {error.lineno} is not well-formed XML ({error.msg}): get the file again, or mend it"
             ) from error
-    if units and not found:
+    if units and not complete:
         raise UserError(
             f"{request.path} has no unit in {' and '.join(_wanted(request))}; its languages are {', '.join(languages)}"
         )

@@ -1,7 +1,4 @@
-"""Pairs from XLIFF 1.2 and 2, through translate-toolkit.
-
-Must never take a translation that is not finished: no draft, no machine suggestion, no fuzzy match.
-"""
+"""Pairs from XLIFF 1.2 and 2, through translate-toolkit: finished translations alone."""
 
 from __future__ import annotations
 

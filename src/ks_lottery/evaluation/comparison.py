@@ -1,12 +1,10 @@
-"""Paired bootstrap: whether two systems that translated the same sentences differ by more than the draw of sentences.
-
-Must never compare systems that were scored on different references.
-"""
+"""Paired bootstrap: whether two systems that translated the same sentences differ by more than the draw of sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import (
     DEFAULT,
-    about,
+    bootstrap_manifest,
     check_bootstrap,
     check_pairs,
     fingerprint,
@@ -25,14 +23,13 @@ from ks_lottery.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One system against the first, by one metric.
+    """One system compared with the first, by one metric.
 
     Parameters
     ----------
@@ -58,9 +55,9 @@ class Difference:
     signature: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """The first of several systems against each other one.
+    """The first of several systems compared with each other one.
 
     Parameters
     ----------
@@ -69,7 +66,7 @@ class Comparison:
     differences
         One entry a metric and system, metric by metric.
     missing
-        Metric that was asked for to one sentence that says why it is not there.
+        Name of a requested metric that could not be computed, to one sentence that says why.
     sentences
         Number of sentences that all systems translated.
     resamples, seed, confidence
@@ -88,34 +85,47 @@ class Comparison:
     made_from: dict[str, Any] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """Return everything but the manifest, as it is saved and as `report.scores_table` shows it."""
+        """Return everything but the manifest, as plain values."""
         return {
             "baseline": self.baseline,
             "sentences": self.sentences,
             "resamples": self.resamples,
             "seed": self.seed,
             "confidence": self.confidence,
-            "differences": [asdict(one) for one in self.differences],
+            "differences": [asdict(difference) for difference in self.differences],
             "missing": self.missing,
         }
 
-    def save(self, path: Path) -> None:
+    def __repr__(self) -> str:
+        """Return one short line."""
+        systems = ", ".join(dict.fromkeys(difference.system for difference in self.differences))
+        return f"Comparison({self.baseline} with {systems or 'none'} on {self.sentences:,} sentences)"
+
+    def save(self, path: str | Path) -> None:
         """Write it as JSON with its manifest, whole or not at all."""
-        write_json(path, {**about("comparison", self.made_from, self), **self.content()})
+        write_json(Path(path), {**bootstrap_manifest("comparison", self.made_from, self), **self.content()})
 
     @classmethod
-    def open(cls, path: Path) -> Comparison:
+    def open(cls, path: str | Path) -> Comparison:
         """Read what `save` wrote.
 
         Raises
         ------
         UserError
-            When the file is missing or holds something else.
+            When the file is missing, or is of another kind or a newer format.
         """
-        saved = read_json(path, "comparison")
-        pairs = tuple(replace(Difference(**one), interval=tuple(one["interval"])) for one in saved["differences"])
-        rest = {name: saved[name] for name in ("missing", "sentences", "resamples", "seed", "confidence", "made_from")}
-        return cls(saved["baseline"], pairs, **rest)
+        saved = read_json(Path(path), "comparison")
+        return cls.of(saved, saved["made_from"])
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], made_from: Mapping[str, Any] | None = None) -> Comparison:
+        """Return the comparison with this `content()`."""
+        names = ("baseline", "missing", "sentences", "resamples", "seed", "confidence")
+        differences = tuple(
+            replace(Difference(**each), interval=tuple(each["interval"])) for each in content["differences"]
+        )
+        fields = {name: content[name] for name in names}
+        return cls(differences=differences, made_from=dict(made_from or {}), **fields)
 
 
 def check_same_references(fingerprints: Mapping[str, str]) -> None:
@@ -132,10 +142,10 @@ def check_same_references(fingerprints: Mapping[str, str]) -> None:
         When one differs from the first's.
     """
     first = next(iter(fingerprints), "")
-    for name, found in fingerprints.items():
-        if found != fingerprints[first]:
+    for name, digest in fingerprints.items():
+        if digest != fingerprints[first]:
             raise UserError(
-                f"{name} was scored on other references than {first} ({found[:12]}, not {fingerprints[first][:12]}): "
+                f"{name} was scored on other references than {first} ({digest[:12]}, not {fingerprints[first][:12]}): "
                 "translate the same text with both"
             )
 
@@ -157,7 +167,7 @@ def compare(
     systems
         Name to hypotheses, at least two; the first is what the others are compared with.
     references
-        One a sentence; or those of each system by its name, where they are saved with the hypotheses: they must be the same.
+        One a sentence; or, by name of the system, those that were saved with its hypotheses, which must be the same for all.
     metrics, spm, seed, confidence
         As for `score`.
     resamples
@@ -194,14 +204,14 @@ def compare(
             gaps = resampled[name] - resampled[names[0]]
             differences.append(
                 Difference(
-                    metric,
-                    name,
-                    values[name],
-                    base,
-                    values[name] - base,
-                    percentile_interval(gaps, confidence),
-                    paired_p_value(gaps, values[name] - base),
-                    signature,
+                    metric=metric,
+                    system=name,
+                    score=values[name],
+                    baseline_score=base,
+                    difference=values[name] - base,
+                    interval=percentile_interval(gaps, confidence),
+                    p_value=paired_p_value(gaps, values[name] - base),
+                    signature=signature,
                 )
             )
     origin = {
@@ -209,7 +219,10 @@ def compare(
         "hypotheses": {name: fingerprint(lines) for name, lines in systems.items()},
         **spm_digests(measures),
     }
-    return Comparison(names[0], tuple(differences), missing, len(common), resamples, seed, confidence, origin)
+    return Comparison(
+        baseline=names[0], differences=tuple(differences), missing=missing, sentences=len(common),
+        resamples=resamples, seed=seed, confidence=confidence, made_from=origin,
+    )  # fmt: skip
 
 
 def paired_p_value(gaps: npt.NDArray[Any], difference: float) -> float:

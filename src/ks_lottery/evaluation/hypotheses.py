@@ -1,7 +1,4 @@
-"""Translations saved as they are made, so that a run that broke goes on where it stopped and leaves the same bytes.
-
-Must never mix sentences of two models, texts or settings, nor take half a batch for a whole one.
-"""
+"""Translations saved batch by batch, so that a translation that was stopped resumes and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import digest_json, manifest, write_error, write_json_lines
+from ks_lottery.store.files import read_json_lines, write_error, write_json_lines
+from ks_lottery.store.manifest import digest_json, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,14 +23,14 @@ JOURNAL_FILE = "hypotheses.journal"
 class Hypotheses:
     """Finished sentences of one translation of one text.
 
-    The journal has a first line with the manifest of everything that they depend on, and then one line a finished batch,
-    written through to the disk: `done` and `keep` are what `translate` takes. It stays beside the finished file, so that the
-    same command again has nothing to do.
+    The first line of the journal is the manifest of everything that they depend on; each finished batch is one more line,
+    written through to the disk. `translate` takes `done` and `keep`. The journal stays beside the finished file, so that the
+    same command has nothing left to do.
 
     Parameters
     ----------
     folder
-        Where the journal and `HYPOTHESES_FILE` are.
+        Folder of the journal and of `HYPOTHESES_FILE`.
     pairs
         The text: N sentences and their references.
     made_from
@@ -48,7 +46,7 @@ class Hypotheses:
     Raises
     ------
     UserError
-        When the folder holds translations of something else, or cannot be written.
+        When the folder holds translations of something else, or cannot be read.
     """
 
     def __init__(
@@ -56,8 +54,8 @@ class Hypotheses:
     ) -> None:
         self.folder, self.pairs = folder, pairs
         text = digest_json([[pair.source, pair.target, pair.instruction] for pair in pairs])
-        about = manifest("hypotheses", made_from={**made_from, "text": text}, settings=settings)
-        self.manifest: dict[str, Any] = json.loads(json.dumps(about))
+        content = manifest("hypotheses", made_from={**made_from, "text": text}, settings=settings)
+        self.manifest: dict[str, Any] = json.loads(json.dumps(content))
         self.done: dict[int, str] = {}
         self._size = self._read()
 
@@ -67,7 +65,7 @@ class Hypotheses:
         return self.folder / JOURNAL_FILE
 
     def _read(self) -> int:
-        """Take what the journal holds, and return the length of its whole lines in bytes."""
+        """Read the journal into `done`, and return the length of its whole lines in bytes."""
         try:
             content = self.journal.read_bytes() if self.journal.exists() else b""
         except OSError as error:
@@ -83,20 +81,16 @@ class Hypotheses:
             raise UserError(f"{self.journal} is damaged: remove it, and its sentences are translated again") from error
         return size
 
-    def _check(self, found: Any) -> None:
-        """Refuse the journal of something else."""
-        other = [
-            key
-            for key in ("kind", "format", "made_from", "settings", "versions")
-            if found.get(key) != self.manifest[key]
-        ]
-        if other:
-            key = other[0]
-            before, now = found.get(key), self.manifest[key]
+    def _check(self, saved: Any) -> None:
+        """Refuse the journal of something else, whose manifest is `saved`."""
+        for key in ("kind", "format", "made_from", "settings", "versions"):
+            before, now = saved.get(key), self.manifest[key]
+            if before == now:
+                continue
             names = sorted(before.keys() | now.keys()) if isinstance(before, dict) and isinstance(now, dict) else []
-            differ = [name for name in names if before.get(name) != now.get(name)] or [key]
+            differing = next((name for name in names if before.get(name) != now.get(name)), key)
             raise UserError(
-                f"{self.folder} holds translations made with another {differ[0]}: give another folder, "
+                f"{self.folder} holds translations made with another {differing}: give another folder, "
                 f"or remove {self.journal.name} there"
             )
 
@@ -136,9 +130,28 @@ class Hypotheses:
         missing = len(self.pairs) - sum(index in self.done for index in range(len(self.pairs)))
         if missing:
             raise ValueError(f"{missing} sentences are not translated yet")
-        rows = [
-            {"source": pair.source, "reference": pair.target, "hypothesis": self.done[index]}
-            for index, pair in enumerate(self.pairs)
-        ]
-        write_json_lines(self.folder / HYPOTHESES_FILE, rows)
-        return self.folder / HYPOTHESES_FILE
+        sources, references = ([getattr(pair, side) for pair in self.pairs] for side in ("source", "target"))
+        file = self.folder / HYPOTHESES_FILE
+        write_hypotheses(file, sources, references, [self.done[i] for i in range(len(self.pairs))])
+        return file
+
+
+def write_hypotheses(file: Path, sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    """Write source, reference and hypothesis of each sentence, one JSON object a line."""
+    columns = zip(sources, references, hypotheses, strict=True)
+    rows = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in columns]
+    write_json_lines(file, rows)
+
+
+def read_hypotheses(folder: Path) -> list[dict[str, str]]:
+    """Read what `write_hypotheses` wrote to `HYPOTHESES_FILE` of a folder.
+
+    Raises
+    ------
+    UserError
+        When the folder has no such file.
+    """
+    file = folder / HYPOTHESES_FILE
+    if not file.is_file():
+        raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")
+    return read_json_lines(file)

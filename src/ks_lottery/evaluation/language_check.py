@@ -1,7 +1,4 @@
-"""Share of hypotheses that are in the language they should be in, by the language identifier py3langid, offline.
-
-Must never count an output that has no words for or against the system.
-"""
+"""Share of hypotheses that are in the target language, by the language identifier py3langid, offline."""
 
 from __future__ import annotations
 
@@ -19,31 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PACKAGE = "py3langid"
-"""What tells the languages: the extra ``language`` of this package installs it."""
+"""The language identifier; the extra ``language`` of ks-lottery installs it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageCheck:
     """How many outputs are in the target language.
 
     Parameters
     ----------
     language, name
-        The package's code of the target language, which knows no varieties (``pt`` for ``pt_BR``), and its English name.
+        The package's code of the target language, without a variety (``pt`` for ``pt_BR``), and its English name.
     outputs
         Number of hypotheses.
     empty
-        Those with nothing but white space.
+        Number of hypotheses with only white space.
     undecided
-        Those in which the package finds nothing to tell by, such as a bare number.
+        Number of hypotheses without a feature that the package knows, such as a bare number.
     right, share
-        Those of the rest that are in the language, and their share of the rest; None where there is no rest.
+        Number of the other hypotheses that are in the language, and their share; None where there are none.
     interval, confidence
-        Clopper-Pearson interval of the share, outputs taken as independent, and its confidence.
+        Clopper-Pearson interval of the share, for independent outputs, and its confidence.
     other, other_name, other_count
-        The most common other language among the rest, the first by code where several are; None, None and 0 without one.
+        The most common other language, the first by code in a tie; None, None and 0 without one.
     package, version
-        What told the languages.
+        The language identifier.
     """
 
     language: str
@@ -63,7 +60,7 @@ class LanguageCheck:
 
 
 def language_share(hypotheses: Sequence[str], language: str, *, confidence: float = 0.95) -> LanguageCheck:
-    """Tell the language of each hypothesis, and count those in `language`.
+    """Identify the language of each hypothesis, and count those in `language`.
 
     Parameters
     ----------
@@ -79,19 +76,19 @@ def language_share(hypotheses: Sequence[str], language: str, *, confidence: floa
 
     Notes
     -----
-    All of the package's languages are rivals. A system without mistakes does not get a share of 1, since short sentences are
-    often told wrongly (docs/log.md): compare with the share of the references.
+    All languages of the package are candidates. Even correct translations do not get a share of 1, since the language of
+    short sentences is often identified wrongly (docs/log.md): compare with the share of the references.
     """
     identifier = _identifier()
-    wanted = _label(identifier.labels, language)
-    found = Counter(_tell(identifier, text) for text in hypotheses if text.strip())
-    undecided = found.pop(None, 0)
-    judged, right = sum(found.values()), found[wanted]
-    others = {code: count for code, count in found.items() if code is not None and code != wanted}
+    target = _label(identifier.labels, language)
+    counts = Counter(_identify(identifier, text) for text in hypotheses if text.strip())
+    undecided = counts.pop(None, 0)
+    judged, right = sum(counts.values()), counts[target]
+    others = {code: count for code, count in counts.items() if code is not None and code != target}
     other = min(others, key=lambda code: (-others[code], code), default=None)
     return LanguageCheck(
-        language=wanted,
-        name=_name(wanted),
+        language=target,
+        name=_name(target),
         outputs=len(hypotheses),
         empty=len(hypotheses) - judged - undecided,
         undecided=undecided,
@@ -117,18 +114,18 @@ def _identifier() -> Any:
 
 
 def _label(labels: Sequence[str], language: str) -> str:
-    language_name(language)  # a code that does not exist is an error of its own
+    language_name(language)  # an unknown code is another error
     label = best_match(labels, language)
     if label is None:
         raise UserError(f"{PACKAGE} does not know {language_name(language)}: leave the language check out")
     return label
 
 
-def _tell(identifier: Any, text: str) -> str | None:
+def _identify(identifier: Any, text: str) -> str | None:
     from py3langid.langid import RAW_FLOOR
 
     code, score = identifier.classify(text)
-    return None if score <= RAW_FLOOR else str(code)  # with no feature at all it names the first language it has
+    return None if score <= RAW_FLOOR else str(code)  # without a feature it returns its first language
 
 
 def _name(code: str) -> str:

@@ -1,7 +1,4 @@
-"""sacrebleu's metrics, opened at the two places that a bootstrap of sentences needs: per-sentence statistics, score of a sum.
-
-Must never compute a score of its own.
-"""
+"""sacrebleu's metrics, with access to what a bootstrap of sentences needs: per-sentence statistics, and the score of a sum."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Measure(Metric):
-    """A sacrebleu metric against one reference a sentence."""
+    """A sacrebleu metric, with one reference a sentence."""
 
     spm: SpmModel | None = None
 
@@ -47,18 +44,18 @@ class Measure(Metric):
         Parameters
         ----------
         drawn
-            Sentences of each resample, shape (R, n), as `draw` returns them.
+            Sentences of each resample, shape (R, n), as returned by `draw`.
 
         Returns
         -------
         array
-            Scores, shape (R,). Like sacrebleu's own, from float32 sums, so that its command line prints the same.
+            Scores, shape (R,), from float32 sums as in sacrebleu, so that its command line prints the same.
         """
         counts = np.array(statistics, dtype=np.float32)
         return np.array([self._compute_score_from_stats(counts[rows].sum(0)).score for rows in drawn])
 
     def signature(self, resamples: int = 0, seed: int | None = None) -> str:
-        """Return sacrebleu's signature; with ``spm:``, the first 12 digits of its model's SHA-256, where there is one."""
+        """Return sacrebleu's signature; for spBLEU with ``spm:``, the first 12 digits of the SHA-256 of its model."""
         self.n_bootstrap, self.seed = (resamples, str(seed)) if resamples else (None, None)
         signature = self.get_signature()
         if self.spm is not None:
@@ -70,7 +67,7 @@ class MeasuredBleu(BLEU, Measure):
     """BLEU by sacrebleu's default tokenizer (13a), or spBLEU by a SentencePiece model."""
 
     def __init__(self, spm: SpmModel | None = None) -> None:
-        # force silences a warning on already tokenized text, and changes neither score nor signature.
+        # force hides a warning on tokenized text, and changes neither score nor signature.
         super().__init__(force=True, tokenize="13a" if spm is None else "none")
         if spm is not None:
             self.spm = spm
@@ -108,14 +105,14 @@ def draw(n: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
 
     Notes
     -----
-    sacrebleu takes its seed from the environment, reads 0 as "no seed" in its paired test, holds the counts of every
-    resample at once, and knows 95% only. So the draw is made here; the tests hold what comes of it against its command line.
+    sacrebleu reads its seed from the environment, takes 0 for "no seed" in its paired test, keeps the counts of all
+    resamples in memory, and has 95% intervals only. So we draw here; the tests compare the results with its command line.
     """
     return np.random.default_rng(seed).choice(n, size=(resamples, n), replace=True)
 
 
 def percentile_interval(values: npt.NDArray[Any], confidence: float) -> tuple[float, float]:
-    """Return the ends that sacrebleu takes: of R values in order, R (1 - confidence) / 2, rounded down, are left off a side.
+    """Return the ends of sacrebleu's interval: R values in order, without R (1 - confidence) / 2, rounded down, on each side.
 
     Parameters
     ----------
@@ -130,5 +127,5 @@ def percentile_interval(values: npt.NDArray[Any], confidence: float) -> tuple[fl
     ((25.0, 974.0), (50.0, 949.0))
     """
     ordered = np.sort(values)
-    left_off = math.floor(len(ordered) * (1.0 - confidence) / 2.0 + 1e-9)  # 1000 * (1 - 0.9) / 2 falls just below 50
-    return float(ordered[left_off]), float(ordered[len(ordered) - left_off - 1])
+    outside = math.floor(len(ordered) * (1.0 - confidence) / 2.0 + 1e-9)  # 1000 * (1 - 0.9) / 2 falls just below 50
+    return float(ordered[outside]), float(ordered[len(ordered) - outside - 1])

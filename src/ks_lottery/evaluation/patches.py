@@ -1,7 +1,4 @@
-"""Predictions of several patches of one base on one text, in which nothing is computed twice that two of them share.
-
-Must never copy an answer, a key or a value unless every number that it was computed from is the same.
-"""
+"""Predictions of several patches of one base on one text; what two patches share is computed once."""
 
 from __future__ import annotations
 
@@ -24,22 +21,22 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.batches import Example
-    from ks_lottery.evaluation.next_token import Predictions
+    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.row_cache import Answers, Versions
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Shared:
-    """Predictions of each model, and how much of the work was shared.
+    """Predictions of each model, and how much of the computation was shared.
 
     Parameters
     ----------
     predictions
         By the name of the model.
     passes, tokens
-        Sentences times models, and their tokens: what one pass a model computes.
+        Sentences times models, and their tokens: what a pass for each model would compute.
     computed, computed_tokens
-        Sentences that were computed, at least from some token on, all others being copies; and tokens that were.
+        Sentences that were computed, whole or in part, all others being copies; and computed tokens.
     """
 
     predictions: dict[str, Predictions] = field(default_factory=dict)
@@ -61,11 +58,10 @@ def predict_patches(
 ) -> Shared:
     """Run several models over `examples` under teacher forcing, each the base with one patch.
 
-    What a causal model answers at a position depends on the tokens up to there, the rows that they look up, and the head. So
-    where two patches have the same rows for all tokens of a sentence, and neither touches the head, one computes it and
-    the other copies; where they have the same rows up to a token, the second goes on from that token; and what all
-    sentences begin with is run once for each version of its rows. A patch of the output side changes every answer:
-    nothing is copied from or to it.
+    The answer of a causal model at a position depends on the tokens up to there, the rows that they look up, and the head. So
+    where two patches have the same rows for all tokens of a sentence, and the same head, the second copies the answers of the
+    first; where they have the same rows up to a token, the second resumes at that token; and what all sentences begin with is
+    computed once for each version of its rows. A patch of the output side changes every answer, so that it shares none.
 
     Parameters
     ----------
@@ -74,14 +70,14 @@ def predict_patches(
     patches
         By name; an empty patch is the original model. Small ones are run first, whatever their order.
     share_prefix, share_sentences
-        Off, the common beginning is run with every sentence, and each model takes in every sentence.
+        False: the common beginning is computed with every sentence; each model computes every sentence.
     tick
         Called with sentences done and sentences in all, copies included.
 
     Notes
     -----
-    A shared number equals what would be computed up to the rounding that batches of another shape bring. Models whose cache is
-    more than keys and values (a sliding window, a state) share whole sentences alone.
+    A shared number equals the computed one up to the rounding of batches of another shape. Models whose cache is more than
+    keys and values (a sliding window, a state) share whole sentences only.
     """
     work = RowCache(
         lm,
@@ -92,7 +88,7 @@ def predict_patches(
         resume=share_sentences and len(patches) > 1,
     )
     rows = _Rows(lm, {token for e in examples for token in e.sequence[:-1]})
-    known: dict[tuple[int, Versions], Answers] = {}
+    answers: dict[tuple[int, Versions], Answers] = {}
     order = sorted(patches, key=lambda name: len(patches[name]))
     versions = {name: rows.versions(patches[name]) for name in order}
     heads = {name: () if patches[name].side == "input" else (patches[name].content,) for name in order}
@@ -103,33 +99,33 @@ def predict_patches(
     for chunk in work.chunks():
         for name in order:
             own = () if share_sentences else (name,)
-            left: list[int] = []
+            missing: list[int] = []
             for i in chunk:
                 looked_up = tuple(versions[name].get(token, 0) for token in examples[i].sequence[:-1])
                 key = keys[name, i] = (own, heads[name], looked_up)
-                if (i, key) not in known:
-                    left.append(i)
-            done += len(chunk) - len(left)
-            if left:
+                if (i, key) not in answers:
+                    missing.append(i)
+            done += len(chunk) - len(missing)
+            if missing:
                 with installed_patch(lm, patches[name]), plain_attention(lm), torch.inference_mode():
-                    for i, answer in work.answers(left, {i: keys[name, i] for i in left}):
-                        known[i, keys[name, i]] = answer
+                    for i, answer in work.answers(missing, {i: keys[name, i] for i in missing}):
+                        answers[i, keys[name, i]] = answer
                         done += 1
                         if tick:
                             tick(done, result.passes)
             elif tick:
                 tick(done, result.passes)
-            result.computed += len(left)
+            result.computed += len(missing)
     result.computed_tokens = work.computed_tokens
     for name, patch in patches.items():
-        answers = [known[i, keys[name, i]] for i in range(len(examples))]
-        made = {"base": patch.base["fingerprint"], "patch": patch.content}
-        result.predictions[name] = joined(answers, examples, made)
+        of_patch = [answers[i, keys[name, i]] for i in range(len(examples))]
+        made_from = {"base": patch.base["fingerprint"], "patch": patch.content}
+        result.predictions[name] = joined(of_patch, examples, made_from)
     return result
 
 
 class _Rows:
-    """Tells versions of rows apart, as the model looks them up: rounded to the type of its body. The base's is 0."""
+    """Numbers the versions of each row, rounded to the type of the model's body as in its lookup; the base's is 0."""
 
     def __init__(self, lm: PreTrainedModel, tokens: set[int]) -> None:
         self.weight = input_embedding(lm).weight
@@ -137,7 +133,7 @@ class _Rows:
         self.numbers: dict[tuple[int, bytes], int] = {}
 
     def versions(self, patch: RowPatch) -> dict[int, int]:
-        """Return token to version, of the tokens whose row is not the base's."""
+        """Return token to version, for tokens whose row is not the base's."""
         values = patch.values_of("input")
         if values is None:
             return {}

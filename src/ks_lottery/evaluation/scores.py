@@ -1,42 +1,31 @@
-"""Scores of translations through sacrebleu: each with its interval and the signature that makes two numbers comparable.
-
-Must never compute a score of its own, nor put one metric in the place of another.
-"""
+"""Scores of translations by sacrebleu: each with its interval and the signature that makes two numbers comparable."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import METRICS
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import digest_json, manifest, read_json, write_json
+from ks_lottery.store.files import read_json, write_json
+from ks_lottery.store.manifest import digest_json, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from ks_lottery.evaluation.metrics import Measure
 
-METRICS: dict[str, tuple[str, ...]] = {
-    "spbleu": ("spbleu-flores101", "spbleu-flores200"),
-    "spbleu-flores101": ("spbleu-flores101",),
-    "spbleu-flores200": ("spbleu-flores200",),
-    "bleu": ("bleu",),
-    "chrf": ("chrf",),
-    "accuracy": ("accuracy",),
-}
-"""Metrics that can be asked for, each with those that it stands for."""
-
 SCORED = ("spbleu-flores101", "spbleu-flores200", "bleu", "chrf")
-"""Those that are scores of hypotheses. Next-token accuracy is none: `evaluation.next_token` measures it on a model."""
+"""Metrics that are scores of hypotheses. Next-token accuracy is not: `evaluation.next_token` measures it on a model."""
 
 DEFAULT = ("spbleu", "bleu", "chrf")
-"""What is scored unless something else is asked for."""
+"""Default metrics of `score`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetricScore:
     """One metric.
 
@@ -57,7 +46,7 @@ class MetricScore:
     interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Scores:
     """Scores of one system's hypotheses against one reference each.
 
@@ -66,7 +55,7 @@ class Scores:
     metrics
         Name, as in `SCORED`, to its score.
     missing
-        Metric that was asked for to one sentence that says why it is not there, and how it can be.
+        Name of a requested metric that could not be computed, to one sentence that says why, and what to do.
     sentences
         Number of hypotheses.
     resamples, seed, confidence
@@ -88,7 +77,7 @@ class Scores:
         return self.metrics[name]
 
     def content(self) -> dict[str, Any]:
-        """Return everything but the manifest, as it is saved and as `report.scores_table` shows it."""
+        """Return everything but the manifest, as plain values."""
         return {
             "sentences": self.sentences,
             "resamples": self.resamples,
@@ -98,38 +87,43 @@ class Scores:
             "missing": self.missing,
         }
 
-    def save(self, path: Path) -> None:
+    def __repr__(self) -> str:
+        """Return one short line."""
+        scores = ", ".join(f"{name} {metric.score:.2f}" for name, metric in self.metrics.items())
+        return f"Scores({scores or 'none'} of {self.sentences:,} sentences)"
+
+    def save(self, path: str | Path) -> None:
         """Write it as JSON with its manifest, whole or not at all."""
-        write_json(path, {**about("scores", self.made_from, self), **self.content()})
+        write_json(Path(path), {**bootstrap_manifest("scores", self.made_from, self), **self.content()})
 
     @classmethod
-    def open(cls, path: Path) -> Scores:
+    def open(cls, path: str | Path) -> Scores:
         """Read what `save` wrote.
 
         Raises
         ------
         UserError
-            When the file is missing or holds something else.
+            When the file is missing, or is of another kind or a newer format.
         """
-        saved = read_json(path, "scores")
+        saved = read_json(Path(path), "scores")
         metrics = {
-            name: MetricScore(m["score"], m["signature"], m["mean"], m["interval"] and tuple(m["interval"]))
-            for name, m in saved["metrics"].items()
+            name: replace(MetricScore(**metric), interval=metric["interval"] and tuple(metric["interval"]))
+            for name, metric in saved["metrics"].items()
         }
         rest = {name: saved[name] for name in ("missing", "sentences", "resamples", "seed", "confidence", "made_from")}
-        return cls(metrics, **rest)
+        return cls(metrics=metrics, **rest)
 
 
-def about(kind: str, made_from: Mapping[str, Any], bootstrap: Any) -> dict[str, Any]:
-    """Return the manifest of an artifact with a bootstrap, versions of sacrebleu and SentencePiece included."""
+def bootstrap_manifest(kind: str, made_from: Mapping[str, Any], bootstrap: Any) -> dict[str, Any]:
+    """Return the manifest of an artifact with a bootstrap, with the versions of sacrebleu and SentencePiece."""
     settings = {name: getattr(bootstrap, name) for name in ("resamples", "seed", "confidence")}
-    found = manifest(kind, made_from=made_from, settings=settings)
-    found["versions"] |= {name: metadata.version(name) for name in ("sacrebleu", "sentencepiece")}
-    return found
+    content = manifest(kind, made_from=made_from, settings=settings)
+    content["versions"] |= {name: metadata.version(name) for name in ("sacrebleu", "sentencepiece")}
+    return content
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics that are asked for, each once, with ``spbleu`` as the two that it stands for.
+    """Return the named metrics, each once, with ``spbleu`` as the two that it stands for.
 
     Raises
     ------
@@ -178,7 +172,7 @@ def score(
     resamples
         Of the bootstrap; 0 for no intervals.
     seed
-        Of the bootstrap; 0 is a seed.
+        Of the bootstrap.
     confidence
         Of the intervals, in (0, 1).
     made_from
@@ -188,7 +182,7 @@ def score(
     ------
     UserError
         When hypotheses and references differ in number, there are none, a metric or setting is not as above, or a path in
-        `spm` holds no model. A SentencePiece model that is merely absent ends nothing: see `Scores.missing`.
+        `spm` holds no model. A SentencePiece model that cannot be fetched is no error: see `Scores.missing`.
     """
     from ks_lottery.evaluation.metrics import draw, percentile_interval
 
@@ -196,22 +190,25 @@ def score(
     check_bootstrap(resamples, confidence, least=0)
     measures, missing = open_measures(metrics, references, spm)
     drawn = draw(len(references), resamples, seed) if resamples else None
-    found: dict[str, MetricScore] = {}
+    scores: dict[str, MetricScore] = {}
     for name, measure in measures.items():
         statistics = measure.statistics(hypotheses)
         value, signature = measure.corpus(statistics), measure.signature(resamples, seed)
-        if drawn is None:
-            found[name] = MetricScore(value, signature)
-            continue
-        values = measure.resampled(statistics, drawn)
-        found[name] = MetricScore(value, signature, float(values.mean()), percentile_interval(values, confidence))
+        bootstrap: dict[str, Any] = {}
+        if drawn is not None:
+            values = measure.resampled(statistics, drawn)
+            bootstrap = {"mean": float(values.mean()), "interval": percentile_interval(values, confidence)}
+        scores[name] = MetricScore(score=value, signature=signature, **bootstrap)
     origin = {
         **(made_from or {}),
         "references": fingerprint(references),
         "hypotheses": fingerprint(hypotheses),
         **spm_digests(measures),
     }
-    return Scores(found, missing, len(references), resamples, seed, confidence, origin)
+    return Scores(
+        metrics=scores, missing=missing, sentences=len(references), resamples=resamples, seed=seed,
+        confidence=confidence, made_from=origin,
+    )  # fmt: skip
 
 
 def spm_digests(measures: Mapping[str, Measure]) -> dict[str, Any]:
@@ -223,7 +220,7 @@ def spm_digests(measures: Mapping[str, Measure]) -> dict[str, Any]:
 def open_measures(
     metrics: Sequence[str], references: Sequence[str], spm: Mapping[str, Path] | None
 ) -> tuple[dict[str, Measure], dict[str, str]]:
-    """Return sacrebleu's metrics with their references, and a sentence for each that cannot be had."""
+    """Return sacrebleu's metrics with their references, and a sentence for each whose model is missing."""
     from ks_lottery.evaluation.metrics import measure
     from ks_lottery.evaluation.spm import MissingModelError
 
@@ -236,19 +233,19 @@ def open_measures(
             measures[name] = measure(name, spm)
         except MissingModelError as error:
             missing[name] = str(error)
-    for one in measures.values():
-        one.against(references)
+    for each in measures.values():
+        each.against(references)
     return measures, missing
 
 
 def check_pairs(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Refuse what does not pair up."""
+    """Refuse hypotheses and references of different number, or none."""
     if len(hypotheses) != len(references) or not hypotheses:
         raise UserError(f"{len(hypotheses)} {name} cannot be scored against {len(references)} references")
 
 
 def check_bootstrap(resamples: int, confidence: float, *, least: int) -> None:
-    """Refuse settings that no bootstrap can have."""
+    """Refuse a number of resamples below `least`, and a confidence outside (0, 1)."""
     if resamples < least:
         raise UserError(f"resamples is {resamples}, but must be {least} or more")
     if not 0.0 < confidence < 1.0:

@@ -1,7 +1,4 @@
-"""Translations by beam search, of prompts as they were trained on.
-
-Must never change the order of its inputs, cut one, nor let what is already done change what is still to do.
-"""
+"""Translations by beam search, of the same prompts as in training."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import batches_by_length
-from ks_lottery.corpus.forms import special_token
+from ks_lottery.corpus.prompt_form import special_token
 from ks_lottery.errors import UserError
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.quiet import quiet
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from ks_lottery.corpus.forms import PromptForm
+    from ks_lottery.corpus.prompt_form import PromptForm
     from ks_lottery.models.prompt_cache import Opening
 
 FIXED = frozenset({
@@ -31,12 +28,12 @@ FIXED = frozenset({
     "max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "num_return_sequences", "return_dict_in_generate",
     "generation_config", "streamer", "self", "kwargs",
 })  # fmt: skip
-"""What cannot be set by `generation`: a parameter of `translate`, or given by prompts and tokenizer."""
+"""Settings that `generation` cannot set: parameters of `translate`, and what follows from prompts and tokenizer."""
 
 PLAIN = frozenset(
     {"use_cache", "cache_implementation", "custom_generate", "assistant_model", "prompt_lookup_num_tokens"}
 )
-"""Settings with which a cache cannot be given, so that prompts are left to `generate`."""
+"""Settings with which `generate` accepts no cache, so that it computes the prompts itself."""
 
 
 def translate(
@@ -54,12 +51,12 @@ def translate(
     keep: Callable[[Mapping[int, str]], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Continue each prompt until its form's end token, or another one that the model's generation config stops at.
+    """Continue each prompt until its form's end token, or an end token of the model's generation config.
 
     What all prompts begin with is computed once for the text, and the rest of a prompt once a sentence, not once a beam
-    (`models.prompt_cache`); `generate` goes on from there and answers the same, float rounding apart. Prompts are left whole to
-    `generate` where the model's cache is not keys and values in every layer, and with the settings of `PLAIN`. A PEFT model
-    with virtual tokens shares those instead of a prefix.
+    (`models.prompt_cache`); `generate` continues from there with the same answers, up to float rounding. `generate` gets whole
+    prompts where the model's cache is not keys and values in every layer, and with the settings of `PLAIN`. A PEFT model
+    with virtual tokens shares these instead of a prefix.
 
     Parameters
     ----------
@@ -68,22 +65,22 @@ def translate(
     form
         How sentences were shown to the model in training.
     prompts
-        What ``form.prompts`` made, one a sentence.
+        From ``form.prompts``, one a sentence.
     num_beams, max_new_tokens
         The paper's setting is 4 and 256.
     share_prefix
-        False leaves prompts whole to `generate`.
+        False passes whole prompts to `generate`.
     generation
         Further settings of `generate`, such as ``length_penalty`` or ``no_repeat_ngram_size``.
     seed
-        What is drawn with ``do_sample`` depends on it and on the batch alone.
+        What ``do_sample`` draws depends on it and on the batch only.
     done
-        Sentences that were translated before, by their index. Batches depend on `prompts` alone, so that the others come out as
-        they would in one go; a batch of which a sentence is missing is done as a whole.
+        Earlier translations, by the index of the sentence. Batches depend on `prompts` only, so that a resumed call gives the
+        same translations; a batch with a missing sentence is translated as a whole.
     keep
         Called with each finished batch, index to translation.
     tick
-        Called with sentences done and sentences in all, first before the first batch.
+        Called with sentences done and sentences in all, for the first time before the first batch.
 
     Returns
     -------
@@ -93,7 +90,7 @@ def translate(
     Raises
     ------
     UserError
-        When a setting is unknown, is refused by `generate`, or is given by something else; or an adapter cannot translate.
+        When a setting is unknown, is refused by `generate`, or is in `FIXED`; or an adapter cannot translate.
     """
     settings = checked_settings(lm, generation, num_beams=num_beams, max_new_tokens=max_new_tokens)
     stops = end_tokens(_base(lm), form)
@@ -137,7 +134,7 @@ def generate(
     settings
         Everything for `generate` but the input.
     opening
-        What all prompts open with, computed already; None leaves them whole to `generate`.
+        The computed beginning of all prompts; None passes whole prompts to `generate`.
     """
     import torch
 
@@ -173,20 +170,20 @@ _OURS = frozenset({"do_sample", "num_beams", "max_new_tokens", "eos_token_id", "
 def checked_settings(
     lm: PreTrainedModel | PeftModel, generation: Mapping[str, Any] | None, **ours: Any
 ) -> dict[str, Any]:
-    """Return settings for `generate`: `ours`, no sampling, and above that what `generation` says.
+    """Return settings for `generate`: no sampling, overridden by `generation`, overridden by `ours`.
 
     Raises
     ------
     UserError
-        When one is unknown, has a value that cannot be, or is given by something else.
+        When one is unknown, has an invalid value, or is in `FIXED`.
     """
     from transformers import GenerationConfig
 
-    given = dict(generation or {})
+    further = dict(generation or {})
     known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
     kind: Any = type(_base(lm))
     known |= set(inspect.signature(kind.generate).parameters)
-    for name in given:
+    for name in further:
         if name in FIXED:
             raise UserError(
                 f"generation setting {name} is not free: it is a setting of its own, or follows from the text"
@@ -195,9 +192,9 @@ def checked_settings(
             raise UserError(
                 f"generation setting {name} is unknown: see transformers.GenerationConfig for those there are"
             )
-    if _is_virtual(lm) and (plain := sorted(PLAIN & set(given))):
+    if _is_virtual(lm) and (plain := sorted(PLAIN & set(further))):
         raise UserError(f"generation setting {plain[0]} cannot be used with an adapter of virtual tokens: leave it out")
-    settings = {"do_sample": False, **given, **ours}
+    settings = {"do_sample": False, **further, **ours}
     try:
         with quiet():
             GenerationConfig(**{name: value for name, value in settings.items() if name in vars(GenerationConfig())})
@@ -215,7 +212,7 @@ def end_tokens(lm: PreTrainedModel, form: PromptForm) -> list[int]:
 
 
 def _base(lm: Any) -> PreTrainedModel:
-    """Return the model of transformers that computes, with what an adapter put into it."""
+    """Return the model of transformers, with the modules that an adapter put into it."""
     return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
 
 
@@ -240,7 +237,7 @@ def _opening(lm: Any, prompts: Sequence[Sequence[int]], settings: Mapping[str, A
 
 @contextmanager
 def _drawing(lm: Any, settings: Mapping[str, Any], seed: int, number: int) -> Generator[None]:
-    """Draw what is drawn for a batch from the seed and its number, and leave the generators as they were."""
+    """Seed the draws for a batch from the seed and its number; afterwards the generators are as before."""
     import numpy as np
     import torch
 

@@ -1,7 +1,4 @@
-"""Attention in plain operations inside a block, where those are the faster ones.
-
-Must never leave a model with another attention than it had.
-"""
+"""Attention in plain operations inside a block, on processors where the fused one is slower."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def plain_attention(model: PreTrainedModel) -> Generator[None]:
-    """On a CPU, compute attention in plain operations.
+    """On a CPU, compute attention in plain operations; afterwards the model has its own attention again.
 
-    The gradient of the fused attention takes several times as long there, and it is the slower one on short texts too
+    There the gradient of the fused attention takes several times as long, and on short texts its forward is slower too
     (docs/log.md).
     """
     lm: Any = model

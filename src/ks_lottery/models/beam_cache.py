@@ -1,7 +1,4 @@
-"""Keys and values while beams are searched: a prompt's are held for all beams of a sentence, and only what is new is moved.
-
-Must never hold other numbers than the plain cache would: it differs in what is copied.
-"""
+"""Keys and values during beam search: all beams of a sentence share its prompt, and a step moves new columns only."""
 
 from __future__ import annotations
 
@@ -14,19 +11,19 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
 BLOCK = 32
-"""Tokens that room is made for at a time."""
+"""Tokens by which a buffer grows at a time."""
 
 
 class BeamLayer(DynamicLayer):
-    """One layer's keys and values, with room for more: a step writes one column, and a change of beams moves only new columns.
+    """Keys and values of one layer, with room for more: a step writes one column, and a change of beams moves new columns only.
 
-    The plain layer copies all it holds in each step, and again when beams are reordered. Beams stay within their sentence,
-    and its prompt is the same for each, so that the prompt's columns need not move.
+    The plain layer copies everything in each step, and again when beams are reordered. A beam stays within its sentence, and
+    all beams of a sentence have the same prompt, so that the columns of the prompt never move.
 
     Parameters
     ----------
     keys, values
-        Those of the prompts, shape (B, heads, T, width); repeated here for the beams of each sentence.
+        Of the prompts, shape (B, heads, T, width); they are repeated for the beams of each sentence.
     beams
         Rows for each sentence.
     """
@@ -40,9 +37,9 @@ class BeamLayer(DynamicLayer):
 
     def _roomy(self, tensor: torch.Tensor, repeats: int, room: int) -> torch.Tensor:
         rows, heads, length, width = tensor.shape
-        made = tensor.new_empty((rows * repeats, heads, length + room, width))
-        made.view(rows, repeats, heads, length + room, width)[..., :length, :] = tensor.unsqueeze(1)
-        return made
+        buffer = tensor.new_empty((rows * repeats, heads, length + room, width))
+        buffer.view(rows, repeats, heads, length + room, width)[..., :length, :] = tensor.unsqueeze(1)
+        return buffer
 
     def _show(self) -> None:
         self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
@@ -72,7 +69,7 @@ class BeamLayer(DynamicLayer):
             new.copy_(new.index_select(0, beam_idx.to(new.device)))
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last `-tokens_to_remove` columns."""
+        """Drop the last `-tokens_to_remove` columns."""
         self.length -= abs(tokens_to_remove)
         self.prompt = min(self.prompt, self.length)
         self._show()
@@ -87,11 +84,11 @@ class BeamLayer(DynamicLayer):
 
 
 def for_beams(cache: DynamicCache, beams: int) -> DynamicCache:
-    """Return a new cache in which each row of `cache`, all of whose layers are keys and values, stands `beams` times."""
+    """Return a new cache with `beams` copies of each row of `cache`; all of its layers must be keys and values."""
     from transformers import DynamicCache
 
-    made = DynamicCache()
-    held: list[Any] = list(cache.layers)
-    layers: list[Any] = [BeamLayer(layer.keys, layer.values, beams) for layer in held]
-    made.layers = layers
-    return made
+    repeated = DynamicCache()
+    plain: list[Any] = list(cache.layers)
+    layers: list[Any] = [BeamLayer(layer.keys, layer.values, beams) for layer in plain]
+    repeated.layers = layers
+    return repeated

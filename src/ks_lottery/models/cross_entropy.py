@@ -1,7 +1,4 @@
-"""The summed cross entropy of logits, a few rows at a time: no float32 copy of them is made, forward or backward.
-
-Must never give another number than the plain one computed in float32.
-"""
+"""The summed cross entropy of logits, computed in float32 a few rows at a time, without a float32 copy of the logits."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK_VALUES = 4 << 20
-"""Logits that are worked on at once in float32."""
+"""Logits that are converted to float32 at a time."""
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """Keeps the logits as they are, and of each row the largest and log sum exp of its distances from that."""
+    """Saves the logits in their own type, and for each row its largest logit and log sum exp of the differences from it."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -27,9 +24,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
         for part in _parts(logits):
             top[part] = logits[part].amax(dim=1, keepdim=True).to(top.dtype)
             rows = logits[part] - top[part]  # in the wider type
-            chosen = rows.gather(1, labels[part, None])
+            labelled = rows.gather(1, labels[part, None])
             spread[part] = rows.exp_().sum(dim=1, keepdim=True).log_()
-            losses[part] = spread[part] - chosen
+            losses[part] = spread[part] - labelled
         ctx.save_for_backward(logits, labels, top, spread)
         return losses.sum()
 
@@ -57,7 +54,7 @@ def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
 
     Notes
     -----
-    Beside the logits and their gradient, in their own type, memory is bounded.
+    Beyond the logits and their gradient, both in the logits' type, memory is bounded.
     """
     return _SummedCrossEntropy.apply(logits, labels)  # type: ignore[return-value]
 

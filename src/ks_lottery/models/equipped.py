@@ -1,27 +1,26 @@
-"""A loaded model with what tuning made put on it, a row patch or a PEFT adapter, and taken off again.
-
-Must never leave a model other than it was, nor load code or pickles with an adapter.
-"""
+"""A loaded model with the product of a tuning on it, a row patch or a PEFT adapter, inside a block."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
-from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
-from ks_lottery.store.files import digest_file, digest_json, read_json
+from ks_lottery.store.files import read_json
+from ks_lottery.store.manifest import digest_file, digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
+    from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.models.load import LoadedModel
 
 WEIGHTS = "adapter_model.safetensors"
@@ -36,9 +35,9 @@ class Equipped:
     labelled
         For teacher forcing.
     generator
-        What `evaluation.translate.translate` takes.
+        The model that `evaluation.translate.translate` takes.
     content
-        Digest of what was put on; empty for the model as it is.
+        Digest of the product; empty for the model as it is.
     """
 
     labelled: LabelledLanguageModel
@@ -46,9 +45,35 @@ class Equipped:
     content: str
 
 
+def open_product(product: RowPatch | str | Path | None, checkpoint: Checkpoint) -> RowPatch | Path | None:
+    """Open the product of a tuning of a checkpoint.
+
+    Parameters
+    ----------
+    product
+        A row patch, the folder of a row patch or of a PEFT adapter, or None.
+
+    Returns
+    -------
+    RowPatch, Path or None
+        The folder where it is that of an adapter.
+
+    Raises
+    ------
+    UserError
+        When a patch is damaged, or belongs to another base.
+    """
+    if isinstance(product, str | Path):
+        folder = Path(product).expanduser()
+        product = RowPatch.open(folder) if (folder / PATCH_FILE).is_file() else folder
+    if isinstance(product, RowPatch):
+        product.check_base(checkpoint)
+    return product
+
+
 @contextmanager
 def equipped(
-    loaded: LoadedModel, made: RowPatch | Path | None = None, *, share_prefix: bool = True
+    loaded: LoadedModel, product: RowPatch | Path | None = None, *, share_prefix: bool = True
 ) -> Generator[Equipped]:
     """Put a row patch, or the PEFT adapter in a folder, on a model inside a block.
 
@@ -57,22 +82,22 @@ def equipped(
     UserError
         When it does not belong to the model, or the folder holds no adapter in safetensors that PEFT can load.
     """
-    if made is None:
-        yield Equipped(LabelledLanguageModel(loaded.lm, share_prefix=share_prefix), loaded.lm, "")
-    elif isinstance(made, RowPatch):
-        made.check_base(loaded.checkpoint)
-        with installed_patch(loaded.lm, made):
-            yield Equipped(LabelledLanguageModel(loaded.lm, share_prefix=share_prefix), loaded.lm, made.content)
-    else:
-        with _adapted(loaded, made) as adapted:
+    if isinstance(product, Path):
+        with _adapted(loaded, product) as adapted:
             virtual = bool(adapted.active_peft_config.is_prompt_learning)
-            content = digest_json([digest_file(made / WEIGHTS), digest_file(made / ADAPTER_CONFIG)])
-            model = (
-                PromptedLanguageModel(adapted)
-                if virtual
-                else LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
-            )
-            yield Equipped(model, adapted if virtual else loaded.lm, content)
+            content = digest_json([digest_file(product / WEIGHTS), digest_file(product / ADAPTER_CONFIG)])
+            if virtual:
+                yield Equipped(PromptedLanguageModel(adapted), adapted, content)
+            else:
+                yield Equipped(LabelledLanguageModel(loaded.lm, share_prefix=share_prefix), loaded.lm, content)
+        return
+    labelled = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
+    if product is None:
+        yield Equipped(labelled, loaded.lm, "")
+        return
+    product.check_base(loaded.checkpoint)
+    with installed_patch(loaded.lm, product):
+        yield Equipped(labelled, loaded.lm, product.content)
 
 
 @contextmanager
@@ -102,6 +127,6 @@ def take_off(lm: Any, adapted: Any) -> None:
     if not adapted.active_peft_config.is_prompt_learning:
         adapted.unload()
     if hasattr(lm, "peft_config"):
-        del lm.peft_config  # PEFT leaves it, and warns of it the next time
+        del lm.peft_config  # PEFT keeps it on the model, and warns of it the next time
     lm.requires_grad_(requires_grad=False)
     lm.eval()

@@ -1,7 +1,4 @@
-"""Ships a patch: as an adapter that PEFT loads, or merged into a plain transformers folder.
-
-Must never change a side that the patch leaves alone, nor write into a folder that holds something.
-"""
+"""Writes a patch as an adapter that PEFT loads, or merged into a plain transformers folder."""
 
 from __future__ import annotations
 
@@ -38,14 +35,14 @@ def _skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config)
 
 
-def _name_of(model: nn.Module, wanted: nn.Module | None) -> str:
-    return next(name for name, module in model.named_modules() if module is wanted)
+def _name_of(model: nn.Module, target: nn.Module | None) -> str:
+    return next(name for name, module in model.named_modules() if module is target)
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
     """Say whether the output head of a checkpoint is its input embedding.
 
-    As in transformers: the config ties them, and no head of other values is stored.
+    As in transformers: the config ties them, and no head with other values is stored.
     """
     return _ties(_skeleton(checkpoint), checkpoint)
 
@@ -86,9 +83,9 @@ def _patched(checkpoint: Checkpoint, tensor: str, ids: npt.NDArray[np.int64], ro
 
 @dataclass(frozen=True)
 class _Adapter:
-    """What an adapter holds: module to rows and their values, and module to its parameters saved whole.
+    """Content of an adapter: module to rows and their values, and module to its parameters saved whole.
 
-    `mirrored` is the module whose rows PEFT takes from the embedding's by itself.
+    `mirrored` is the module to which PEFT itself copies the rows of the embedding.
     """
 
     tokens: Mapping[str, tuple[list[int], torch.Tensor]]
@@ -99,8 +96,9 @@ class _Adapter:
 def _adapter(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel, *, tied: bool) -> _Adapter:
     """Choose the form in which PEFT computes what we do.
 
-    Trainable tokens, but a module whole where they cannot say it: PEFT 0.21 drops the bias of a head, and mirrors tokens of a
-    tied embedding into the head unless each side has tokens of its own, which takes a row that the patch leaves alone.
+    That is trainable tokens, or a whole module where they cannot express the patch: PEFT 0.21 drops the bias of a head, and
+    mirrors tokens of a tied embedding into the head unless each side has tokens of its own, which needs a row that the patch
+    does not change.
     """
     ids = [int(i) for i in patch.ids]
     modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
@@ -154,20 +152,21 @@ def _peft_config(model: PreTrainedModel, adapter: _Adapter, base: str) -> Any:
 def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
     """Write an adapter for `peft.PeftModel.from_pretrained`.
 
-    PEFT's trainable tokens, on the module of each side that the patch changes. On a tied model a patch of one side would
-    change the other too; there a LoRA of rank 1, all zero, carries trainable tokens for both sides with different ids, which
-    PEFT then keeps apart: ours, and on the other side one token that keeps its base value. Where trainable tokens cannot say
-    it (a head with a bias; every row of one side of a tied model), the module is saved whole, V x d values.
+    The adapter has PEFT's trainable tokens, on the module of each side that the patch changes. On a tied model a patch of one
+    side would change the other side too. There a LoRA of rank 1, all zero, has trainable tokens for both sides with different
+    ids, which PEFT keeps apart: the patch's tokens, and on the other side one token with its base value. Where trainable
+    tokens cannot express the patch (a head with a bias; every row of one side of a tied model), the module is saved whole,
+    V x d values.
 
     Parameters
     ----------
     force
-        Let a patch of another base pass.
+        Accept a patch of another base.
 
     Raises
     ------
     UserError
-        When the patch is empty or belongs to another base, or `folder` holds something.
+        When the patch is empty or belongs to another base, or `folder` is not empty.
     """
     from peft import get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -193,7 +192,7 @@ def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: boo
 
 
 def _filling(name: str, tensor: torch.Tensor, adapter: _Adapter) -> torch.Tensor:
-    """Return what stands under one name of PEFT's state: our rows, a module's parameter, or the zero LoRA."""
+    """Return the tensor for one name of PEFT's state: rows of the patch, a parameter of a module, or the zero LoRA."""
     for module, (_, rows) in adapter.tokens.items():
         if f".{module}." in name:
             return rows.clone()  # no two names of a file may share memory
@@ -208,17 +207,17 @@ def _filling(name: str, tensor: torch.Tensor, adapter: _Adapter) -> torch.Tensor
 def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
     """Write a plain transformers folder with the new rows inside.
 
-    A tied model is written untied, the side that the patch leaves alone as a tensor of its own, unless the patch changes both.
+    A tied model is written untied, with the unchanged side as a tensor of its own, unless the patch changes both sides.
 
     Parameters
     ----------
     force
-        Let a patch of another base pass.
+        Accept a patch of another base.
 
     Raises
     ------
     UserError
-        When the patch belongs to another base, or `folder` holds something.
+        When the patch belongs to another base, or `folder` is not empty.
     """
     from huggingface_hub import save_torch_state_dict
     from safetensors import safe_open
@@ -264,16 +263,16 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
         "tied, and merging writes into both sides; export the merged folder with ks-lottery instead.",
         "merged": "Load it with `transformers.AutoModelForCausalLM.from_pretrained(folder)`.",
     }[kind]
-    about = json.dumps(dict(patch.settings), indent=2)
+    settings = json.dumps(dict(patch.settings), indent=2)
     of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
-    there = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
+    other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
     same = patch.base.get("fingerprint") == checkpoint.fingerprint
-    forced = "" if same else f" The rows were made on another base, {there}, and put onto this one by force."
+    forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
     return (
         f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
         f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
         f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {use}\n\n"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
-        f"Settings:\n\n```json\n{about}\n```\n"
+        f"Settings:\n\n```json\n{settings}\n```\n"
     )

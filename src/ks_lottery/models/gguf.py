@@ -1,7 +1,4 @@
-"""Turns a GGUF file, once, into a safetensors folder in the cache.
-
-Must never be mistaken for the checkpoint that the GGUF was quantised from: the floats are those of the quantisation.
-"""
+"""Converts a GGUF file, once, into a safetensors folder in the cache; its floats are those of the quantisation."""
 
 from __future__ import annotations
 
@@ -15,18 +12,19 @@ from typing import Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.assets import cache_folder
-from ks_lottery.store.files import digest_file, write_error
+from ks_lottery.store.files import write_error
+from ks_lottery.store.manifest import digest_file
 
 
 def converted(gguf: Path) -> Path:
-    """Return the folder of safetensors (float32), tokenizer and config of a GGUF file, made on the first call.
+    """Return the folder with safetensors (float32), tokenizer and config of a GGUF file; the first call makes it.
 
     The folder is named for the SHA-256 of the file, and appears whole or not at all.
 
     Raises
     ------
     UserError
-        When the file is missing, is no GGUF, is truncated, or holds an architecture that transformers cannot read.
+        When the file is missing, is not a GGUF file, is truncated, or has an architecture that transformers cannot read.
     """
     if not gguf.is_file():
         raise UserError(f"model file {gguf} does not exist")
@@ -83,5 +81,5 @@ def _convert(gguf: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    about = {"source": gguf.name, "sha256": digest_file(gguf), "note": "floats of the quantised values"}
-    (folder / "gguf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    origin = {"source": gguf.name, "sha256": digest_file(gguf), "note": "floats of the quantised values"}
+    (folder / "gguf.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")

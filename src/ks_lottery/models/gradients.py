@@ -1,7 +1,4 @@
-"""What each row would contribute, seen from the original model: gradient norms over a text, with nothing trained.
-
-Must never move a row.
-"""
+"""Gradient norms of rows over a text at the original model, with nothing trained."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
-from ks_lottery.store.files import digest_json
+from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,9 +34,9 @@ def gradients_of(
     """Return the summed gradient norm of each row of the input embedding that `examples` reach, at the original model.
 
     ``gradient[r]`` = sum over batches of the Euclidean norm of d L / d row r, where L is the loss of the batch: the negative
-    log-probabilities of the labels (the responses), summed and not averaged, so that each label weighs the same in whatever
-    batch it stands. Batches group examples of like length. Within a batch gradients add up before the norm is taken, so the
-    figures depend on `batch_size`, and compare rows of one call alone.
+    log-probabilities of the labels (the responses), summed and not averaged, so that each label has the same weight in any
+    batch. Batches group examples of like length. Within a batch gradients are added before the norm is taken, so the
+    figures depend on `batch_size`, and only rows of the same call can be compared.
 
     Parameters
     ----------
@@ -63,7 +60,7 @@ def gradients_of(
     counts = torch.zeros(len(ids) + 1, dtype=torch.int64)
     done = 0
     with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows:
-        module: Any = rows.embedding  # there on the input side
+        module: Any = rows.embedding  # the input side has one
         slots = module.slot.cpu().long() + 1  # 0: a token outside the set
         for batch in batches_by_length([len(e.sequence) for e in examples], batch_size):
             inputs = collate([examples[i].features() for i in batch])

@@ -1,28 +1,32 @@
-"""The row module of the output side: logits of trained rows come from a small matrix, all others from the frozen head.
+"""The output embedding: a head with replaced rows, and the multiplication of a frozen matrix by some rows at a time.
 
-Must never copy the V x d matrix, nor give it a gradient.
+No V x d matrix is copied, and a frozen one has no gradient.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ks_lottery.models.rows import master
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import numpy as np
     import numpy.typing as npt
 
 PIECE = 8192
-"""Rows of a head that are turned into float32 at a time."""
+"""Rows of a head that are multiplied at a time."""
 
 
 class RowHead(nn.Module):
-    """An output embedding of which K rows are replaced, and can be trained.
+    """An output embedding with K replaced rows, which can be trained.
 
     The logit of token t is ``rows[slot(t)] . h + bias[t]`` for a row of the set, and the frozen head's else. With K = V the
     frozen matrix is not multiplied at all.
@@ -30,11 +34,11 @@ class RowHead(nn.Module):
     Parameters
     ----------
     frozen
-        The head of the base model, weight (V, d), any float type; neither copied nor given a gradient. Its bias stays.
+        The head of the base model, weight (V, d), any float type. It is not copied and gets no gradient; its bias stays.
     ids
         Rows of the set, shape (K,), ascending.
     values
-        Their values, shape (K, d).
+        Values of these rows, shape (K, d).
 
     Attributes
     ----------
@@ -67,7 +71,7 @@ class RowHead(nn.Module):
         logits = self.frozen(hidden)
         if len(rows) == 0:
             return logits
-        # In place: the frozen head's logits are nobody else's, and its gradient does not need them.
+        # In place: nothing else uses the frozen head's logits, and its gradient does not need them.
         return logits.index_copy_(-1, self.ids, F.linear(hidden, rows, self._bias()))
 
     def _bias(self) -> torch.Tensor | None:
@@ -76,12 +80,12 @@ class RowHead(nn.Module):
 
 
 def output_embedding(model: nn.Module) -> nn.Linear:
-    """Return the model's own head, below a row module if one is installed.
+    """Return the model's own head, also where a row module is installed over it.
 
     Raises
     ------
     TypeError
-        When the model's head is of a kind that the row module does not know.
+        When the row module does not support the kind of the head.
     """
     current = model.get_output_embeddings()  # type: ignore[operator]
     head = current.frozen if isinstance(current, RowHead) else current
@@ -97,7 +101,12 @@ def output_embedding(model: nn.Module) -> nn.Linear:
 def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None:
     """Apply a head in float32, some rows of its matrix at a time, so that no float32 copy of the whole is made.
 
-    Replaced rows count as the body's type rounds them, since so they are trained. None where the kind of head is not known.
+    Replaced rows are rounded to the body's type first, as in training.
+
+    Returns
+    -------
+    Tensor or None
+        Logits, shape (..., V); None where the kind of head is not known.
     """
     frozen = head.frozen if isinstance(head, RowHead) else head
     if not isinstance(frozen, nn.Linear):
@@ -116,3 +125,79 @@ def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None
             logits = logits.index_copy(-1, head.ids, apply(head.rows))
     bias: torch.Tensor | None = getattr(frozen, "bias", None)
     return logits if bias is None else logits + bias.float()
+
+
+class _PiecewiseLinear(torch.autograd.Function):
+    """The linear layer of a matrix without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:  # type: ignore[override]
+        ctx.save_for_backward(weight)
+        output = hidden.new_empty((*hidden.shape[:-1], len(weight)))
+        for start in range(0, len(weight), PIECE):
+            part = slice(start, start + PIECE)
+            output[..., part] = F.linear(hidden, weight[part], None if bias is None else bias[part])
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+        (weight,) = ctx.saved_tensors
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        total = torch.zeros((*gradient.shape[:-1], weight.shape[1]), dtype=wide, device=gradient.device)
+        for start in range(0, len(weight), PIECE):
+            part = slice(start, start + PIECE)
+            total += gradient[..., part] @ weight[part]
+        return total.to(gradient.dtype), None, None
+
+
+@contextmanager
+def at_labels(head: nn.Module, labelled: torch.Tensor, *, float32: bool) -> Generator[None]:
+    """Apply a head to the labelled positions only, inside a block.
+
+    Parameters
+    ----------
+    labelled
+        Whether a position has a label, shape (B, T); hidden states of further positions before these T are dropped.
+    float32
+        Compute the logits in float32 whatever the type of the head, where its kind is known.
+    """
+
+    def select(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][:, -labelled.shape[1] :][labelled], *inputs[1:])
+
+    def widen(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        wide = float32_logits(module, inputs[0])
+        return output if wide is None else wide
+
+    handles = [head.register_forward_pre_hook(select)]
+    weight: Any = head.weight
+    if float32 and weight.dtype != torch.float32:
+        handles.append(head.register_forward_hook(widen))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def in_pieces(head: nn.Module) -> Generator[None]:
+    """Multiply a frozen head on a CPU in pieces inside a block; any other head stays as it is.
+
+    On a CPU torch makes a packed copy of any matrix that it multiplies; in pieces that copy is small.
+    """
+    layer: Any = head
+    frozen = type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+    if not frozen or layer.weight.device.type != "cpu":
+        yield
+        return
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return _PiecewiseLinear.apply(hidden, layer.weight, layer.bias)  # type: ignore[return-value]
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward

@@ -1,7 +1,4 @@
-"""A causal language model whose one `forward` gives the loss, with logits only where there is a label.
-
-Must never build a B x T x V tensor: the head runs on the labelled positions alone.
-"""
+"""A causal language model whose one `forward` gives the loss; its head runs on labelled positions only."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ import torch
 from torch import nn
 
 from ks_lottery.models.cross_entropy import summed_cross_entropy
-from ks_lottery.models.head import float32_logits
+from ks_lottery.models.head import at_labels, in_pieces
 from ks_lottery.models.parts import fits, loss_in_parts, part_rows, splits
-from ks_lottery.models.piecewise import in_pieces
 from ks_lottery.models.prefix import prefill, shared_length
 
 if TYPE_CHECKING:
@@ -21,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class LabelledLanguageModel(nn.Module):
-    """Wraps a Hugging Face causal language model for training and teacher-forced measuring.
+    """Wraps a causal language model of transformers for training and for measuring under teacher forcing.
 
     Labels are aligned with the positions that predict them: ``labels[b, t]`` is the token after ``input_ids[b, t]``,
-    and -100 where nothing is to be predicted.
+    and -100 where no token is predicted.
 
     Parameters
     ----------
     lm
-        The language model. Its own forward is used, so that softcaps, scalings and biases of its head apply.
+        The language model. Its own forward runs, so that softcaps, scalings and biases of its head apply.
     share_prefix
         Compute what all rows of a batch begin with once (`models.prefix`).
     """
@@ -102,11 +98,11 @@ class LabelledLanguageModel(nn.Module):
         Parameters
         ----------
         float32_head
-            Compute the head in float32 whatever its type. In bfloat16 the two best tokens of one position in fourteen tie
-            exactly (docs/log.md), which would leave an answer to chance.
+            Compute the head in float32 whatever its type. In bfloat16 the two best tokens of one position in fourteen have
+            equal logits (docs/log.md), so that chance would decide the answer.
         """
-        logits, wanted = self.head_logits(input_ids, attention_mask, labels, float32_head=float32_head)
-        return logits.float(), wanted
+        logits, labelled = self.head_logits(input_ids, attention_mask, labels, float32_head=float32_head)
+        return logits.float(), labelled
 
     def head_logits(
         self,
@@ -116,7 +112,7 @@ class LabelledLanguageModel(nn.Module):
         *,
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `label_logits` does, in the type that the head computes in."""
+        """Return the same as `label_logits`, in the type of the head."""
         shared = shared_length(input_ids, attention_mask, labels) if self.share_prefix else 0
         cache = prefill(self.lm, input_ids[0, :shared], len(input_ids)) if shared else None
         return self.logits_after(
@@ -133,7 +129,7 @@ class LabelledLanguageModel(nn.Module):
         cache: DynamicCache | None = None,
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `head_logits` does, where the first `shared` positions are in `cache` already, a row for each input."""
+        """Return the same as `head_logits`; the first `shared` positions are in `cache` already, with a row for each input."""
         return self.chunk_logits(
             input_ids[:, shared:], attention_mask, labels[:, shared:], cache=cache, float32_head=float32_head
         )
@@ -148,35 +144,20 @@ class LabelledLanguageModel(nn.Module):
         position_ids: torch.Tensor | None = None,
         float32_head: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `head_logits` does of inputs and labels, shape (B, T), that go on from the S positions in `cache`.
+        """Return the same as `head_logits` for inputs and labels, shape (B, T), that follow the S positions in `cache`.
 
         Parameters
         ----------
         attention_mask
             Shape (B, S + T).
         position_ids
-            Shape (B, T), where they cannot be told from the mask.
+            Shape (B, T), where the mask does not say them.
         """
-        chosen = labels != -100
+        labelled = labels != -100
         more: dict[str, Any] = {"use_cache": False} if cache is None else {"use_cache": True, "cache": cache}
         if position_ids is not None:
             more["position_ids"] = position_ids
-
-        def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            return (inputs[0][chosen], *inputs[1:])
-
-        def in_float32(head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            wide = float32_logits(head, inputs[0])
-            return output if wide is None else wide
-
         head: Any = self.lm.get_output_embeddings()
-        handles = [head.register_forward_pre_hook(only_labelled)]
-        if float32_head and head.weight.dtype != torch.float32:
-            handles.append(head.register_forward_hook(in_float32))
-        try:
-            with in_pieces(head):
-                output = self.lm(input_ids=input_ids, attention_mask=attention_mask, **more)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return output.logits, labels[chosen]
+        with at_labels(head, labelled, float32=float32_head), in_pieces(head):
+            output = self.lm(input_ids=input_ids, attention_mask=attention_mask, **more)
+        return output.logits, labels[labelled]

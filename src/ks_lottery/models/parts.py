@@ -1,7 +1,4 @@
-"""The loss of a batch and its gradient, a few sentences at a time, so that few activations are held; the batch stays one step.
-
-Must never change the loss or a gradient beyond float rounding, nor be used where gradients are gathered by hooks (FSDP).
-"""
+"""The loss of a batch and its gradient, computed a few sentences at a time, so that few activations are in memory at once."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
 TOKENS = 256
-"""Tokens beyond the shared prefix in one part; a processor gains nothing from more at a time."""
+"""Tokens beyond the shared prefix in one part; more at a time are no faster on a processor."""
 
 MOST_TRAINED = 1 << 24
-"""With more trained values than this the batch is computed whole: their gradient would be held twice."""
+"""With more trained values than this the batch is computed whole: their gradient would be in memory twice."""
 
 
 class _Known(torch.autograd.Function):
@@ -50,7 +47,7 @@ def fits(trained: Sequence[torch.Tensor], batch: int) -> bool:
 
 
 def splits(cache: DynamicCache | None) -> bool:
-    """Say whether a cache is keys and values in every layer, and so can be handed to each part."""
+    """Say whether a cache is keys and values in every layer, so that each part can use it."""
     layers: list[Any] = [] if cache is None else list(cache.layers)
     return all(isinstance(getattr(layer, name, None), torch.Tensor) for layer in layers for name in ("keys", "values"))
 
@@ -77,23 +74,23 @@ def loss_in_parts(
     Parameters
     ----------
     work
-        Takes the rows of a part, and the prefix's cache for one row, and returns the part's loss.
+        From the rows of a part, and the prefix's cache for one row, to the part's loss.
     trained
         Every tensor that is trained.
     cache
-        Keys and values of the shared prefix for one row, with their graph; each part gets them as leaves, and what flows into
-        them is passed on to that graph once.
+        Keys and values of the shared prefix for one row, with their graph; each part gets them as leaves, and the sum of
+        their gradients is passed to that graph once.
     """
     layers: list[Any] = [] if cache is None else list(cache.layers)
     shared = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
     leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in shared]
-    wanted = [*trained, *(leaf for leaf in leaves if leaf.requires_grad)]
-    sums: list[Any] = [None] * len(wanted)
+    inputs = [*trained, *(leaf for leaf in leaves if leaf.requires_grad)]
+    sums: list[Any] = [None] * len(inputs)
     total = torch.zeros((), device=trained[0].device)
     for rows in parts:
         loss = work(rows, None if cache is None else _with(cache, leaves))
-        found: Any = torch.autograd.grad(loss, wanted, allow_unused=True)
-        for place, gradient in enumerate(found):
+        partial: Any = torch.autograd.grad(loss, inputs, allow_unused=True)
+        for place, gradient in enumerate(partial):
             before = sums[place]
             if gradient is not None:
                 wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
@@ -105,10 +102,10 @@ def loss_in_parts(
 
 
 def _with(cache: DynamicCache, tensors: Sequence[torch.Tensor]) -> DynamicCache:
-    """Return a copy of a cache that holds other keys and values."""
-    other = copy.copy(cache)
-    other.layers = [copy.copy(layer) for layer in cache.layers]
-    layers: list[Any] = list(other.layers)
+    """Return a copy of a cache with other keys and values."""
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    layers: list[Any] = list(copied.layers)
     for number, layer in enumerate(layers):
         layer.keys, layer.values = tensors[2 * number], tensors[2 * number + 1]
-    return other
+    return copied

@@ -1,7 +1,4 @@
-"""The shared prefix: what all sentences begin with is computed once, and its keys and values are shared.
-
-Must never change a number beyond float rounding: gradients flow through the shared part as through the plain one.
-"""
+"""The shared prefix: what all sentences begin with is computed once, and its keys and values are shared, gradients included."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
 MIN_SHARED = 8
-"""Shorter prefixes are not worth a second call of the model."""
+"""For a shorter prefix a second call of the model costs more than it saves."""
 
 
 def shared_length(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None) -> int:
@@ -40,10 +37,10 @@ def shared_length(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels:
 
 
 def common_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Return how many first tokens all prompts of a text have in common, at least one of each being left."""
+    """Return how many first tokens all prompts of a text have in common; each prompt has at least one more."""
     if len(prompts) < 2:
         return 0
-    # What the first and the last in order have in common, all between them have too.
+    # What the first and the last in sorted order have in common, all between them have too.
     low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
     most = min(len(prompt) for prompt in prompts) - 1
     shared = next((i for i in range(most) if low[i] != high[i]), max(most, 0))
@@ -51,7 +48,7 @@ def common_length(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def prefill(lm: PreTrainedModel, prefix: torch.Tensor, batch: int) -> DynamicCache:
-    """Run `prefix`, shape (P,), once and return its cache repeated for `batch` rows, with the graph kept.
+    """Run `prefix`, shape (P,), once and return its cache repeated for `batch` rows, with its graph.
 
     The repetition is the only copy: P keys and values a row and layer.
     """

@@ -1,8 +1,4 @@
-"""Prompts computed before generation: what all of them open with once, the rest once a sentence instead of once a beam.
-
-Must never change what `generate` answers beyond float rounding: it gets the same tokens and mask, and the keys and values
-that it would have computed.
-"""
+"""Prompts computed before generation: the common opening once a text, the rest once a sentence instead of once a beam."""
 
 from __future__ import annotations
 
@@ -21,20 +17,20 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
 
 VIRTUAL = {"PREFIX_TUNING": "keys and values", "PROMPT_TUNING": "embeddings", "P_TUNING": "embeddings"}
-"""Methods of PEFT that put virtual tokens before the text, and what the tokens are given as."""
+"""Methods of PEFT that put virtual tokens before the text, and the form of these tokens."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What all prompts of a text open with, computed for one row.
+    """The tokens that all prompts of a text begin with, computed for one row.
 
     Parameters
     ----------
     keys, values
-        Those of each layer, shape (1, heads, N, width), N >= 0.
+        Of each layer, shape (1, heads, N, width), N >= 0.
     virtual
-        Whether they are of N virtual tokens, which stand before everything, padding included, as PEFT places them; else they
-        are of the first N tokens of each prompt.
+        Whether the N tokens are virtual ones, which come before everything, also before padding, as in PEFT; else they are the
+        first N tokens of each prompt.
     """
 
     keys: tuple[torch.Tensor, ...]
@@ -48,10 +44,10 @@ class Opening:
 
 
 def holds_keys_and_values(lm: PreTrainedModel) -> bool:
-    """Say whether a model's cache is keys and values in every layer, and can be given to `generate`.
+    """Say whether a model's cache is keys and values in every layer, and can be passed to `generate`.
 
-    Windows of attention are no hindrance, since the mask keeps them; recurrent states, chunks, layers that share keys, and
-    models that reorder a cache of their own are.
+    True also with windows of attention, which the mask applies; False with recurrent states, chunks, layers that share keys,
+    and models that reorder a cache of their own.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -87,13 +83,13 @@ def shared_opening(lm: PreTrainedModel, prefix: Sequence[int]) -> Opening:
 def virtual_opening(adapted: Any) -> Opening:
     """Compute the virtual tokens of a PEFT model.
 
-    PEFT 0.21 looks for the cache under a name that transformers no longer passes, and so its own `generate` puts the virtual
-    tokens in again at every step.
+    PEFT 0.21 expects the cache under a name that transformers no longer uses, so that its own `generate` inserts the virtual
+    tokens again in every step.
 
     Raises
     ------
     UserError
-        When the method is none of `VIRTUAL`.
+        When the method is not in `VIRTUAL`.
     """
     from transformers import DynamicCache
 
@@ -103,12 +99,12 @@ def virtual_opening(adapted: Any) -> Opening:
             f"an adapter of the kind {kind} cannot translate: merge it into its model, or use another method"
         )
     with torch.inference_mode():
-        found: Any = adapted.get_prompt(1)
+        prompt: Any = adapted.get_prompt(1)
         if VIRTUAL[kind] == "keys and values":
-            return _opening(found, virtual=True)
+            return _opening(prompt, virtual=True)
         lm = adapted.get_base_model()
         cache = DynamicCache()
-        embeddings = found.to(lm.get_input_embeddings().weight.dtype)
+        embeddings = prompt.to(lm.get_input_embeddings().weight.dtype)
         lm.base_model(inputs_embeds=embeddings, cache=cache, use_cache=True)
         return _opening(cache, virtual=True)
 
@@ -121,10 +117,10 @@ def _opening(cache: DynamicCache, *, virtual: bool = False) -> Opening:
 def prompt_cache(
     lm: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, opening: Opening, beams: int
 ) -> DynamicCache:
-    """Return the cache of all but the last token of each prompt, for `beams` rows a sentence; `opening` stays as it is.
+    """Return the cache of all but the last token of each prompt, for `beams` rows a sentence; `opening` is not changed.
 
-    Where prompts differ in length the last tokens of the opening are computed again in the shorter ones: their columns lie
-    beside tokens of the longer ones.
+    Where prompts differ in length, the last tokens of the opening are computed again in the shorter prompts, since their
+    columns are also columns of further tokens of the longer prompts.
 
     Parameters
     ----------
@@ -139,9 +135,7 @@ def prompt_cache(
     start = min(int(first.min()) + opening.length, end) if opening.length else 0
     cache = DynamicCache()
     if start:
-        place = (
-            (torch.arange(start) - first.unsqueeze(1)).clamp_min(0).to(ids.device)
-        )  # what is under padding is masked
+        place = (torch.arange(start) - first.unsqueeze(1)).clamp_min(0).to(ids.device)  # columns of padding are masked
         for keys, values in zip(opening.keys, opening.values, strict=True):
             layer = DynamicLayer()
             layer.update(keys[0][:, place].transpose(0, 1), values[0][:, place].transpose(0, 1))

@@ -1,21 +1,16 @@
-"""A language model with virtual tokens before the text (prefix and prompt tuning), with the loss of `LabelledLanguageModel`.
-
-Must never share a prefix between the rows of a batch: the virtual tokens stand before it.
-"""
+"""A language model with virtual tokens before the text (prefix and prompt tuning), with the loss of `LabelledLanguageModel`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ks_lottery.models.head import float32_logits
+from ks_lottery.models.head import at_labels
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
-    from torch import nn
     from transformers import DynamicCache
 
 
@@ -45,24 +40,9 @@ class PromptedLanguageModel(LabelledLanguageModel):
         """Return logits, shape (N, V), and labels, shape (N,), of the N labelled positions, row by row."""
         if shared or cache is not None:
             raise NotImplementedError("a model with virtual tokens shares no prefix")
-        chosen = labels != -100
-
-        def only_labelled(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            # Prompt tuning makes the sequence longer in front; prefix tuning does not.
-            return (inputs[0][:, -labels.shape[1] :][chosen], *inputs[1:])
-
-        def in_float32(head: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            wide = float32_logits(head, inputs[0])
-            return output if wide is None else wide
-
+        labelled = labels != -100
         head: Any = self.lm.get_output_embeddings()
-        handles = [head.register_forward_pre_hook(only_labelled)]
-        if float32_head and head.weight.dtype != torch.float32:
-            handles.append(head.register_forward_hook(in_float32))
-        try:
-            with quiet():  # PEFT passes the cache under a name that transformers warns of
-                output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return output.logits, labels[chosen]
+        # Prompt tuning makes the sequence longer in front, which `at_labels` allows for; prefix tuning does not.
+        with at_labels(head, labelled, float32=float32_head), quiet():  # PEFT passes the cache by a name that warns
+            output = self.adapted(input_ids=input_ids, attention_mask=attention_mask)
+        return output.logits, labels[labelled]

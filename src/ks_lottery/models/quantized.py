@@ -1,7 +1,4 @@
-"""A frozen body in 4 bits: NF4 with double quantisation, as QLoRA (Dettmers et al., 2023) has it, through bitsandbytes.
-
-Must never quantise what is trained, nor the embeddings.
-"""
+"""A frozen body in 4 bits: NF4 with double quantisation as in QLoRA (Dettmers et al., 2023), through bitsandbytes."""
 
 from __future__ import annotations
 
@@ -9,14 +6,12 @@ import logging
 from importlib import util
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import QUANTIZATIONS
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig
-
-QUANTISATIONS = ("nf4",)
-"""Kinds of quantisation."""
 
 
 def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
@@ -34,11 +29,11 @@ def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
     UserError
         When the kind is not known, or bitsandbytes is not installed.
     """
-    if kind not in QUANTISATIONS:
-        raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTISATIONS)}")
+    if kind not in QUANTIZATIONS:
+        raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTIZATIONS)}")
     if util.find_spec("bitsandbytes") is None:
         raise UserError("a body in 4 bits needs bitsandbytes: pip install 'ks-lottery[qlora]'")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not here, on any machine
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing kernels on any machine
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -50,10 +45,10 @@ def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
 
 
 def keep_as_stored(model: Any) -> None:
-    """Have bitsandbytes compute with the stored values at all times.
+    """Have bitsandbytes always compute with the stored values.
 
-    On processors with bfloat16 it packs a matrix anew at the first call without gradients: its scales are rounded to
-    bfloat16, so that the frozen body would change, and widths that are no multiple of the block fail.
+    On processors with bfloat16 it packs a matrix again at the first call without gradients: its scales are rounded to
+    bfloat16, so that the frozen body would change, and widths that are not a multiple of the block fail.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,7 +1,4 @@
-"""Keeps progress bars and advice of the libraries off the screen, which belongs to the run's own report.
-
-Must never hide an error: exceptions pass through.
-"""
+"""Hides progress bars and warnings of the libraries inside a block; exceptions pass through."""
 
 from __future__ import annotations
 

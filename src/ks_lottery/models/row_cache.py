@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
 
 MEMORY = 1 << 28
-"""Bytes of keys and values that are kept of the sentences at hand, about."""
+"""Bytes of keys and values that are in memory at a time, about."""
 
 
 Versions = tuple[Any, ...]
-"""Which version of its row each token of a sentence looks up, in front of them the version of the head."""
+"""The version of the head, and which version of its row each token of a sentence looks up."""
 
 Answers = dict[str, Any]
-"""What is kept of the labelled positions of one sentence: name to an array with one entry a position."""
+"""Answers at the labelled positions of one sentence: name to an array with one entry a position."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer."""
@@ -36,19 +36,19 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class _Past:
-    """What is kept of a sentence's last run: what it looked up, its answers, its keys and values beyond the prefix."""
+    """A sentence's last run: the versions that it looked up, its answers, its keys and values beyond the prefix."""
 
     versions: Versions
     answers: Answers
     layers: Layers
 
 
-def first_difference(one: Versions, other: Versions) -> int:
-    """Return the first position at which two runs of one sentence look up other rows; 0 where their heads differ too."""
-    if one[:2] != other[:2]:
+def first_difference(before: Versions, now: Versions) -> int:
+    """Return the first position at which two runs of one sentence look up different rows; 0 where their heads differ."""
+    if before[:2] != now[:2]:
         return 0
-    pairs = zip(one[2], other[2], strict=True)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(one[2]))
+    pairs = zip(before[2], now[2], strict=True)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(before[2]))
 
 
 class RowCache:
@@ -57,12 +57,12 @@ class RowCache:
     Parameters
     ----------
     reduce
-        Takes logits, shape (N, V) and float32, labels, shape (N,), and the number of positions of each sentence; returns what
-        is kept of each sentence.
+        From logits, shape (N, V) and float32, labels, shape (N,), and the number of positions of each sentence, to the answers
+        of each sentence.
     share_prefix
         Run what all sentences begin with once for each version of its rows.
     resume
-        Keep keys and values of each sentence, and resume at the first token that looks up another row.
+        Save keys and values of each sentence, and resume at the first token that looks up another row.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RowCache:
         self.computed_tokens = 0
 
     def chunks(self) -> Iterator[list[int]]:
-        """Yield sentences by length, as many at a time as `MEMORY` holds keys and values of; what is kept is then dropped."""
+        """Yield sentences by length, as many at a time as fit `MEMORY`; saved keys and values are dropped before each."""
         order = sorted(range(len(self.examples)), key=lambda i: (-len(self.examples[i]), i))
         width = self._width() if self.resumes else 0
         start = 0
@@ -103,10 +103,10 @@ class RowCache:
             yield order[start:stop]
             start = stop
 
-    def answers(self, left: Sequence[int], versions: Mapping[int, Versions]) -> Iterator[tuple[int, Answers]]:
-        """Yield index and answers of the sentences `left`, with the rows that are installed now."""
-        starts = {i: self._start(i, versions[i]) for i in left}
-        order = sorted(left, key=lambda i: (starts[i] - len(self.examples[i]), i))
+    def answers(self, sentences: Sequence[int], versions: Mapping[int, Versions]) -> Iterator[tuple[int, Answers]]:
+        """Yield index and answers of `sentences`, with the rows that are installed now."""
+        starts = {i: self._start(i, versions[i]) for i in sentences}
+        order = sorted(sentences, key=lambda i: (starts[i] - len(self.examples[i]), i))
         for at in range(0, len(order), self.batch_size):
             batch = order[at : at + self.batch_size]
             first = min(starts[i] for i in batch)
@@ -115,15 +115,15 @@ class RowCache:
     def _batch(
         self, batch: list[int], starts: list[int], versions: Mapping[int, Versions]
     ) -> Iterator[tuple[int, Answers]]:
-        """Run a batch, each sentence from its own start on; what comes before it stands in the cache, padded behind."""
+        """Run a batch, each sentence from its own start; what comes before is in the cache, padded at the end."""
         inputs = {name: t.to(self.device) for name, t in self._inputs(batch, starts).items()}
         cache = self._cache(batch, starts, versions) if self.prefix or self.resumes else None
         logits, labels = self.model.chunk_logits(**inputs, cache=cache, float32_head=True)
         examples = [self.examples[i] for i in batch]
         before = [max(0, start - (len(e.prompt) - 1)) for e, start in zip(examples, starts, strict=True)]
         sizes = [len(e.response) - n for e, n in zip(examples, before, strict=True)]
-        found = self.reduce(logits.float(), labels, sizes)
-        for row, (i, answer, known) in enumerate(zip(batch, found, before, strict=True)):
+        reduced = self.reduce(logits.float(), labels, sizes)
+        for row, (i, answer, known) in enumerate(zip(batch, reduced, before, strict=True)):
             if known:
                 old = self.past[i].answers
                 answer = {name: np.concatenate([old[name][:known], answer[name]]) for name in answer}  # noqa: PLW2901
@@ -134,7 +134,7 @@ class RowCache:
             yield i, answer
 
     def _inputs(self, batch: list[int], starts: list[int]) -> dict[str, torch.Tensor]:
-        """Return tensors as `collate` makes them of what comes after the starts, and the mask of what is in the cache."""
+        """Return the tensors of `collate` for the tokens after the starts; the mask includes what is in the cache."""
         whole = [self.examples[i].features() for i in batch]
         rest = collate([{k: v[start:] for k, v in f.items()} for f, start in zip(whole, starts, strict=True)])
         cached = torch.zeros((len(batch), max(starts)), dtype=torch.long)
@@ -152,7 +152,7 @@ class RowCache:
         return max(self.prefix, min(different, len(self.examples[i]) - 2))
 
     def _cache(self, batch: list[int], starts: list[int], versions: Mapping[int, Versions]) -> DynamicCache:
-        """Return keys and values of what comes before each start, padded behind to the last of them."""
+        """Return keys and values of what comes before each start, padded at the end to the last start."""
         cache, room = self._empty(), max(starts)
         if not room:
             return cache
@@ -176,7 +176,7 @@ class RowCache:
         return cache
 
     def _own(self, cache: DynamicCache, row: int, start: int, room: int, length: int) -> Layers:
-        """Return what a cache holds of a row's own positions, beyond the prefix and without padding."""
+        """Return keys and values of a row's own positions, beyond the prefix and without padding."""
         layers: list[Any] = list(cache.layers)
 
         def own(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,4 @@
-"""The row module of the input side: looked-up rows that are trained come from a small matrix, all others from the frozen one.
-
-Must never copy the V x d matrix, nor change a row outside its set.
-"""
+"""The input embedding: looked-up rows of a set come from a small matrix that can be trained, all others from the frozen one."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ if TYPE_CHECKING:
 def master(values: torch.Tensor, weight: torch.Tensor) -> nn.Parameter:
     """Return `values` as a parameter beside `weight`: float32 whatever its type, or float64 with it.
 
-    An update at a small learning rate is lost in the rounding of a 16-bit float. A parameter of that kind is taken as it
-    is, so that two sides can train one.
+    An update at a small learning rate is lost in the rounding of a 16-bit float. A parameter of that type is used as it is,
+    so that two sides can train the same one.
     """
     kind = torch.promote_types(weight.dtype, torch.float32)
     if isinstance(values, nn.Parameter) and values.dtype == kind and values.device == weight.device:
@@ -31,11 +28,11 @@ def master(values: torch.Tensor, weight: torch.Tensor) -> nn.Parameter:
 
 
 class RowEmbedding(nn.Module):
-    """An input embedding of which K rows are replaced, and can be trained.
+    """An input embedding with K replaced rows, which can be trained.
 
     The lookup of token t is ``rows[slot(t)]`` for a row of the set, and ``frozen.weight[t]`` else, both times the scale of
-    an embedding that has one. One step costs memory in proportion to the tokens looked up and to K x d, never to V x d, and
-    the optimizer sees K x d values. As in `torch.nn.Embedding` the padding row gets no gradient, also where it is in the set.
+    the embedding where it has one. The memory of a step is in proportion to the tokens looked up and to K x d, never to V x d,
+    and the optimizer has K x d values. As in `torch.nn.Embedding` the padding row gets no gradient, even in the set.
 
     Parameters
     ----------
@@ -44,7 +41,7 @@ class RowEmbedding(nn.Module):
     ids
         Rows of the set, shape (K,), ascending.
     values
-        Their values, shape (K, d).
+        Values of these rows, shape (K, d).
 
     Attributes
     ----------
@@ -75,7 +72,7 @@ class RowEmbedding(nn.Module):
         if len(self.rows) == 0:
             return base
         slot = self.slot[input_ids]
-        # Positions outside the set look up row 0 and throw it away: no data-dependent shape, so no wait on a GPU.
+        # Positions outside the set look up row 0 and discard it: no shape depends on data, so that a GPU need not wait.
         ours = F.embedding(slot.clamp_min(0), self.rows, self.padding).to(base.dtype)
         return torch.where((slot >= 0).unsqueeze(-1), _scaled(ours, self.frozen), base)
 
@@ -89,14 +86,14 @@ def _scaled(rows: torch.Tensor, frozen: nn.Embedding) -> torch.Tensor:
 
 
 def input_embedding(model: nn.Module) -> nn.Embedding:
-    """Return the model's own input embedding, below a row module if one is installed.
+    """Return the model's own input embedding, also where a row module is installed over it.
 
     It is a plain `torch.nn.Embedding`, or one that multiplies what it looks up by its ``embed_scale``, as Gemma's does.
 
     Raises
     ------
     TypeError
-        When the model's input embedding is of a kind that the row module does not know.
+        When the row module does not support the kind of the input embedding.
     """
     try:
         current = model.get_input_embeddings()  # type: ignore[operator]
@@ -128,15 +125,15 @@ def _multiplies(embedding: nn.Embedding) -> bool:
 
 
 def padding_row(model: nn.Module) -> int | None:
-    """Return the row that dense training never moves on the input side, if the model has one."""
+    """Return the row that training never moves on the input side, or None where the model has no such row."""
     return input_embedding(model).padding_idx
 
 
 def reachable_rows(sequences: list[list[int]], padding: int | None) -> npt.NDArray[np.int64]:
     """Return the rows that training on `sequences` can move on the input side, ascending.
 
-    There a row that never occurs gets no gradient, and so does the last token of a sequence, since nothing is predicted
-    from it, and the padding row.
+    A row that never occurs there gets no gradient, nor does the last token of a sequence, from which nothing is predicted, nor
+    the padding row.
     """
     reached = {token for sequence in sequences for token in sequence[:-1] if token != padding}
     return np.array(sorted(reached), dtype=np.int64)

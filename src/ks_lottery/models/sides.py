@@ -1,7 +1,4 @@
-"""Puts new rows on the input side, the output side or both of a model, for training and for a patch, and takes them off again.
-
-Must never leave a model other than it was.
-"""
+"""Puts new rows on the input side, the output side or both of a model inside a block; afterwards the model is as before."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.errors import UserError
-from ks_lottery.models.head import RowHead, output_embedding
-from ks_lottery.models.piecewise import in_pieces
+from ks_lottery.models.head import RowHead, in_pieces, output_embedding
 from ks_lottery.models.rows import RowEmbedding, input_embedding
 
 if TYPE_CHECKING:
@@ -29,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InstalledRows:
-    """Rows that a model computes with at present.
+    """The row modules that are installed in a model.
 
     Parameters
     ----------
     side
         ``input``, ``output`` or ``both``.
     embedding, head
-        The row modules; None where a side keeps the base's.
+        None where a side has the rows of the base.
     """
 
     side: Side
@@ -44,7 +40,7 @@ class InstalledRows:
     head: RowHead | None
 
     def named(self) -> dict[str, nn.Parameter]:
-        """Return the trained parameters, shape (K, d), by side; one parameter under both names where it serves both."""
+        """Return the trained parameters, shape (K, d), by side; both names can have the same parameter."""
         sides = {"input": self.embedding, "output": self.head}
         return {name: module.rows for name, module in sides.items() if module is not None}
 
@@ -69,9 +65,9 @@ def is_tied(model: nn.Module) -> bool:
 
 
 def base_values(loaded: LoadedModel, ids: npt.NDArray[np.int64], side: Side) -> dict[str, torch.Tensor | None]:
-    """Return ``values`` and ``output_values`` of the base for rows `ids`: what training starts from.
+    """Return ``values`` and ``output_values`` of the base for rows `ids`, from which training starts.
 
-    They are the stored ones, which may be finer than those of the loaded body.
+    They are the stored values, which can be more exact than those of the loaded body.
     """
     rows = loaded.checkpoint.rows
     if side == "both" and not is_tied(loaded.lm):
@@ -97,14 +93,14 @@ def installed_rows(
     ids
         Rows, shape (K,), ascending.
     values
-        Their values, shape (K, d): on the input side, but on the output side for ``output``.
+        Their values, shape (K, d): of the input side, but of the output side for ``output``.
     output_values
-        Those of the output side for ``both`` on a model that is not tied; else None.
+        Values of the output side for ``both`` on a model that is not tied; else None.
 
     Raises
     ------
     TypeError
-        When the model has an embedding or a head that the row modules do not know.
+        When the row modules do not support the model's embedding or head.
     ValueError
         When `output_values` do not fit the side and the model.
     """
@@ -142,12 +138,13 @@ def installed_patch(model: nn.Module, patch: RowPatch) -> Generator[InstalledRow
 
 
 def check_side(model: nn.Module, side: Side, name: str) -> None:
-    """Refuse a model whose rows of a side cannot be replaced; one forward of two tokens shows what it really calls.
+    """Refuse a model whose rows of a side cannot be replaced; one forward of two tokens shows which modules it calls.
 
     Raises
     ------
     UserError
-        When an embedding or a head is of another kind, is read past its module, or a position depends on later ones.
+        When an embedding or a head is of another kind, its matrix is read without a call of the module, or a position depends
+        on later ones.
     """
     try:
         parts: dict[str, nn.Module] = {}

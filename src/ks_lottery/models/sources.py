@@ -1,7 +1,4 @@
-"""A name becomes something that can be scanned: a checkpoint of any kind, an adapter over its base, or a row patch.
-
-Must never load a model, nor run code from a file.
-"""
+"""Opens one side of a scan by name: a checkpoint of any kind, an adapter over its base, or a row patch; no model is loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.load import from_hub, is_hub_id, open_checkpoint
 
 if TYPE_CHECKING:
-    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.checkpoint.tensors import Source
 
 
 def open_source(name: str | Path, base: Source | None = None) -> Source | RowPatch:
@@ -28,12 +25,12 @@ def open_source(name: str | Path, base: Source | None = None) -> Source | RowPat
         Folder or file of safetensors, folder or file of pickled tensors (``.bin``), GGUF file, PEFT adapter, row patch, hub id,
         or the embedded model.
     base
-        The other side, which an adapter or a patch belongs to.
+        The other side, to which an adapter or a patch belongs.
 
     Raises
     ------
     UserError
-        When nothing of that name is there, it cannot be read safely, or it needs a base.
+        When nothing of that name exists, it cannot be read safely, or it needs a base.
     """
     text = str(name)
     path = Path(text).expanduser()

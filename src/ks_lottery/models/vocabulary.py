@@ -1,19 +1,16 @@
-"""The token string of each row, safe to print on one line, and whether two vocabularies mean the same by their ids.
-
-Must never raise for an id that the tokenizer does not know.
-"""
+"""The token string of each row, safe to print on one line, and whether two vocabularies mean the same by their ids."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -27,9 +24,10 @@ class Vocabulary:
     Parameters
     ----------
     names
-        The tokenizer's own name of each id, as it is in its files; empty for an unused id.
+        The tokenizer's own name of each id, as in its files; empty for an unused id.
     shown
-        The same for people, quoted, with control characters escaped.
+        The text of each id, quoted, with control characters escaped. A token that is only part of a character is shown by the
+        tokenizer's own name of its bytes.
     """
 
     names: tuple[str, ...]
@@ -45,31 +43,37 @@ def display(text: str) -> str:
     return repr(text)
 
 
-def _shown(names: Sequence[Any], texts: Sequence[str]) -> list[str]:
-    """Show decoded texts, and the tokenizer's own name for bytes that are only part of a character."""
-    return [
-        display(str(name)) if "\ufffd" in text or not text else display(text)
-        for name, text in zip(names, texts, strict=True)
-    ]
+def _shown(name: str, text: str) -> str:
+    """Show the decoded text of a token, or its name where its bytes are only part of a character."""
+    return display(name) if "\ufffd" in text or not text else display(text)
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> Vocabulary:
+    """Return the vocabulary of a tokenizer of transformers or of tokenizers."""
+    fast: Any = getattr(tokenizer, "backend_tokenizer", None) or tokenizer
+    if hasattr(fast, "id_to_token"):
+        count = max(fast.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        names = [fast.id_to_token(i) or "" for i in range(count)]
+        texts = fast.decode_batch([[i] for i in range(count)], skip_special_tokens=False)
+    else:
+        names = [str(name or "") for name in fast.convert_ids_to_tokens(list(range(len(fast))))]
+        texts = fast.batch_decode([[i] for i in range(len(names))])
+    return Vocabulary(tuple(names), tuple(map(_shown, names, texts)))
 
 
 def token_strings(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str]:
-    """Return what each of `vocabulary` rows stands for.
-
-    A token that is only part of a character is shown as the tokenizer's own name of its bytes.
-    """
-    names = tokenizer.convert_ids_to_tokens(list(range(min(vocabulary, len(tokenizer)))))
-    texts = tokenizer.batch_decode([[i] for i in range(len(names))])
-    return _shown(names, texts) + ["''"] * (vocabulary - len(names))
+    """Return what each of `vocabulary` rows stands for, as `Vocabulary.shown`; ``''`` for a row without a token."""
+    shown = vocabulary_of(tokenizer).shown[:vocabulary]
+    return [*shown, *["''"] * (vocabulary - len(shown))]
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """Read the vocabulary that lies beside a checkpoint, without transformers where there is a ``tokenizer.json``.
+    """Read the vocabulary in the folder of a checkpoint, without transformers where there is a ``tokenizer.json``.
 
     Returns
     -------
     Vocabulary or None
-        None when no tokenizer lies there.
+        None when the folder has no tokenizer.
 
     Raises
     ------
@@ -81,13 +85,9 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_file(str(fast))
+            return vocabulary_of(Tokenizer.from_file(str(fast)))
         except Exception as error:  # tokenizers raises nothing more special
             raise UserError(f"{fast} cannot be read as a tokenizer: get it again, or remove it") from error
-        count = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        names = [tokenizer.id_to_token(i) or "" for i in range(count)]
-        texts = tokenizer.decode_batch([[i] for i in range(count)], skip_special_tokens=False)
-        return Vocabulary(tuple(names), tuple(_shown(names, texts)))
     if not any((folder / name).is_file() for name in SLOW_FILES):
         return None
     from transformers import AutoTokenizer
@@ -96,20 +96,18 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
     with quiet():
         try:
-            slow: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return vocabulary_of(AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
-    names = [str(name) for name in slow.convert_ids_to_tokens(list(range(len(slow))))]
-    return Vocabulary(tuple(names), tuple(token_strings(slow, len(slow))))
 
 
 def tokens_here(name: str) -> tuple[str, ...] | None:
-    """Return the token strings of a model where they lie on this machine; nothing is fetched.
+    """Return the token strings of a model that is on this machine; nothing is fetched.
 
     Parameters
     ----------
     name
-        What a manifest calls the model, which may no longer be there.
+        Name of the model in a manifest; the model may no longer exist.
 
     Returns
     -------
@@ -125,10 +123,8 @@ def tokens_here(name: str) -> tuple[str, ...] | None:
 
 
 def _folder_here(name: str) -> Path | None:
-    from pathlib import Path
-
     from ks_lottery.models.gguf import converted
-    from ks_lottery.models.load import DEFAULT_MODEL, is_hub_id
+    from ks_lottery.models.load import is_hub_id
     from ks_lottery.store import assets
 
     path = Path(name).expanduser()
@@ -144,27 +140,31 @@ def _folder_here(name: str) -> Path | None:
     if not is_hub_id(name):
         return None
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(name, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
+    try:
+        file = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a name that no repository can have
+        return None
+    return Path(file).parent if isinstance(file, str) else None
 
 
-def check_same(one: Vocabulary | None, other: Vocabulary | None, names: tuple[str, str]) -> None:
-    """Refuse to compare rows whose ids mean different strings; ids that only one side has are no difference.
+def check_same(base: Vocabulary | None, tuned: Vocabulary | None, names: tuple[str, str]) -> None:
+    """Refuse to compare rows whose ids mean different strings; an id that only one side has is no difference.
 
     Raises
     ------
     UserError
         When an id that both have means something else in each.
     """
-    if one is None or other is None:
+    if base is None or tuned is None:
         return
-    both = zip(one.names, other.names, strict=False)
+    both = zip(base.names, tuned.names, strict=False)
     differing = [i for i, (a, b) in enumerate(both) if a != b and a and b]
     if differing:
         first = differing[0]
         raise UserError(
             f"the tokenizers of {names[0]} and {names[1]} mean different strings by {len(differing):,} ids, the first of them "
-            f"{first} ({one.shown[first]} and {other.shown[first]}), so that rows cannot be compared by id: pass "
+            f"{first} ({base.shown[first]} and {tuned.shown[first]}), so that rows cannot be compared by id: pass "
             "--ignore-tokenizer to compare them all the same"
         )

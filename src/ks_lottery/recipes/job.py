@@ -1,7 +1,4 @@
-"""One run in progress: its config and folder, and the inputs and saved artifacts that its stages share.
-
-Must never compute a result, nor write a file.
-"""
+"""One run in progress: its config and folder, and the inputs and saved artifacts that its stages share."""
 
 from __future__ import annotations
 
@@ -9,38 +6,41 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.batches import Example, encode
-from ks_lottery.evaluation.next_token import Predictions
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.vocabulary import token_strings
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.settings import RunConfig
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.corpus.selection import Split
     from ks_lottery.store.run_folder import RunFolder
 
+ORIGINAL = "original"
+"""The method that changes nothing."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run in progress: its config and folder, and the inputs that are the same for all stages."""
+    """One run in progress.
+
+    Parameters
+    ----------
+    report
+        What was read, dropped and split of the text.
+    """
 
     config: RunConfig
     folder: RunFolder
     checkpoint: Checkpoint
     split: Split
     report: dict[str, Any]
-
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.folder.path
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -56,7 +56,7 @@ class Job:
         return token_strings(self.loaded.tokenizer, self.checkpoint.vocabulary)
 
     def examples(self, corpus: Corpus) -> list[Example]:
-        """Tokenize a split as the config says."""
+        """Tokenize a part of the text as the config says."""
         text = self.config.text
         return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens)[0]
 
@@ -76,19 +76,19 @@ class Job:
         return self.examples(self.split.test)
 
     def patch(self, method: str) -> RowPatch:
-        """Return the saved patch of a method."""
-        return RowPatch.open(self.path / method)
+        """Return the saved patch of a method; that of `ORIGINAL` changes no row."""
+        if method == ORIGINAL:
+            return RowPatch(
+                np.empty(0, dtype=np.int64), self.checkpoint.rows(np.empty(0, np.int64)), self.checkpoint.describe()
+            )
+        return RowPatch.open(self.folder.method(method))
 
     @property
     def scan(self) -> Scan:
         """The saved scan."""
-        return Scan.open(self.path / "scan.parquet")
+        return Scan.open(self.folder.scan)
 
     @property
     def tickets(self) -> Tickets:
         """The saved tickets."""
-        return Tickets.open(self.path / "tickets.json")
-
-    def predictions(self, method: str) -> Predictions:
-        """Return the saved predictions of a method."""
-        return Predictions.open(self.path / "predictions" / f"{method}.parquet")
+        return Tickets.open(self.folder.tickets)

@@ -1,7 +1,4 @@
-"""Translates sentences with the small model of a finished run.
-
-Must never use other settings than those the run was made with.
-"""
+"""Translates sentences with the small model of a run, with the settings of the run."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
-from ks_lottery.corpus.forms import PromptForm
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.translate import translate
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """A sentence with its translation by the small model, and by the original model where that was asked for."""
 
@@ -42,33 +39,35 @@ def translate_with_run(
     UserError
         When the folder is no run, the run has no such patch yet, or there is nothing to translate.
     """
-    content = RunFolder(folder).config()
+    run = RunFolder(folder)
+    config = run.config()
     if not sentences:
         raise UserError("there is nothing to translate: give a sentence, or lines on standard input")
-    if not (folder / method / PATCH_FILE).is_file():
-        made = sorted(path.parent.name for path in folder.glob(f"*/{PATCH_FILE}"))
-        raise UserError(f"{folder} has no patch {method}; it has {', '.join(made) or 'none yet: let the run finish'}")
-    patch = RowPatch.open(folder / method)
-    checkpoint = open_checkpoint(content["model"]["name"])
+    if not (run.method(method) / PATCH_FILE).is_file():
+        methods = sorted(path.parent.name for path in folder.glob(f"*/{PATCH_FILE}"))
+        raise UserError(
+            f"{folder} has no patch {method}; it has {', '.join(methods) or 'none yet: let the run finish'}"
+        )
+    patch = RowPatch.open(run.method(method))
+    model, text = config["model"], config["text"]
+    checkpoint = open_checkpoint(model["name"])
     patch.check_base(checkpoint)
     loaded = load_model(
-        checkpoint,
-        dtype=content["model"]["dtype"],
-        device=content["model"]["device"],
-        trust_remote_code=content["model"]["trust_remote_code"],
+        checkpoint, dtype=model["dtype"], device=model["device"], trust_remote_code=model["trust_remote_code"]
     )
-    text = content["text"]
-    report = read_json(folder / "text" / "report.json")
-    order = str(report.get("instruction") or instruction(text["source_language"], text["target_language"]))
+    usual = read_json(run.text_report).get("instruction")
+    order = str(usual or instruction(text["source_language"], text["target_language"]))
     form = PromptForm(loaded.tokenizer, text["template"])
     prompts = form.prompts([order] * len(sentences), sentences)
     settings: dict[str, Any] = {
-        key: int(content["evaluate"][key]) for key in ("num_beams", "max_new_tokens", "batch_size")
+        name: int(config["evaluate"][name]) for name in ("num_beams", "max_new_tokens", "batch_size")
     }
-    before = translate(loaded.lm, form, prompts, **settings) if compare else []
+    originals: list[str | None] = [None] * len(sentences)
+    if compare:
+        originals[:] = translate(loaded.lm, form, prompts, **settings)
     with installed_patch(loaded.lm, patch):
-        after = translate(loaded.lm, form, prompts, **settings)
+        translations = translate(loaded.lm, form, prompts, **settings)
     return [
-        Answer(sentence, after[number], before[number] if compare else None)
-        for number, sentence in enumerate(sentences)
+        Answer(source=source, small=small, original=original)
+        for source, small, original in zip(sentences, translations, originals, strict=True)
     ]

@@ -1,7 +1,4 @@
-"""Bounds: tau(alpha) on the distance of rows that are not selected, and intervals for rates.
-
-Must never do I/O, know of models or tokens, or draw from a random state other than the seed it is given.
-"""
+"""Bounds: tau(alpha) on the distance of rows that are not selected, and intervals for rates."""
 
 from __future__ import annotations
 

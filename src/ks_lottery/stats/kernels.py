@@ -1,7 +1,4 @@
-"""Compiled loops over rows that count the KS distance without a sort; they run without the interpreter's lock.
-
-Must never round a value: the counts are those of the definition, under any ties.
-"""
+"""Compiled loops over rows that count the KS distance without a sort; they run without the interpreter's lock."""
 
 from __future__ import annotations
 

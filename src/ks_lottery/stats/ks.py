@@ -1,24 +1,15 @@
-"""The Kolmogorov-Smirnov test of two samples of one size: exact integer counts, and p as SciPy has it.
-
-Must never do I/O, know of models or tokens, or compare rounded distances where integers will do.
-"""
+"""The Kolmogorov-Smirnov distance of two samples of one size as an exact integer count, for many rows at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from ks_lottery.stats.null import log_pvalues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
-
-EXACT_LIMIT = 10_000
-"""Largest sample size at which ``method="auto"`` is exact; SciPy's own limit."""
 
 SMALL = 1 << 16
 """Below so many values the rows are sorted: loading the compiled loops would take longer."""
@@ -36,29 +27,6 @@ _CHUNK_BYTES = 8 << 20
 """Bytes of sort keys, or of values, that are worked on at once."""
 _NAMED_ROWS = 5
 _NUMPY_KNOWS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
-
-
-@dataclass(frozen=True, eq=False)
-class KSResult:
-    """Outcome of `ks_test`, one entry a row; NumPy scalars when one row was tested.
-
-    Parameters
-    ----------
-    count
-        Integers k = max over x of ``|#{a_i <= x} - #{b_i <= x}|``, from 0 to d.
-    statistic
-        The KS distance D = k / d, float64 in [0, 1].
-    pvalue
-        Two-sided p, float64 in [0, 1]; 0 where it underflows.
-    log_pvalue
-        Natural logarithm of p. Where p underflows it stays right by the exact method and is -inf by the
-        other.
-    """
-
-    count: npt.NDArray[np.int64] | np.int64
-    statistic: npt.NDArray[np.float64] | np.float64
-    pvalue: npt.NDArray[np.float64] | np.float64
-    log_pvalue: npt.NDArray[np.float64] | np.float64
 
 
 def ks_counts(a: Any, b: Any) -> npt.NDArray[np.int64]:
@@ -194,74 +162,6 @@ def bits(x: Any) -> npt.NDArray[np.uint16]:
     import torch
 
     return x.detach().cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
-
-
-def ks_test(a: Any, b: Any, method: Literal["auto", "exact", "asymp"] = "auto") -> KSResult:
-    """Test each pair of rows with the two-sided two-sample Kolmogorov-Smirnov test.
-
-    The same D and p as `scipy.stats.ks_2samp` gives for two samples of one size, for all rows in one call.
-
-    Parameters
-    ----------
-    a, b
-        Samples of shape (..., d), as for `ks_counts`.
-    method
-        ``exact``: the exact null distribution, `ks_lottery.stats.null.log_pvalues`. ``asymp``: the one-sample
-        distribution `scipy.stats.kstwo` at n = d / 2, rounded to the nearest integer and halves to even.
-        ``auto``: exact up to d = 10,000 and asymptotic above.
-
-    Returns
-    -------
-    KSResult
-        Arrays of shape (...).
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `ks_counts` does, and for an unknown method, and for the asymptotic one at d = 1.
-
-    Notes
-    -----
-    Where ties exist p is that of the test without ties, which is conservative; SciPy does the same. One
-    difference: where p is 1 up to rounding (k = 1, say) SciPy's exact sum may exceed 1 by an ulp, and SciPy
-    then warns and answers by the asymptotic formula; here the answer stays exact. Beyond the counts, O(d)
-    for the exact method and one evaluation a distinct count for the asymptotic one.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> result = ks_test(np.arange(5.0), np.arange(5.0) + 3)
-    >>> int(result.count), float(result.statistic), round(float(result.pvalue), 6)
-    (3, 0.6, 0.357143)
-    """
-    if method not in {"auto", "exact", "asymp"}:
-        raise ValueError(f'the method must be "auto", "exact" or "asymp", not {method!r}')
-    count = ks_counts(a, b)
-    d = int(a.shape[-1] if hasattr(a, "shape") else np.shape(a)[-1])
-    exact = method == "exact" or (method == "auto" and d <= EXACT_LIMIT)
-    log_p, p = _exact(count, d) if exact else _asymptotic(count, d)
-    return KSResult(count[()], (count / d)[()], p[()], log_p[()])
-
-
-_Pair = tuple["npt.NDArray[np.float64]", "npt.NDArray[np.float64]"]
-
-
-def _exact(count: npt.NDArray[np.int64], d: int) -> _Pair:
-    log_p = np.asarray(log_pvalues(d)[count])
-    return log_p, np.asarray(np.exp(log_p))
-
-
-def _asymptotic(count: npt.NDArray[np.int64], d: int) -> _Pair:
-    if d == 1:  # round(1/2) = 0 leaves no sample; SciPy answers NaN
-        raise ValueError("the asymptotic method needs samples of at least two values")
-    from scipy.stats import kstwo
-
-    distinct, place = np.unique(count, return_inverse=True)
-    p = np.clip(np.asarray(kstwo.sf(distinct / d, np.round(d / 2)), dtype=np.float64), 0.0, 1.0)
-    with np.errstate(divide="ignore"):
-        log_p = np.log(p)
-    place = place.reshape(count.shape)
-    return np.asarray(log_p[place]), np.asarray(p[place])
 
 
 def _sample(x: Any, name: str) -> Any:

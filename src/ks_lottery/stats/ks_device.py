@@ -1,7 +1,4 @@
-"""KS counts of tensors where they lie, in plain tensor operations: on a GPU nothing but the counts leaves it.
-
-Must never round a value, nor depend on the order in which a device adds: all sums are of integers.
-"""
+"""KS counts of tensors on the device that holds them, in plain tensor operations: only the counts leave a GPU."""
 
 from __future__ import annotations
 

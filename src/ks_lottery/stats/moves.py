@@ -1,7 +1,4 @@
-"""A compiled loop that measures how far each row moved, in float64, and the rival scores of the paper with it.
-
-Must never lose digits to cancellation where a move is small: that is where fine-tuning is looked for.
-"""
+"""Compiled loops that measure how far each row moved, in float64 without cancellation, and the rival scores of the paper."""
 
 from __future__ import annotations
 

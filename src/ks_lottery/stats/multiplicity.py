@@ -1,7 +1,4 @@
-"""Corrections of p-values for many tests at once, in logarithms, since small p-values underflow.
-
-Must never be applied unasked: the paper's threshold is plain p < alpha, and no error rate in the first place.
-"""
+"""Corrections of p-values for many tests at once, in logarithms, since small p-values underflow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The exact null distribution of the KS count of two samples of one size: log p, and what alpha asks for.
-
-Must never do I/O, know of models or tokens, or approximate where the exact sum is within reach.
-"""
+"""The exact null distribution of the KS count of two samples of one size: log p, and the critical count of an alpha."""
 
 from __future__ import annotations
 

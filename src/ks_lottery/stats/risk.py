@@ -1,8 +1,4 @@
-"""Finite-sample bounds of a mean loss, and the tests that choose by them. Losses in, bounds out.
-
-Must never count positions of one sentence as independent, nor do I/O or know of models or tokens: n is the number of
-units that were drawn.
-"""
+"""Finite-sample bounds of a mean loss over independently drawn units, and the tests that choose by them."""
 
 from __future__ import annotations
 

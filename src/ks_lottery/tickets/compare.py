@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
@@ -15,12 +15,13 @@ from ks_lottery.tickets.blocks import scan_sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.checkpoint.tensors import Source
     from ks_lottery.models.vocabulary import Vocabulary
+    from ks_lottery.report.section import Section
     from ks_lottery.tickets.scan import Scan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Compared:
     """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
 
@@ -30,6 +31,29 @@ class Compared:
     scan: Scan
     tokens: tuple[str, ...] | None
     only: Mapping[str, Sequence[tuple[int, str]]]
+
+    def has_statistic_above(self, limit: float | None) -> bool:
+        """Say whether the D of any unit is above `limit`; None is no limit."""
+        return limit is not None and bool((self.scan.statistics > limit).any())
+
+    def as_dict(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> dict[str, Any]:
+        """Return summary, the `top` units with the smallest p, and the rows of one side alone, in plain values."""
+        return {
+            "summary": self.scan.summary(alpha, correction),
+            "top": self.scan.top(top, self.tokens),
+            "rows": {
+                f"only_in_{side}": [{"row": row, "token": token} for row, token in rows]
+                for side, rows in self.only.items()
+            },
+        }
+
+    def sections(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> list[Section]:
+        """Return the `top` units with the smallest p as a table, and the summary in sentences."""
+        return self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
+
+    def save(self, path: str | Path) -> None:
+        """Write the scan with its token strings."""
+        self.scan.save(path, self.tokens)
 
 
 def compare(
@@ -51,16 +75,16 @@ def compare(
         other = read_vocabulary(after.folder)
         if not ignore_tokenizer:
             check_same(vocabulary, other, (before.name, after.name))
-    found = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
-    known = [part for part in found.parts if found.is_vocabulary(part)]
-    rows = max((part.count for part in known), default=0)
+    result = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
+    vocabularies = [part for part in result.parts if result.is_vocabulary(part)]
+    rows = max((part.count for part in vocabularies), default=0)
     tokens = None if vocabulary is None else _strings(vocabulary, range(rows))
     only = {
         side: [*zip(more, _strings(strings, more), strict=True)]
         for side, strings, count in (("base", vocabulary, "removed"), ("tuned", other, "added"))
-        for more in [range(rows, rows + max((getattr(part, count) for part in known), default=0))]
+        for more in [range(rows, rows + max((getattr(part, count) for part in vocabularies), default=0))]
     }
-    return Compared(found, tokens, only)
+    return Compared(scan=result, tokens=tokens, only=only)
 
 
 def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:

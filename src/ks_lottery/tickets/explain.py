@@ -1,31 +1,33 @@
-"""What the tickets are: their p, their ranks by every rival score, and how frequent their tokens are. Table 3 of the paper.
-
-Must never rank by a text or an attribution of another model than the scan's; who calls opens them and checks.
-"""
+"""What the tickets are: their p, their ranks by every rival score, and how frequent their tokens are. Table 3 of the paper."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.checkpoint.attribution import ATTRIBUTIONS
+from ks_lottery.checkpoint.attribution import Attribution
+from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.errors import UserError
+from ks_lottery.stats.ranks import average_ranks, rank_fraction
+from ks_lottery.store.files import write_json
+from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.tickets.explanation_sections import explanation_sections
 from ks_lottery.tickets.origin import differing, tokens_part
-from ks_lottery.tickets.scan import SCORES, average_ranks, rank_fraction
+from ks_lottery.tickets.scan import Scan
+from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from ks_lottery.checkpoint.attribution import Attribution
-    from ks_lottery.tickets.scan import Scan
-    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.report.section import Section
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How far a rival ranks rows as the KS test does.
 
@@ -45,7 +47,7 @@ class Agreement:
     shared: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
     """One entry for each of K tickets, in their order.
 
@@ -68,6 +70,16 @@ class Explanation:
         By rival score, how far it agrees with the KS test.
     vocabulary, moved
         Number V of rows, and of those that moved.
+    rule
+        The rule that chose the tickets.
+    made_from
+        Fingerprints.
+    tokens
+        Token strings by row; empty where they are not known.
+    corpus
+        What the frequencies were counted in: ``text``, ``sentences`` and ``tokens``. None without a corpus.
+    notes
+        What is missing and why, one sentence each.
     """
 
     rows: npt.NDArray[np.int64]
@@ -80,16 +92,21 @@ class Explanation:
     agreement: Mapping[str, Agreement]
     vocabulary: int
     moved: int
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[int, str] = field(default_factory=dict)
+    corpus: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number K of tickets."""
         return len(self.rows)
 
-    def table(self, tokens: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
-        """Return one mapping a ticket, in plain values; `tokens` has token strings by row."""
+    def table(self) -> list[dict[str, Any]]:
+        """Return one mapping a ticket, in plain values."""
         listed: list[dict[str, Any]] = []
         for place, row in enumerate(self.rows.tolist()):
-            token = {} if not tokens else {"token": tokens.get(row, "''")}
+            token = {} if not self.tokens else {"token": self.tokens.get(row, "''")}
             often = (
                 {}
                 if self.frequencies is None or self.frequency_ranks is None
@@ -113,24 +130,61 @@ class Explanation:
             )
         return listed
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values, for JSON."""
+        return {
+            "vocabulary": self.vocabulary,
+            "moved": self.moved,
+            "width": self.width,
+            "rule": dict(self.rule),
+            "corpus": None if self.corpus is None else dict(self.corpus),
+            "agreement": {name: asdict(agreement) for name, agreement in self.agreement.items()},
+            "rows": self.table(),
+            "notes": list(self.notes),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON."""
+        content = self.as_dict()
+        made_from = {**self.made_from, "tickets": digest_json(self.rows.tolist())}
+        about = manifest(
+            "explanation", made_from=made_from, settings={"rule": content["rule"], "corpus": content["corpus"]}
+        )
+        write_json(Path(path), {**about, **content})
+
+    def sections(self, top: int = 30) -> list[Section]:
+        """Return the first `top` tickets as a table, how far each rival agrees with the KS test, and what the columns are.
+
+        Raises
+        ------
+        UserError
+            When `top` is below 0.
+        """
+        return explanation_sections(self.as_dict(), top)
+
 
 def explain(
-    tickets: Tickets,
-    scan: Scan,
+    tickets: Tickets | str | Path,
+    scan: Scan | str | Path,
     *,
     frequencies: Mapping[int, int] | None = None,
-    attribution: Attribution | None = None,
+    attribution: Attribution | str | Path | None = None,
+    tokens: Mapping[int, str] | None = None,
 ) -> Explanation:
     """Return what table 3 of the paper shows of tickets, and how far each rival score agrees with the KS test.
 
     Parameters
     ----------
+    tickets
+        Tickets, or the file that they were saved to.
     scan
-        The scan that the tickets were selected from, of one tensor.
+        The scan that the tickets were selected from, of one tensor; or its file.
     frequencies
         How often each token stands in a text of the target language, by row; `token_counts` counts.
     attribution
-        What the scanned tuning recorded.
+        What the scanned tuning recorded, or the folder that it is in.
+    tokens
+        Token strings by row, to show.
 
     Raises
     ------
@@ -138,7 +192,10 @@ def explain(
         When the tickets or the attribution belong to another base or scan, as far as their manifests say, or a ticket is no row
         of the scan.
     """
-    scan = tokens_part(scan)
+    tickets = tickets if isinstance(tickets, Tickets) else Tickets.open(tickets)
+    scan = tokens_part(scan if isinstance(scan, Scan) else Scan.open(scan))
+    if isinstance(attribution, str | Path):
+        attribution = Attribution.open(Path(attribution))
     _check(tickets, scan, attribution)
     rows, size = tickets.rows, len(scan)
     scores = {name: scan.score(name) for name in SCORES}
@@ -162,6 +219,9 @@ def explain(
         agreement={name: _agreement(score, scan.counts, moved, rows) for name, score in rivals.items()},
         vocabulary=size,
         moved=len(moved),
+        rule=tickets.rule,
+        made_from=scan.made_from,
+        tokens=tokens or {},
     )
 
 
@@ -198,15 +258,15 @@ def _agreement(
 ) -> Agreement:
     from scipy.stats import spearmanr
 
-    kept = moved[~np.isnan(score[moved])]
-    a, b = score[kept], counts[kept]
+    known = moved[~np.isnan(score[moved])]
+    a, b = score[known], counts[known]
     first = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")[: len(tickets)]
     shared = int(np.isin(tickets, first).sum())
-    if len(kept) < 2 or bool((a == a[0]).all() or (b == b[0]).all()):
-        return Agreement(None, len(kept), shared)
+    if len(known) < 2 or bool((a == a[0]).all() or (b == b[0]).all()):
+        return Agreement(spearman=None, compared=len(known), shared=shared)
     # Ranks and not scores: an infinite score has a rank too.
-    found: Any = spearmanr(average_ranks(a), average_ranks(b.astype(np.float64)))
-    return Agreement(float(found.statistic), len(kept), shared)
+    result: Any = spearmanr(average_ranks(a), average_ranks(b.astype(np.float64)))
+    return Agreement(spearman=float(result.statistic), compared=len(known), shared=shared)
 
 
 def _plain(value: float) -> float | None:

@@ -1,10 +1,8 @@
-"""What belongs to a saved scan: the tensor whose rows are tokens, their strings, and what the scanned tuning recorded.
-
-Must never read weights, nor take what was made from another base or tuning for the scan's own.
-"""
+"""What belongs to a saved scan: the tensor whose rows are tokens, their strings, and what the scanned tuning recorded."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
@@ -13,7 +11,6 @@ from ks_lottery.store.files import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ks_lottery.tickets.scan import Scan
 
@@ -30,17 +27,15 @@ def tokens_part(scan: Scan, tensor: str | None = None) -> Scan:
         return scan.only(tensor)
     if len(scan.parts) == 1:
         return scan
-    known = [part.tensor for part in scan.parts if scan.is_vocabulary(part)]
-    if len(known) != 1:
-        raise UserError(
-            f"the scan holds {len(scan.parts)} tensors: name one with --tensor, such as {scan.parts[0].tensor}"
-        )
-    return scan.only(known[0])
+    vocabularies = [part.tensor for part in scan.parts if scan.is_vocabulary(part)]
+    if len(vocabularies) != 1:
+        raise UserError(f"the scan has {len(scan.parts)} tensors: choose one (tensor), such as {scan.parts[0].tensor}")
+    return scan.only(vocabularies[0])
 
 
-def saved_tokens(file: Path, tensor: str) -> list[str] | None:
+def saved_tokens(file: str | Path, tensor: str) -> list[str] | None:
     """Return the token strings that `Scan.save` wrote for one tensor; None where it had none to write."""
-    columns, _ = read_table(file, "scan")
+    columns, _ = read_table(Path(file), "scan")
     if "token" not in columns:
         return None
     strings = [str(text) for text in columns["token"][columns["tensor"] == tensor]]
@@ -61,12 +56,12 @@ def recorded(scan: Scan, place: Path, scan_name: str) -> Attribution:
     UserError
         When there is none, or it is another tuning's.
     """
-    found = Attribution.open(place)
+    attribution = Attribution.open(place)
     for what in ("patch", "base"):
-        here, there = fingerprint(scan.made_from, what), fingerprint(found.made_from, what)
+        here, there = fingerprint(scan.made_from, what), fingerprint(attribution.made_from, what)
         if here is not None and here != there:
             raise UserError(f"{place} is the attribution of another tuning than {scan_name}: give its own")
-    return found
+    return attribution
 
 
 def fingerprint(made_from: Mapping[str, Any], what: str) -> str | None:
@@ -75,7 +70,7 @@ def fingerprint(made_from: Mapping[str, Any], what: str) -> str | None:
     return value.get("fingerprint") if isinstance(value, dict) else value
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
     """Say by what two artifacts cannot belong together, as far as both manifests speak of it.
 
     Returns
@@ -85,8 +80,8 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
         None.
     """
     for what in ("base", "patch"):
-        here, there = fingerprint(one, what), fingerprint(other, what)
+        here, there = fingerprint(first, what), fingerprint(second, what)
         if None not in (here, there) and here != there:
             return what
-    here, there = one.get("compared", {}), other.get("compared", {})
+    here, there = first.get("compared", {}), second.get("compared", {})
     return "compared" if any(here[tensor] != there[tensor] for tensor in set(here) & set(there)) else None

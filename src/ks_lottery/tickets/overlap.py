@@ -1,80 +1,175 @@
-"""Sets of tickets side by side, and the rows that all of them share. Table 8 of the paper.
-
-Must never compare rows of different bases by their number, unless told to.
-"""
+"""Sets of tickets side by side: what each two share, and the rows that all of them share. Table 8 of the paper."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ks_lottery.errors import UserError
 from ks_lottery.tickets.origin import fingerprint
+from ks_lottery.tickets.overlap_sections import overlap_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
+    from ks_lottery.report.section import Section
     from ks_lottery.tickets.tickets import Tickets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SharedRows:
     """Every row that is in one of S sets: those in most sets first, then by row.
 
     Parameters
     ----------
-    names
-        What the sets are called, such as languages.
+    sets
+        The sets by what they are called, such as languages.
     rows
         Rows, shape (R,).
     places
         Place of each row in each set, from 1 for its most important one, 0 where the set does not have it; shape (R, S).
+    tokens
+        Token strings by row; empty where they are not known.
+    files
+        Files of the sets, by name, where they come from files.
     """
 
-    names: tuple[str, ...]
+    sets: Mapping[str, Tickets]
     rows: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
+    tokens: Mapping[int, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number R of rows."""
+        return len(self.rows)
 
     @property
-    def sets(self) -> npt.NDArray[np.int64]:
+    def numbers(self) -> npt.NDArray[np.int64]:
         """In how many sets each row is, shape (R,)."""
         return np.count_nonzero(self.places, axis=1)
 
     @property
     def common(self) -> npt.NDArray[np.int64]:
         """Rows that are in all sets, ascending."""
-        return self.rows[self.sets == len(self.names)]
+        return self.rows[self.numbers == len(self.sets)]
 
     @property
     def spread(self) -> dict[int, int]:
         """How many rows are in exactly so many sets, from all sets down to one."""
-        return {number: int((self.sets == number).sum()) for number in range(len(self.names), 0, -1)}
+        return {number: int((self.numbers == number).sum()) for number in range(len(self.sets), 0, -1)}
 
-    def table(self, tokens: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
-        """Return one mapping a row, in plain values; `tokens` has token strings by row."""
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """What each two sets share.
+
+        One mapping a pair: ``one``, ``other``, their ``sizes``, ``shared`` rows, ``jaccard`` (shared over all, 1 for two empty
+        sets), and the shared rows as ``rows``, in the order of ``one``.
+        """
+        return [
+            _pair(one, other, self.sets[one], self.sets[other]) for one, other in itertools.combinations(self.sets, 2)
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be checked, one sentence each."""
+        silent = [name for name, tickets in self.sets.items() if fingerprint(tickets.made_from, "base") is None]
+        if not silent:
+            return []
+        return [f"Of which base they are is not said by fingerprint in {', '.join(silent)}: that was not checked."]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one mapping a row, in plain values."""
         return [
             {
                 "row": row,
-                **({} if not tokens else {"token": tokens.get(row, "''")}),
+                **({} if not self.tokens else {"token": self.tokens.get(row, "''")}),
                 "sets": number,
-                "places": {name: place for name, place in zip(self.names, places, strict=True) if place},
+                "places": {name: place for name, place in zip(self.sets, places, strict=True) if place},
             }
-            for row, number, places in zip(self.rows.tolist(), self.sets.tolist(), self.places.tolist(), strict=True)
+            for row, number, places in zip(self.rows.tolist(), self.numbers.tolist(), self.places.tolist(), strict=True)
         ]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values, for JSON."""
+        rows = self.table()
+        return {
+            "sets": [
+                {
+                    "name": name,
+                    "file": str(self.files[name]) if name in self.files else None,
+                    "rows": len(tickets),
+                    "base": fingerprint(tickets.made_from, "base"),
+                }
+                for name, tickets in self.sets.items()
+            ],
+            "pairs": self.pairs,
+            "rows": rows,
+            "in_all": [row for row in sorted(rows, key=lambda row: row["row"]) if row["sets"] == len(self.sets)],
+            "by_sets": {str(number): count for number, count in self.spread.items()},
+            "notes": self.notes,
+        }
 
-def side_by_side(sets: Mapping[str, Tickets]) -> SharedRows:
+    def sections(self, top: int = 30) -> list[Section]:
+        """Return the pairs, the first `top` rows side by side, and what is common.
+
+        Raises
+        ------
+        UserError
+            When `top` is below 0.
+        """
+        return overlap_sections(self.as_dict(), heads(list(self.sets), self.files), top)
+
+
+def side_by_side(
+    sets: Mapping[str, Tickets],
+    *,
+    tokens: Mapping[int, str] | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> SharedRows:
     """Return in which sets each row is, and at which place."""
     every = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(tickets.rows for tickets in sets.values())]))
     places = np.zeros((len(every), len(sets)), dtype=np.int64)
     for column, tickets in enumerate(sets.values()):
         places[np.searchsorted(every, tickets.rows), column] = np.arange(1, len(tickets) + 1)
     order = np.argsort(-np.count_nonzero(places, axis=1), kind="stable")
-    return SharedRows(tuple(sets), every[order], places[order])
+    return SharedRows(sets=dict(sets), rows=every[order], places=places[order], tokens=tokens or {}, files=files or {})
+
+
+def _pair(one: str, other: str, first: Tickets, second: Tickets) -> dict[str, Any]:
+    both = first & second
+    every = len(first) + len(second) - len(both)
+    return {
+        "one": one,
+        "other": other,
+        "sizes": [len(first), len(second)],
+        "shared": len(both),
+        "jaccard": len(both) / every if every else 1.0,
+        "rows": both.rows.tolist(),
+    }
+
+
+def heads(names: Sequence[str], files: Mapping[str, Path]) -> dict[str, str]:
+    """Return what stands over the column of each set: its name, or, of one that is called by its file, what tells it apart."""
+    parts = {name: Path(name).with_suffix("").parts for name in names if name in files and str(files[name]) == name}
+    begin, end = _leading(list(parts.values())), _leading([part[::-1] for part in parts.values()])
+    shown: dict[str, str] = {}
+    for name in names:
+        own = parts[name][begin : len(parts[name]) - end] if name in parts else ()
+        shown[name] = name if name not in parts else "/".join(own) or Path(name).stem
+    return shown
+
+
+def _leading(paths: Sequence[tuple[str, ...]]) -> int:
+    """Return how many first parts several paths share; 0 for one alone, which needs nothing to be told apart from."""
+    shared = (len(set(parts)) == 1 for parts in zip(*paths, strict=False))
+    return sum(itertools.takewhile(bool, shared)) if len(paths) > 1 else 0
 
 
 def check_one_base(sets: Mapping[str, Tickets], tokens: Mapping[str, Mapping[int, str]]) -> None:
@@ -90,13 +185,15 @@ def check_one_base(sets: Mapping[str, Tickets], tokens: Mapping[str, Mapping[int
     UserError
         When two sets name bases of different fingerprints, or call one row by different tokens.
     """
-    known = {name: mark for name, one in sets.items() if (mark := fingerprint(one.made_from, "base")) is not None}
+    known = {
+        name: mark for name, tickets in sets.items() if (mark := fingerprint(tickets.made_from, "base")) is not None
+    }
     names = list(known)
     for name in names[1:]:
         if known[name] != known[names[0]]:
             raise UserError(
                 f"{names[0]} and {name} are tickets of different bases ({known[names[0]][:12]} and {known[name][:12]}), "
-                "whose rows cannot be compared by number: give sets of one base, or --force"
+                "whose rows cannot be compared by number: give sets of one base, or use --force"
             )
     seen: dict[int, tuple[str, str]] = {}
     for name, strings in tokens.items():
@@ -105,5 +202,5 @@ def check_one_base(sets: Mapping[str, Tickets], tokens: Mapping[str, Mapping[int
             if known_as != token:
                 raise UserError(
                     f"row {row} is {known_as} in {first} and {token} in {name}, so that they are tickets of different "
-                    "models: give sets of one base, or --force"
+                    "models: give sets of one base, or use --force"
                 )

@@ -1,7 +1,4 @@
-"""LoRA, QLoRA, prefix and prompt tuning through PEFT, at the settings at which table 2 of the paper comes out.
-
-Must never leave an adapter in the model that it was trained on.
-"""
+"""LoRA, QLoRA, prefix and prompt tuning through PEFT, at the settings at which table 2 of the paper comes out."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ from ks_lottery.models.equipped import take_off
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.fitting import Built
+from ks_lottery.tuning.trainable import Trainable
+from ks_lottery.tuning.trainer import whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -37,7 +35,7 @@ LORA_ALPHA = 16
 """Scale of the LoRA update (as QLoRA and Alpaca-LoRA); the paper names none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
     """A trained PEFT adapter.
 
@@ -51,6 +49,8 @@ class Adapter:
         Number of trained parameters.
     base
         Name and fingerprint of the checkpoint that it belongs to.
+    settings
+        How it was made.
     """
 
     config: PeftConfig
@@ -95,15 +95,17 @@ def adapter_config(method: str, model: nn.Module, *, base: str | None = None) ->
         return PrefixTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
     if method == "prompt":
         return PromptTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
-    found = projections(model)
+    modules = projections(model)
     if method == "lora":
-        found = [name for name in found if name.rpartition(".")[2] in QUERY_VALUE]
-    if not found:
+        modules = [name for name in modules if name.rpartition(".")[2] in QUERY_VALUE]
+    if not modules:
         raise UserError(
             f"{method} does not know the query and value projections of a {type(model).__name__}: tune it by another method"
         )
-    turned = type(model.get_submodule(found[0])).__name__ == "Conv1D"
-    return LoraConfig(r=LORA_RANK[method], lora_alpha=LORA_ALPHA, target_modules=found, fan_in_fan_out=turned, **common)
+    transposed = type(model.get_submodule(modules[0])).__name__ == "Conv1D"
+    return LoraConfig(
+        r=LORA_RANK[method], lora_alpha=LORA_ALPHA, target_modules=modules, fan_in_fan_out=transposed, **common
+    )
 
 
 QUERY_VALUE = ("q_proj", "v_proj", "query", "value", "q_lin", "v_lin", "query_key_value", "c_attn", "qkv_proj", "Wqkv")
@@ -122,9 +124,14 @@ def projections(model: nn.Module) -> list[str]:
 
 
 @contextmanager
-def built_adapter(
-    loaded: LoadedModel, method: str, *, share_prefix: bool, described: Mapping[str, Any], seed: int = 0
-) -> Generator[Built[Adapter]]:
+def adapter_trainable(
+    loaded: LoadedModel,
+    method: str,
+    *,
+    share_prefix: bool = True,
+    described: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Generator[Trainable[Adapter]]:
     """Put an adapter into a model inside a block; afterwards the model is as it was.
 
     Adapters are float32 whatever the precision of the frozen body, as PEFT makes them.
@@ -141,17 +148,20 @@ def built_adapter(
     assert isinstance(adapted, PeftModel)  # noqa: S101 (a task type was given)
     count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
-    def leave() -> Adapter:
-        from ks_lottery.tuning.trainer import whole
-
+    def collect() -> Adapter:
         with quiet():
             state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         config.inference_mode = True
-        tensors = {name: whole(tensor) for name, tensor in state.items()}
-        return Adapter(config, tensors, count, loaded.checkpoint.describe(), described)
+        return Adapter(
+            config=config,
+            state={name: whole(tensor) for name, tensor in state.items()},
+            parameters=count,
+            base=loaded.checkpoint.describe(),
+            settings=dict(described or {}),
+        )
 
     try:
         model = PromptedLanguageModel(adapted) if virtual else LabelledLanguageModel(lm, share_prefix=share_prefix)
-        yield Built(model, leave)
+        yield Trainable(model=model, collect=collect)
     finally:
         take_off(lm, adapted)

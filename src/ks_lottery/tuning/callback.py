@@ -1,17 +1,14 @@
-"""Watches the tickets while a transformers Trainer trains: counts them, logs them, and stops when they have settled.
-
-Must never change a weight, nor keep more than one copy of the rows that it compares.
-"""
+"""Watches the tickets while a transformers Trainer trains: counts them, logs them, and stops when they have settled."""
 
 from __future__ import annotations
 
-import inspect
 import math
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from ks_lottery.errors import UserError
 from ks_lottery.stats.ks import ks_counts
@@ -25,13 +22,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     import torch
+    from transformers import Trainer
 
-    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.checkpoint.tensors import Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TicketCheck:
-    """What one check found.
+    """The tickets at one check.
 
     Parameters
     ----------
@@ -51,10 +49,10 @@ class TicketCheck:
     jaccard: float | None
 
 
-def jaccard(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> float:
+def jaccard(rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> float:
     """Return the shared rows of two sets over all their rows; 1 for two empty sets."""
-    every = len(np.union1d(one, other))
-    return len(np.intersect1d(one, other)) / every if every else 1.0
+    union = len(np.union1d(rows, others))
+    return len(np.intersect1d(rows, others)) / union if union else 1.0
 
 
 def settled_at(
@@ -77,11 +75,11 @@ def settled_at(
 class KSCallback(TrainerCallback):
     """Tests the rows of the input embedding against their values before training, now and then, while any Trainer trains.
 
-    For any causal language model whose input embedding is trained: densely, in full tuning, or through `RowEmbedding`, of
-    which the K trained rows alone are compared, since no other can change. Each check goes to the Trainer's trackers and its
-    ``state.log_history`` as an entry of its own: ``ks/tickets`` (rows with p < alpha), ``ks/largest_D``, and from the second
-    check on ``ks/jaccard`` (overlap with the previous check). With `stop`, the training ends when the set has settled
-    (`settled_at`): the schedule of the learning rate is that of the whole training, cut short.
+    `attach` adds it to a Trainer. For any causal language model whose input embedding is trained: densely, in full tuning, or
+    through `RowEmbedding`, of which the K trained rows alone are compared, since no other can change. Each check goes to the
+    Trainer's trackers and its ``state.log_history`` as an entry of its own: ``ks/tickets`` (rows with p < alpha),
+    ``ks/largest_D``, and from the second check on ``ks/jaccard`` (overlap with the previous check). With `stop`, the training
+    ends when the set has settled (`settled_at`): the schedule of the learning rate is that of the whole training, cut short.
 
     Parameters
     ----------
@@ -101,16 +99,16 @@ class KSCallback(TrainerCallback):
     Attributes
     ----------
     checks
-        What each check of the latest training found, a list of `TicketCheck`.
+        The checks of the latest training, a list of `TicketCheck`.
     ids, counts
         Rows that are compared, ascending, and their integer KS counts at the latest check, both shape (K,).
 
     Raises
     ------
     UserError
-        For a setting out of range. When training begins: for an embedding that is frozen, sharded in another way than as a
-        DTensor, or of a kind that keeps its rows elsewhere (an adapter's); when a training is resumed without `base`, or
-        `base` has another shape. At a check: for rows that hold NaN.
+        For a setting out of range. When training begins: when the callback is not attached to the Trainer; for an embedding
+        that is frozen, sharded in another way than as a DTensor, or of a kind that keeps its rows elsewhere (an adapter's);
+        when a training is resumed without `base`, or `base` has another shape. At a check: for rows that hold NaN.
 
     Notes
     -----
@@ -126,7 +124,7 @@ class KSCallback(TrainerCallback):
     --------
     >>> from ks_lottery import KSCallback
     >>> watcher = KSCallback(every=50, stop=True, threshold=0.9)
-    >>> # trainer = Trainer(model, args, train_dataset=data, callbacks=[watcher]); trainer.train(); watcher.tickets
+    >>> # trainer = Trainer(model, args, train_dataset=data); watcher.attach(trainer); trainer.train(); watcher.tickets
     """
 
     def __init__(
@@ -157,6 +155,29 @@ class KSCallback(TrainerCallback):
         self._width = 1
         self._gap = 1
         self._before: torch.Tensor | None = None
+        self._trainer: weakref.ref[Trainer] | None = None
+
+    def attach(self, trainer: Trainer) -> KSCallback:
+        """Add this callback to a Trainer, and log its checks through that Trainer; returns the callback.
+
+        A callback is told everything but its Trainer, and the trackers can be reached through nothing else. The Trainer is
+        referenced weakly: a callback that is kept for its tickets keeps no model. `ks_lottery.tune` attaches what it is given.
+        """
+        if self not in trainer.callback_handler.callbacks:
+            trainer.add_callback(self)
+        self._trainer = weakref.ref(trainer)
+        return self
+
+    def _attached(self, state: Any) -> Trainer:
+        """Return the Trainer that is training, which must be the one of `attach`."""
+        trainer = None if self._trainer is None else self._trainer()
+        if trainer is None or trainer.state is not state:
+            where = "a Trainer" if self._trainer is None else "the Trainer that is training"
+            raise UserError(
+                f"KSCallback: it is not attached to {where}, through which it logs. Call KSCallback(...).attach(trainer) "
+                "before trainer.train()."
+            )
+        return trainer
 
     @property
     def settled(self) -> int | None:
@@ -178,10 +199,11 @@ class KSCallback(TrainerCallback):
         order = passing[np.argsort(-self.counts[passing], kind="stable")]
         scores = [{"count": int(k), "statistic": int(k) / self._width} for k in self.counts[order]]
         rule = {"selector": "ks", "alpha": self.alpha, "step": self.checks[-1].step}
-        return Tickets(self.ids[order], rule, scores)
+        return Tickets(rows=self.ids[order], rule=rule, scores=scores)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep the rows as they are before training."""
+        self._attached(state)
         self._gap = math.ceil(state.max_steps * self.every) if self.every < 1 else int(self.every)
         self.checks = []
         rows = TrainedRows.of(kwargs["model"])
@@ -217,7 +239,7 @@ class KSCallback(TrainerCallback):
                 f"the embedding holds NaN at step {state.global_step}: the training diverged; give a lower learning rate"
             )
         if state.is_world_process_zero:
-            self._log(control)
+            self._log(state, control)
         control.should_training_stop = control.should_training_stop or stop
         return control
 
@@ -230,9 +252,9 @@ class KSCallback(TrainerCallback):
         rows = self.ids[self.counts >= critical_count(self._width, self.alpha)]
         overlap = jaccard(self.checks[-1].rows, rows) if self.checks else None
         largest = int(self.counts.max(initial=0)) / self._width
-        self.checks.append(TicketCheck(step, rows, largest, overlap))
+        self.checks.append(TicketCheck(step=step, rows=rows, largest=largest, jaccard=overlap))
 
-    def _log(self, control: Any) -> None:
+    def _log(self, state: Any, control: Any) -> None:
         check = self.checks[-1]
         values: dict[str, float] = {"ks/tickets": len(check.rows), "ks/largest_D": check.largest}
         if check.jaccard is not None:
@@ -240,20 +262,5 @@ class KSCallback(TrainerCallback):
         # The trackers are called before this callback, so what it added to `logs` in on_log would never reach them. And
         # logging takes back the wish to log, by which the Trainer would lose its own entry of this step.
         wish = control.should_log
-        _running_trainer().log(values)
+        self._attached(state).log(values)
         control.should_log = wish
-
-
-def _running_trainer() -> Trainer:
-    """Return the Trainer that is calling.
-
-    A callback is told everything but its Trainer, and the trackers can be reached through nothing else. The calls that lead
-    here are the one way to it that also works where a callback is only named in a list.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, Trainer):
-            return caller
-        frame = frame.f_back
-    raise UserError("KSCallback logs through the transformers Trainer that runs it, but none does: add it to a Trainer")

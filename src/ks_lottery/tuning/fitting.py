@@ -1,22 +1,18 @@
-"""Trains what a method leaves trainable, through the transformers Trainer, and says what the training went through.
-
-Must never touch a parameter that asks for no gradient, nor keep a training loop of its own.
-"""
+"""Trains what asks for a gradient, through the transformers Trainer, and returns the product with its losses."""
 
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import collate
 from ks_lottery.errors import UserError
 from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.session import Progress, Session
+from ks_lottery.tuning.processes import launched
+from ks_lottery.tuning.trainable import ProductT, Progress, Trainable, TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -27,83 +23,39 @@ if TYPE_CHECKING:
     from ks_lottery.config.settings import TrainConfig
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.language_model import LabelledLanguageModel
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a training went through.
-
-    Parameters
-    ----------
-    losses
-        Step and mean loss of the step, nats a token.
-    validation
-        Step and loss on the validation text.
-    best_step
-        The step whose parameters were kept, where early stopping chose one; else the last.
-    """
-
-    losses: tuple[tuple[int, float], ...]
-    validation: tuple[tuple[int, float], ...]
-    best_step: int
-
-
-class Outcome(Protocol):
-    """What a method leaves: it knows how many parameters were trained, and writes itself into a folder."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained parameters."""
-        ...
-
-    def save(self, folder: Path) -> object:
-        """Write it into a folder."""
-        ...
-
-
-OutcomeT = TypeVar("OutcomeT", bound=Outcome)
-
-
-@dataclass(frozen=True)
-class Built(Generic[OutcomeT]):
-    """A model ready to train: what asks for a gradient is what the method trains.
-
-    Parameters
-    ----------
-    leave
-        Takes what was trained out of the model; every process calls it.
-    autocast
-        Compute in bfloat16 over float32 parameters.
-    callbacks
-        The Trainer's own kind, that the method brings along.
-    """
-
-    model: LabelledLanguageModel
-    leave: Callable[[], OutcomeT]
-    autocast: bool = False
-    callbacks: Sequence[TrainerCallback] = ()
+    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.tune_spec import TuneSpec
 
 
 def fit(
-    built: Built[Any],
+    trainable: Trainable[ProductT],
     examples: Sequence[Example],
     *,
+    spec: TuneSpec,
     config: TrainConfig,
-    settings: dict[str, Any],
-    seed: int,
-    method: str,
+    rows: Tickets | None = None,
+    validation: Sequence[Example] = (),
+    watch: Callable[[Progress], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-    session: Session | None = None,
-) -> Fit:
-    """Train the parameters of a built model that ask for a gradient, in place; afterwards it is in evaluation mode.
+) -> TuneResult[ProductT]:
+    """Train the parameters that ask for a gradient, in place; afterwards the model is in evaluation mode.
+
+    Adam (0.9, 0.999), by default without weight decay, which would move rows that no token touches; learning rate along a
+    cosine after a warm-up; gradients clipped.
 
     Parameters
     ----------
-    settings
-        Learning rate and epochs (`method_settings`).
-    session
-        Checkpoints, validation and watchers; by default none.
+    config
+        Settings as the training runs (`TuneSpec.train_config`).
+    rows
+        The rows that are trained, for the result.
+    validation
+        Examples that the loss is measured on.
+    watch, tick
+        Called after each step: with `Progress`, or with steps done and steps in all.
+    callbacks
+        The Trainer's own kind; a `KSCallback` is attached to the Trainer.
 
     Raises
     ------
@@ -121,35 +73,34 @@ def fit(
                 tick(state.global_step, state.max_steps)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
-            if around.watch and "loss" in logs:
-                around.watch(
-                    Progress(state.global_step, state.max_steps, int(state.num_input_tokens_seen), logs["loss"])
-                )
+            if watch and "loss" in logs:
+                tokens = int(state.num_input_tokens_seen)
+                watch(Progress(step=state.global_step, steps=state.max_steps, tokens=tokens, loss=logs["loss"]))
 
-    around = session or Session()
-    model, lm = built.model, built.model.lm
-    check_session(around, lm)
-    with tempfile.TemporaryDirectory() as scratch, quiet(), _trainable(model, config):
+    model, lm = trainable.model, trainable.model.lm
+    with tempfile.TemporaryDirectory() as scratch, quiet(), _training(model, config):
         arguments = _arguments(
-            str(around.folder or scratch), config, settings, seed, around, lm, autocast=built.autocast
-        )
-        own: list[TrainerCallback] = [Watch(), *built.callbacks, *callbacks]
-        if around.patience:
-            own.append(Patience(around.patience))
-        if "tensorboard" in around.report_to:
-            own.append(_tensorboard(around))
+            str(spec.folder or scratch), config, spec, lm,
+            validates=bool(validation), counts_tokens=watch is not None, autocast=trainable.autocast,
+        )  # fmt: skip
+        own: list[TrainerCallback] = [Watch(), *trainable.callbacks, *callbacks]
+        if spec.patience:
+            own.append(Patience(spec.patience))
+        if "tensorboard" in spec.report_to:
+            own.append(_tensorboard(spec.logs))
         arguments._n_gpu = 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  one process, one device: several in one would copy the model at each step
         trainer = TuneTrainer(
             model=model,
             args=arguments,
             train_dataset=with_blank([e.features() for e in examples]),  # pyright: ignore[reportArgumentType]
-            eval_dataset=[e.features() for e in around.validation] or None,  # pyright: ignore[reportArgumentType]
+            eval_dataset=[e.features() for e in validation] or None,  # pyright: ignore[reportArgumentType]
             data_collator=collate,
             callbacks=own,
         )
         trainer.remove_callback(PrinterCallback)
-        resumed = None if around.folder is None else last_whole_checkpoint(around.folder)
-        if resumed is None or not trainer.took_up_the_end(resumed, around.patience):
+        _attach(callbacks, trainer)
+        resumed = None if spec.folder is None else last_whole_checkpoint(spec.folder)
+        if resumed is None or not trainer.restored_end(resumed, spec.patience):
             trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         history, state = trainer.state.log_history, trainer.state
     lm.eval()
@@ -157,79 +108,65 @@ def fit(
     finite = all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
     if not (finite and all(math.isfinite(loss) for _, loss in losses)):
         raise UserError(
-            f"{method} tuning diverged: its loss or rows are no longer finite; give a learning rate below "
-            f"{settings['learning_rate']:g}"
+            f"{spec.method} tuning diverged: its loss or rows are no longer finite; give a learning rate below "
+            f"{config.learning_rate:g}"
         )
-    validation = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
-    return Fit(
-        losses, validation, (state.best_global_step or state.global_step) if around.patience else state.global_step
-    )
+    measured = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
+    best = (state.best_global_step if spec.patience else None) or state.global_step
+    return TuneResult(product=trainable.collect(), rows=rows, losses=losses, validation=measured, best_step=best)
 
 
-def launched() -> bool:
-    """Say whether torchrun or accelerate launch started this process as one of several."""
-    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def check_session(session: Session, lm: PreTrainedModel) -> None:
-    """Refuse early stopping without what it needs, and sharding where the Trainer would quietly do something else.
-
-    Raises
-    ------
-    UserError
-        Sharding: on a CPU, where it would turn into DDP, or in a single process.
-    """
-    session.check()
-    if not session.fsdp:
+def _attach(callbacks: Sequence[TrainerCallback], trainer: Any) -> None:
+    if not callbacks:
         return
-    if next(lm.parameters()).device.type == "cpu":
-        raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
-    if not launched():
-        raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")
+    from ks_lottery.tuning.callback import KSCallback
+
+    for callback in callbacks:
+        if isinstance(callback, KSCallback):
+            callback.attach(trainer)
 
 
 def _arguments(
     folder: str,
     config: TrainConfig,
-    settings: dict[str, Any],
-    seed: int,
-    session: Session,
+    spec: TuneSpec,
     lm: PreTrainedModel,
     *,
+    validates: bool,
+    counts_tokens: bool,
     autocast: bool,
 ) -> TrainingArguments:
     from transformers import TrainingArguments
 
     device = str(next(lm.parameters()).device.type)
-    every = session.evaluate_every
-    evaluates = bool(session.validation)
-    rhythm = ("steps" if every else "epoch") if evaluates else "no"
-    saves = "no" if session.folder is None else rhythm if session.patience else "steps"
+    every = spec.evaluate_every
+    rhythm = ("steps" if every else "epoch") if validates else "no"
+    saves = "no" if spec.folder is None else rhythm if spec.patience else "steps"
     return TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
-        num_train_epochs=settings["epochs"],
-        learning_rate=settings["learning_rate"],
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_ratio,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch",
         train_sampling_strategy="group_by_length",
-        seed=seed,
+        seed=spec.seed,
         bf16=autocast,
-        report_to=[name for name in session.report_to if name != "tensorboard"],
+        report_to=[name for name in spec.report_to if name != "tensorboard"],
         save_strategy=saves,
-        save_steps=every if session.patience and every else session.save_every,
+        save_steps=every if spec.patience and every else spec.save_every,
         save_total_limit=2,
         eval_strategy=rhythm,
         eval_steps=every or None,
-        load_best_model_at_end=bool(session.patience),
-        metric_for_best_model="eval_loss" if evaluates else None,
-        greater_is_better=False if evaluates else None,
-        include_num_input_tokens_seen="non_padding" if session.watch else "no",
+        load_best_model_at_end=bool(spec.patience),
+        metric_for_best_model="eval_loss" if validates else None,
+        greater_is_better=False if validates else None,
+        include_num_input_tokens_seen="non_padding" if counts_tokens else "no",
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -239,13 +176,13 @@ def _arguments(
         use_cpu=device == "cpu",
         ddp_backend="gloo" if device == "cpu" and launched() else None,
         ddp_find_unused_parameters=False,
-        fsdp=True if session.fsdp else None,  # pyright: ignore[reportArgumentType]
-        fsdp_config=dict(session.fsdp_config) if session.fsdp else None,
+        fsdp=True if spec.fsdp else None,  # pyright: ignore[reportArgumentType]
+        fsdp_config=dict(spec.fsdp_config) if spec.fsdp else None,
     )
 
 
 @contextmanager
-def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
+def _training(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
     """Set what training wants of the model inside a block, and undo it, the Trainer's change to its config too.
 
     Activations are computed again, if asked; attention is `plain_attention`.
@@ -266,11 +203,11 @@ def _trainable(model: LabelledLanguageModel, config: TrainConfig) -> Generator[N
             lm.config.use_cache = cached
 
 
-def _tensorboard(session: Session) -> TrainerCallback:
+def _tensorboard(logs: Path | None) -> TrainerCallback:
     from transformers.integrations.integration_utils import TensorBoardCallback
 
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("--report-to tensorboard needs a package: pip install tensorboard") from error
-    return TensorBoardCallback(None if session.logs is None else SummaryWriter(str(session.logs)))
+    return TensorBoardCallback(None if logs is None else SummaryWriter(str(logs)))

@@ -1,6 +1,6 @@
 """Full tuning: the model's own parameters, all of them or those of some layers.
 
-Must never train in 16 bits: an update at a small learning rate is lost in their rounding, so the masters are float32.
+They are trained in float32, since an update at a small learning rate is lost in the rounding of 16 bits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.fitting import Built
+from ks_lottery.tuning.trainable import Trainable
+from ks_lottery.tuning.trainer import whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 LAYER = re.compile(r"\.(\d+)\.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TunedModel:
     """A whole model after full tuning.
 
@@ -40,6 +41,8 @@ class TunedModel:
         Every tensor of it, by name.
     parameters
         Number of trained parameters.
+    settings
+        How it was made.
     """
 
     loaded: LoadedModel
@@ -65,7 +68,7 @@ def chosen_parameters(model: nn.Module, layers: str | None) -> list[str]:
     Raises
     ------
     UserError
-        When a layer or pattern meets no parameter.
+        When a layer or pattern matches no parameter.
 
     Examples
     --------
@@ -78,27 +81,32 @@ def chosen_parameters(model: nn.Module, layers: str | None) -> list[str]:
     if layers is None:
         return names
     wanted: set[str] = set()
-    numbers = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    numbers = {name: int(match[1]) for name in names if (match := LAYER.search(name))}
     for part in (piece.strip() for piece in layers.split(",")):
         span = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if span:
             inside = range(int(span[1]), int(span[2] or span[1]) + 1)
-            met = [name for name in names if numbers.get(name) in inside]
+            matched = [name for name in names if numbers.get(name) in inside]
         else:
-            met = fnmatch.filter(names, part)
-        if not met:
+            matched = fnmatch.filter(names, part)
+        if not matched:
             last = max(numbers.values(), default=-1)
             raise UserError(
                 f"--layers {part} meets no parameter: layers are numbered 0 to {last}, and names look like {names[-1]}"
             )
-        wanted |= set(met)
+        wanted |= set(matched)
     return [name for name in names if name in wanted]
 
 
 @contextmanager
-def built_full(
-    loaded: LoadedModel, layers: str | None, *, share_prefix: bool, autocast: bool, described: Mapping[str, Any]
-) -> Generator[Built[TunedModel]]:
+def full_trainable(
+    loaded: LoadedModel,
+    layers: str | None,
+    *,
+    share_prefix: bool = True,
+    autocast: bool = False,
+    described: Mapping[str, Any] | None = None,
+) -> Generator[Trainable[TunedModel]]:
     """Let parameters of a float32 model be trained; the model is the caller's own copy, and is changed."""
     lm: Any = loaded.lm
     chosen = set(chosen_parameters(lm, layers))
@@ -106,13 +114,12 @@ def built_full(
         parameter.requires_grad_(name in chosen)
     count = sum(p.numel() for p in lm.parameters() if p.requires_grad)
 
-    def leave() -> TunedModel:
-        from ks_lottery.tuning.trainer import whole
-
+    def collect() -> TunedModel:
         state = {name: whole(tensor) for name, tensor in lm.state_dict().items()}
-        return TunedModel(loaded, state, count, described)
+        return TunedModel(loaded=loaded, state=state, parameters=count, settings=dict(described or {}))
 
     try:
-        yield Built(LabelledLanguageModel(lm, share_prefix=share_prefix), leave, autocast)
+        model = LabelledLanguageModel(lm, share_prefix=share_prefix)
+        yield Trainable(model=model, collect=collect, autocast=autocast)
     finally:
         lm.requires_grad_(requires_grad=False)

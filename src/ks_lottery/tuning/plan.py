@@ -1,7 +1,4 @@
-"""What a training would cost: parameters, memory, steps and time, measured on real steps of the real model.
-
-Must never change the model, nor be taken for more than an estimate.
-"""
+"""What a training would cost: parameters, memory, steps and time, measured on real steps of the real model."""
 
 from __future__ import annotations
 
@@ -15,16 +12,17 @@ import torch
 
 from ks_lottery.corpus.batches import NO_LABEL, collate
 from ks_lottery.models.quiet import quiet
-from ks_lottery.tuning.row_training import method_settings
+from ks_lottery.report.forms import duration, size
+from ks_lottery.report.section import Section
 from ks_lottery.tuning.trainer import step_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ks_lottery.tuning.task import Task
+    from ks_lottery.tuning.tuning import Tuning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a training would cost.
 
@@ -59,6 +57,21 @@ class Plan:
         """Memory in all."""
         return self.model_bytes + self.state_bytes + self.activation_bytes
 
+    def sections(self) -> list[Section]:
+        """Return what a dry run prints."""
+        share = 100 * self.trained / self.total
+        return [
+            Section(
+                sentences=[
+                    f"trained parameters: {self.trained:,} of {self.total:,} ({share:.3g}%)",
+                    f"memory (an estimate): {size(self.memory_bytes)}, of which model {size(self.model_bytes)}, gradients "
+                    f"and optimizer {size(self.state_bytes)}, longest batch {size(self.activation_bytes)}",
+                    f"steps: {self.steps:,}, over {self.examples:,} examples of {self.tokens:,} tokens an epoch",
+                    f"time (an estimate, from two measured steps): {duration(self.seconds)}",
+                ]
+            )
+        ]
+
 
 def steps_in_all(examples: int, batch: int, accumulation: int, epochs: float, processes: int = 1) -> int:
     """Return the number of steps, as the Trainer counts them.
@@ -69,39 +82,44 @@ def steps_in_all(examples: int, batch: int, accumulation: int, epochs: float, pr
     return math.ceil(math.ceil(examples / (batch * accumulation * processes)) * epochs)
 
 
-def make_plan(task: Task, *, processes: int = 1) -> Plan:
-    """Measure two batches of a task: the longest for memory, one of median length for time.
+def make_plan(tuning: Tuning, *, processes: int = 1) -> Plan:
+    """Measure two batches of a tuning: the longest for memory, one of median length for time.
 
     Time is in proportion to tokens; the step of the optimizer counts, on parameters that it does not move.
     """
-    config, settings = task.config, method_settings(task.config, task.request.method)
-    features = [e.features() for e in task.examples]
-    lengths = [len(one["input_ids"]) for one in features]
-    size = config.batch_size
-    order = step_order(lengths, size * config.gradient_accumulation * processes, seed=task.request.seed, epoch=0)
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    widths = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
+    config = tuning.config
+    features = [e.features() for e in tuning.examples]
+    lengths = [len(feature["input_ids"]) for feature in features]
+    batch = config.batch_size
+    order = step_order(lengths, batch * config.gradient_accumulation * processes, seed=tuning.spec.seed, epoch=0)
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    widths = [max(lengths[i] for i in indices) * len(indices) for indices in batches]
     longest, middle = widths.index(max(widths)), widths.index(statistics.median_low(widths))
-    with task.built() as built, quiet():
-        model = built.model
-        trained = [p for p in model.parameters() if p.requires_grad]
-        model_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        kept = _step(model, [features[i] for i in batches[longest]], None, autocast=built.autocast)
+    with tuning.trainable() as trainable, quiet():
+        model, autocast = trainable.model, trainable.autocast
+        parameters = list(model.parameters())
+        trained = [p for p in parameters if p.requires_grad]
+        model_bytes = sum(p.numel() * p.element_size() for p in parameters)
+        activation_bytes = _step(model, [features[i] for i in batches[longest]], None, autocast=autocast)
         optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0) if trained else None
-        _step(model, [features[i] for i in batches[middle]], optimizer, autocast=built.autocast)
+        _step(model, [features[i] for i in batches[middle]], optimizer, autocast=autocast)
         start = time.perf_counter()
-        _step(model, [features[i] for i in batches[middle]], optimizer, autocast=built.autocast)
+        _step(model, [features[i] for i in batches[middle]], optimizer, autocast=autocast)
         seconds = time.perf_counter() - start
         model.lm.eval()
-        count = sum(p.numel() for p in trained)
-        total = sum(p.numel() for p in model.parameters())
-        state = sum(3 * p.numel() * p.element_size() for p in trained)
-    steps = steps_in_all(len(features), size, config.gradient_accumulation, settings["epochs"], processes)
+    steps = steps_in_all(len(features), batch, config.gradient_accumulation, config.epochs, processes)
     rounds = steps * config.gradient_accumulation
     return Plan(
-        count, total, model_bytes, state, kept, steps, len(features), sum(lengths),
-        rounds * seconds * statistics.fmean(widths) / widths[middle],
-    )  # fmt: skip
+        trained=sum(p.numel() for p in trained),
+        total=sum(p.numel() for p in parameters),
+        model_bytes=model_bytes,
+        state_bytes=sum(3 * p.numel() * p.element_size() for p in trained),
+        activation_bytes=activation_bytes,
+        steps=steps,
+        examples=len(features),
+        tokens=sum(lengths),
+        seconds=rounds * seconds * statistics.fmean(widths) / widths[middle],
+    )
 
 
 def _step(
@@ -111,17 +129,17 @@ def _step(
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in collate(features).items()}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     model.train()
     with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
         torch.autocast(device.type, torch.bfloat16, enabled=autocast),
     ):
         loss = model(**batch, num_items_in_batch=int((batch["labels"] != NO_LABEL).sum()))["loss"]
@@ -131,4 +149,4 @@ def _step(
     model.zero_grad(set_to_none=True)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return sum(kept.values())
+    return sum(saved.values())

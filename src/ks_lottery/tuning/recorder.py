@@ -1,7 +1,4 @@
-"""Records while rows are trained what each of them contributed: loss-change allocation, gradient norms, occurrences.
-
-Must never change the training: it reads gradients and rows, and keeps one copy of the rows for the length of a step.
-"""
+"""Records while rows are trained what each of them contributed: loss-change allocation, gradient norms, occurrences."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ class AttributionRecorder(TrainerCallback, ExportableState):
 
     Notes
     -----
-    A checkpoint of the Trainer carries the sums (in ``trainer_state.json``), and a training that goes on from it takes them up.
+    A checkpoint of the Trainer carries the sums (in ``trainer_state.json``), and a training that resumes from it loads them.
     The Trainer must log each step (``logging_steps=1``).
     """
 
@@ -72,7 +69,7 @@ class AttributionRecorder(TrainerCallback, ExportableState):
             self._fresh.scatter_add_(0, ours, torch.ones_like(ours))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Take up the sums of the checkpoint that the training goes on from, if there is one."""
+        """Load the sums of the checkpoint that the training resumes from, if there is one."""
         saved = (state.stateful_callbacks or {}).get(type(self).__name__)
         if state.global_step and saved:
             self._load(saved["attributes"])

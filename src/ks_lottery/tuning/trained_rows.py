@@ -1,7 +1,4 @@
-"""The trained rows of a model's input embedding while it trains: which they are, their values, and those of its base.
-
-Must never change a value, nor bring more of a base checkpoint into memory than these rows and a block.
-"""
+"""The trained rows of a model's input embedding while it trains: which they are, their values, and those of its base."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from ks_lottery.models.sources import open_source
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ks_lottery.checkpoint.source import Source
+    from ks_lottery.checkpoint.tensors import Source
 
 BLOCK_ROWS = 4096
 """Rows of a base checkpoint that are read at a time."""

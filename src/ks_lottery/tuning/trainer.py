@@ -1,7 +1,4 @@
-"""The transformers Trainer with checkpoints without the frozen body, an order that can be resumed, and an exact loss.
-
-Must never keep a training loop of its own, nor let the number of processes change which examples make up a step.
-"""
+"""The transformers Trainer with checkpoints without the frozen body, an order that can be resumed, and an exact loss."""
 
 from __future__ import annotations
 
@@ -88,15 +85,15 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """Return the latest checkpoint that was written to its end, if there is one."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / WHOLE_FILE).is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    checkpoints = [path for path in folder.glob("checkpoint-*") if (path / WHOLE_FILE).is_file()]
+    return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping that goes on counting where a checkpoint stopped, without having every callback made anew."""
+    """Early stopping whose count resumes from a checkpoint; transformers would make every callback anew for that."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take up the count of the checkpoint that the training goes on from."""
+        """Load the count of the checkpoint that the training resumes from."""
         super().on_train_begin(args, state, control, **kwargs)
         saved = (state.stateful_callbacks or {}).get(type(self).__name__)
         if state.global_step and saved:
@@ -108,7 +105,7 @@ class TuneTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         features: Any = train_dataset if train_dataset is not None else self.train_dataset
-        return _Order(self, [len(one["input_ids"]) for one in features[:-1]])
+        return _Order(self, [len(feature["input_ids"]) for feature in features[:-1]])
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         state = trained_state(self.accelerator.unwrap_model(self.model))
@@ -131,11 +128,11 @@ class TuneTrainer(Trainer):
             for name, value in state.items():
                 parameters[name].copy_(value)
 
-    def took_up_the_end(self, checkpoint: Path, patience: int) -> bool:
-        """Take what an ended training left, and say whether the checkpoint is one; the Trainer would do one more step."""
+    def restored_end(self, checkpoint: Path, patience: int) -> bool:
+        """Load a checkpoint of a training that had ended, and say whether it is one; the Trainer would do one more step."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        known: Any = state.stateful_callbacks or {}
-        saved = known.get(Patience.__name__, {}) if patience else {}
+        callbacks: Any = state.stateful_callbacks or {}
+        saved = callbacks.get(Patience.__name__, {}) if patience else {}
         waited = int(saved.get("attributes", {}).get("early_stopping_patience_counter", 0))
         if state.global_step < state.max_steps and not (patience and waited >= patience):
             return False
@@ -150,7 +147,7 @@ class TuneTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Return the mean loss over all labels of the validation text, the same however it is batched or shared out."""
         features: Any = self.eval_dataset
-        lengths = [len(one["input_ids"]) for one in features]
+        lengths = [len(feature["input_ids"]) for feature in features]
         model: Any = self.accelerator.unwrap_model(self.model)
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         batches = batches_by_length(lengths, self.args.per_device_eval_batch_size)

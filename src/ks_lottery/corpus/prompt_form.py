@@ -1,0 +1,91 @@
+"""Prompts and responses in tokens, made in one place, so that training and translating see the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ks_lottery.corpus.chat import Turn, chat_prompt, read_turn
+from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template, render_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+
+def special_token(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
+    """Return the id of the first special token of these names that the tokenizer has.
+
+    Raises
+    ------
+    ValueError
+        When it has none of them.
+    """
+    for name in names:
+        token = getattr(tokenizer, name)
+        if isinstance(token, int):
+            return token
+    raise ValueError(f"the tokenizer has no {' or '.join(names)}")
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """How sentences are shown to one model: a template and its tokenizer.
+
+    Prompt and response are tokenized apart, so that training sees the boundary that generation will meet.
+
+    Parameters
+    ----------
+    template
+        ``alpaca``, ``plain``, ``chat``, or a text with ``{source}`` and, if you like, ``{instruction}``.
+
+    Raises
+    ------
+    UserError
+        When the template is not known, or is ``chat`` and the tokenizer has no chat template that can be used.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str = "alpaca"
+
+    def __post_init__(self) -> None:
+        """Check the template."""
+        check_template(self.template)
+        _ = self.end
+
+    @cached_property
+    def _turn(self) -> Turn | None:
+        return read_turn(self.tokenizer) if self.template == CHAT else None
+
+    @cached_property
+    def end(self) -> int:
+        """Id of the token that a response ends with: the tokenizer's end of sentence, or the chat template's end of turn."""
+        return special_token(self.tokenizer, "eos_token_id") if self._turn is None else self._turn.end
+
+    def render(self, order: str, source: str) -> str:
+        """Return the text of a prompt; with ``chat`` its special tokens are written out."""
+        if self._turn is None:
+            return render_prompt(self.template, order, source)
+        message = render_prompt(TEMPLATES["plain"], order, source).strip()
+        return chat_prompt(self.tokenizer, message) + self._turn.opening
+
+    def prompts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
+        """Tokenize prompts as the model expects a text to begin, open at the end; one a pair of order and sentence."""
+        texts = [self.render(order, source) for order, source in zip(orders, sources, strict=True)]
+        if not texts:
+            return []
+        if self._turn is not None:  # the template has written its beginning of sentence itself
+            return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        closing = self.tokenizer.eos_token_id
+        every = self.tokenizer(texts)["input_ids"]
+        return [tuple(ids[:-1] if ids and ids[-1] == closing else ids) for ids in every]
+
+    def responses(self, targets: Sequence[str]) -> list[tuple[int, ...]]:
+        """Tokenize responses, each with its end token."""
+        if not targets:
+            return []
+        lead, close = ("", "") if self._turn is None else (self._turn.lead, self._turn.close)
+        every = self.tokenizer([f"{lead}{target}{close}" for target in targets], add_special_tokens=False)["input_ids"]
+        return [tuple(ids) if close else (*ids, self.end) for ids in every]

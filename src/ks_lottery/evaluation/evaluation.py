@@ -1,0 +1,183 @@
+"""The noun `Evaluation`: everything that was measured of one model on one text, saved in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.comparison import Comparison
+from ks_lottery.evaluation.evaluation_sections import evaluation_sections
+from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE, JOURNAL_FILE, read_hypotheses, write_hypotheses
+from ks_lottery.evaluation.language_check import LanguageCheck
+from ks_lottery.evaluation.predictions import Predictions
+from ks_lottery.evaluation.scores import Scores
+from ks_lottery.store.files import read_json, write_json
+from ks_lottery.store.manifest import manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.report.section import Section
+
+EVALUATION_FILE = "evaluation.json"
+SCORES_FILE = "scores.json"
+PREDICTIONS_FILE = "predictions.parquet"
+
+_NAMES = {"base": "another model", "made": "another patch or adapter", "text": "another text"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Evaluation:
+    """What was measured; None where it was not asked for.
+
+    Parameters
+    ----------
+    sentences, overlong
+        Number of sentences that were measured, and of those that were left out as longer than the limit.
+    sources, references, hypotheses
+        Translated sentences, their references and their translations, in the order of the text.
+    scores
+        Of the translations.
+    comparison
+        Of these translations with those of other evaluations.
+    predictions, next_token
+        Next-token answers, and their summary: ``accuracy``, ``loss`` (nats a token), their intervals, ``positions``, and
+        ``first``, the number of first positions of a sentence that count (None for all).
+    language, references_language
+        In which language the translations are, and the references.
+    made_from
+        What identifies the ``base``, what was put on it (``made``), and the ``text``.
+    settings
+        As in `EvaluationSpec`.
+    """
+
+    sentences: int
+    overlong: int = 0
+    sources: Sequence[str] | None = None
+    references: Sequence[str] | None = None
+    hypotheses: Sequence[str] | None = None
+    scores: Scores | None = None
+    comparison: Comparison | None = None
+    predictions: Predictions | None = None
+    next_token: Mapping[str, Any] | None = None
+    language: LanguageCheck | None = None
+    references_language: LanguageCheck | None = None
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one short line."""
+        scores = {} if self.scores is None else self.scores.metrics
+        parts = [f"{name} {metric.score:.1f}" for name, metric in scores.items()]
+        if self.next_token is not None:
+            parts.append(f"accuracy {self.next_token['accuracy']:.4f}")
+        return f"Evaluation({', '.join([f'{self.sentences:,} sentences', *parts])})"
+
+    def content(self) -> dict[str, Any]:
+        """Return everything but the sentences and single predictions, as plain values."""
+        return {
+            "sentences": self.sentences,
+            "overlong": self.overlong,
+            "scores": None if self.scores is None else self.scores.content(),
+            "next_token": None if self.next_token is None else dict(self.next_token),
+            "language": None if self.language is None else asdict(self.language),
+            "references_language": None if self.references_language is None else asdict(self.references_language),
+            "comparison": None if self.comparison is None else self.comparison.content(),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``evaluation.json``, and what there is of scores, predictions and translations beside it.
+
+        Raises
+        ------
+        UserError
+            When the folder has other content, or cannot be written.
+        """
+        folder = Path(folder)
+        check_folder(folder, self.made_from)
+        if self.scores is not None:
+            self.scores.save(folder / SCORES_FILE)
+        self.save_parts(
+            summary=folder / EVALUATION_FILE,
+            predictions=folder / PREDICTIONS_FILE,
+            hypotheses=folder / HYPOTHESES_FILE,
+        )
+
+    def save_parts(self, *, summary: Path, predictions: Path, hypotheses: Path) -> None:
+        """Write `content` with its manifest, and what there is of predictions and translations, to files of their own."""
+        if self.hypotheses is not None:
+            write_hypotheses(hypotheses, self.sources or (), self.references or (), self.hypotheses)
+        if self.predictions is not None:
+            self.predictions.save(predictions)
+        about = manifest("evaluation", made_from=self.made_from, settings=self.settings)
+        write_json(summary, {**about, **self.content()})
+
+    def sections(self) -> list[Section]:
+        """Return what was left out, the scores, next-token accuracy and loss, the language, and the comparison."""
+        return evaluation_sections(self.content())
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            When a file is missing, or is of another kind or a newer format.
+        """
+        folder = Path(folder)
+        saved = read_json(folder / EVALUATION_FILE, "evaluation")
+        scored, summary, compared = saved["scores"], saved["next_token"], saved["comparison"]
+        translated = scored is not None or saved["language"] is not None
+        rows = read_hypotheses(folder) if translated else None
+        return cls(
+            sentences=saved["sentences"],
+            overlong=saved["overlong"],
+            sources=None if rows is None else [row["source"] for row in rows],
+            references=None if rows is None else [row["reference"] for row in rows],
+            hypotheses=None if rows is None else [row["hypothesis"] for row in rows],
+            scores=None if scored is None else Scores.open(folder / SCORES_FILE),
+            comparison=None if compared is None else Comparison.of(compared),
+            predictions=None if summary is None else Predictions.open(folder / PREDICTIONS_FILE),
+            next_token=None if summary is None else _with_tuples(summary),
+            language=_language(saved["language"]),
+            references_language=_language(saved["references_language"]),
+            made_from=saved["made_from"],
+            settings=saved["settings"],
+        )
+
+
+def check_folder(folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Refuse a folder whose content is something else than an evaluation of this model on this text.
+
+    Parameters
+    ----------
+    made_from
+        As in `Evaluation`.
+
+    Raises
+    ------
+    UserError
+        When there is another file, or the evaluation of another model, patch, adapter or text.
+    """
+    if not folder.exists():
+        return
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
+    if names - {EVALUATION_FILE, HYPOTHESES_FILE, JOURNAL_FILE, SCORES_FILE, PREDICTIONS_FILE}:
+        raise UserError(f"{folder} holds something else than an evaluation: give another folder")
+    if EVALUATION_FILE in names:
+        before = read_json(folder / EVALUATION_FILE, "evaluation")["made_from"]
+        differing = [name for name, value in made_from.items() if before.get(name) != value]
+        if differing:
+            raise UserError(f"{folder} holds the evaluation of {_NAMES[differing[0]]}: give another folder")
+
+
+def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values read from JSON, with tuples in place of lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+
+
+def _language(content: Mapping[str, Any] | None) -> LanguageCheck | None:
+    return None if content is None else LanguageCheck(**_with_tuples(content))

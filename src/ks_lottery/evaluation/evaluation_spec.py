@@ -1,0 +1,117 @@
+"""What an evaluation measures, and how: the one settings class of the library call, the command and the stages of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE
+from ks_lottery.evaluation.scores import SCORED, check_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec:
+    """Settings of an evaluation.
+
+    Parameters
+    ----------
+    metrics
+        Keys of `config.choices.METRICS`: ``accuracy`` is next-token accuracy and loss, all others score translations.
+    language
+        Count the outputs that are in the target language.
+    positions
+        First target positions of a sentence that accuracy and loss count; None for all.
+    translations
+        First sentences that are translated and scored; None for all. Accuracy and loss count every sentence.
+    num_beams, max_new_tokens
+        Beams of the search (1 is greedy), and the longest translation in tokens. The paper's setting is 4 and 256.
+    generation
+        Further settings of `generate`, such as ``length_penalty``.
+    batch_size
+        Sentences at a time.
+    share_prefix
+        Compute what all prompts begin with once.
+    template
+        Prompt: ``alpaca``, ``plain``, ``chat``, or a text of your own.
+    max_tokens
+        Longest example; longer ones are left out and counted. None refuses a text with an example beyond the model's context.
+    spm
+        SentencePiece models for spBLEU, by name of the tokenizer.
+    against
+        Folders of other evaluations of the same text, which this one is compared with by a paired bootstrap.
+    resamples, confidence, seed
+        Number of resamples of the bootstrap over sentences (0 for no intervals), level of the intervals, and the seed, which
+        also decides what ``do_sample`` draws.
+
+    Raises
+    ------
+    UserError
+        When a metric does not exist, a value is out of its range, or a folder of `against` has no translations.
+    """
+
+    metrics: Sequence[str] = ("spbleu", "bleu", "chrf", "accuracy")
+    language: bool = False
+    positions: int | None = None
+    translations: int | None = None
+    num_beams: int = 4
+    max_new_tokens: int = 256
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 16
+    share_prefix: bool = True
+    template: str = "alpaca"
+    max_tokens: int | None = None
+    spm: Mapping[str, Path] = field(default_factory=dict)
+    against: Sequence[str | Path] = ()
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        """Check names, ranges and folders."""
+        check_metrics(self.metrics)
+        for name in ("num_beams", "max_new_tokens", "batch_size", "positions", "translations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}, but must be 1 or more")
+        if self.resamples < 0:
+            raise UserError(f"resamples is {self.resamples}, but must be 0 or more")
+        if not 0 < self.confidence < 1:
+            raise UserError(f"confidence is {self.confidence:g}, but must be between 0 and 1")
+        for folder in self.against:
+            if not (Path(folder) / HYPOTHESES_FILE).is_file():
+                raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")
+        if self.against and not self.scored:
+            raise UserError("against compares translations, and no metric here scores them: add one to the metrics")
+        if self.against and not self.resamples:
+            raise UserError("against compares by a bootstrap, and resamples is 0: give 1 or more")
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Metrics that score translations."""
+        return tuple(name for name in check_metrics(self.metrics) if name in SCORED)
+
+    @property
+    def translates(self) -> bool:
+        """Whether sentences are translated."""
+        return bool(self.scored) or self.language
+
+    @property
+    def predicts(self) -> bool:
+        """Whether next tokens are predicted."""
+        return "accuracy" in self.metrics
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The settings ``resamples``, ``confidence`` and ``seed``."""
+        return {"confidence": self.confidence, "resamples": self.resamples, "seed": self.seed}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every setting that the numbers depend on, as plain values; paths are left out."""
+        names = [item.name for item in fields(self) if item.name not in {"spm", "against"}]
+        settings = {name: getattr(self, name) for name in names}
+        return {**settings, "metrics": list(self.metrics), "generation": dict(self.generation)}

@@ -1,0 +1,58 @@
+"""The main job: config in, run folder out; the same command resumes where an earlier one stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.corpus.prompts import check_template
+from ks_lottery.corpus.source import load_text
+from ks_lottery.models.load import load_tokenizer, open_checkpoint
+from ks_lottery.recipes.executor import execute
+from ks_lottery.recipes.job import Job
+from ks_lottery.recipes.run_stages import main_recipe
+from ks_lottery.store.files import read_json
+from ks_lottery.store.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ks_lottery.config.settings import RunConfig
+    from ks_lottery.report.screen import Screen
+
+
+def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
+    """Do the main job, or what is missing of it, and return its summary.
+
+    Parameters
+    ----------
+    path
+        Folder of the run; made by an earlier call with the same config, or new.
+    screen
+        Where progress is shown.
+
+    Raises
+    ------
+    UserError
+        For bad input, a folder of another config, a full disk, or when another process works in the folder.
+    """
+    folder = RunFolder(path)
+    with screen.stage("open model and text"):
+        job = _prepare(config, folder)
+    recipe = main_recipe(job)
+    screen.total = len(recipe.stages) + 1
+    with folder.locked():
+        folder.claim(config, {"model": recipe.inputs["model"], "text": recipe.inputs["corpus"]})
+        execute(recipe, folder, screen)
+    return read_json(path / "summary.json")
+
+
+def _prepare(config: RunConfig, folder: RunFolder) -> Job:
+    """Open model and text and check them, before anything is written."""
+    folder.check(config)
+    check_template(config.text.template)
+    checkpoint = open_checkpoint(config.model.name)
+    _ = checkpoint.embedding
+    split, report = load_text(config.text)
+    PromptForm(load_tokenizer(checkpoint, trust_remote_code=config.model.trust_remote_code), config.text.template)
+    return Job(config=config, folder=folder, checkpoint=checkpoint, split=split, report=report)

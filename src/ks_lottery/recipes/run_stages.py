@@ -1,0 +1,264 @@
+"""The stages of the main job: each calls the public function of the floor below, saves its result and logs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.certification.certify import certify_with
+from ks_lottery.certification.pool import held_out_pool
+from ks_lottery.certification.spec import CertifySpec
+from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
+from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.config.choices import ATTRIBUTIONS
+from ks_lottery.corpus.batches import longest
+from ks_lottery.corpus.prompts import usual_order
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.evaluate import evaluate_with
+from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
+from ks_lottery.models.rows import trainable_rows
+from ks_lottery.recipes.job import ORIGINAL, Job
+from ks_lottery.recipes.stage import Made, Recipe, Stage
+from ks_lottery.recipes.summary import summarize
+from ks_lottery.store.files import write_json
+from ks_lottery.store.run_folder import CALIBRATION, EMBED, TEST
+from ks_lottery.tickets.compare import scan
+from ks_lottery.tickets.select import select
+from ks_lottery.tickets.selectors import Basis, select_rows
+from ks_lottery.tuning.tune import prepare
+from ks_lottery.tuning.tune_spec import TuneSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ks_lottery.config.settings import RunConfig
+    from ks_lottery.evaluation.evaluation import Evaluation
+    from ks_lottery.recipes.stage import Tick
+    from ks_lottery.tickets.tickets import Tickets
+
+TRAIN = "train"
+
+RIVALS = {"random": "random-reachable", "occurrence": "occurrence", "lca": "lca", "gradient": "gradient"}
+"""Method of a run to the selector of its rows: as many as there are tickets. Its random rows are drawn from those that the text
+reaches, the fair rival."""
+
+METHODS = (ORIGINAL, EMBED, "partial", "transfer", *RIVALS)
+"""What a run compares, in the order of its table."""
+
+
+def main_recipe(job: Job) -> Recipe:
+    """Return the main job as a recipe."""
+    settings = {name: asdict(section) for name, section in _sections(job.config).items()}
+    seed = {"seed": job.config.seed}
+    training = {**settings["model"], **settings["text"], **settings["train"], **seed}
+    measuring = {**settings["model"], **settings["text"], **settings["evaluate"], **seed}
+
+    def tuning(method: str, title: str, *inputs: str) -> Stage:
+        make = partial(_tune, job, method)
+        return Stage(name=method, title=title, make=make, inputs=("text", *inputs), settings=training)
+
+    return Recipe(
+        inputs={"model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"]},
+        stages=(
+            Stage(
+                name="text", title="read, clean and split the text", make=partial(_text, job),
+                inputs=("model", "corpus"), settings=settings["text"],
+            ),
+            tuning(EMBED, "embed tuning: every row that the text reaches"),
+            Stage(
+                name="scan", title="scan before against after, select tickets, transfer", make=partial(_scan, job),
+                inputs=("model", EMBED), settings=settings["select"],
+            ),
+            tuning("partial", "partial tuning: the tickets alone", "scan"),
+            tuning("random", "for comparison: as many random rows", "scan"),
+            tuning("occurrence", "for comparison: as many rows that occur most", "scan"),
+            tuning("lca", "for comparison: as many rows that lowered the loss most", "scan", EMBED),
+            tuning("gradient", "for comparison: as many rows of largest gradient", "scan", EMBED),
+            Stage(
+                name="evaluate", title="next-token accuracy and translations", make=partial(_evaluate, job),
+                inputs=("text", "scan", EMBED, "partial", *RIVALS), settings=measuring,
+            ),
+            Stage(
+                name="certify", title="certificate", make=partial(_certify, job),
+                inputs=("text", "scan", EMBED, "partial"), settings={**measuring, **settings["certify"]},
+            ),
+            Stage(
+                name="summary", title="summary", make=partial(_summary, job),
+                inputs=("evaluate", "certify", "scan"), settings=settings,
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _sections(config: RunConfig) -> dict[str, Any]:
+    names = ("model", "text", "train", "select", "certify", "evaluate")
+    return {name: getattr(config, name) for name in names}
+
+
+def _text(job: Job, tick: Tick) -> Made:
+    files: list[Path] = []
+    for part in (TRAIN, CALIBRATION, TEST):
+        files.append(job.folder.text(part))
+        getattr(job.split, part).save(files[-1])
+    examples = {TRAIN: job.train, TEST: job.test}
+    overlong = {part: len(getattr(job.split, part)) - len(fitting) for part, fitting in examples.items()}
+    for part, fitting in examples.items():
+        if not fitting:
+            limit = job.config.text.max_tokens
+            raise UserError(f"no {part} example fits into {limit} tokens: raise text.max_tokens")
+    report: dict[str, Any] = {**job.report, "overlong": overlong, "instruction": usual_order(job.split.train)}
+    write_json(job.folder.text_report, report)
+    tick(1, 1)
+    return Made(
+        files=[*files, job.folder.text_report],
+        log=[
+            report["sentence"],
+            *([f"left out in reading: {report['left_out']}"] if report["left_out"] else []),
+            f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} pairs; "
+            f"left out as too long: train {overlong[TRAIN]}, test {overlong[TEST]}{_advice(job, overlong)}",
+        ],
+        shown=True,
+    )
+
+
+def _advice(job: Job, overlong: Mapping[str, int]) -> str:
+    """Say which limit would keep the examples that are too long."""
+    if not any(overlong.values()):
+        return ""
+    text = job.config.text
+    need = max(longest(job.loaded.tokenizer, getattr(job.split, part), template=text.template) for part in overlong)
+    return f" (over {text.max_tokens} tokens; text.max_tokens {need} keeps them all)"
+
+
+def _tune(job: Job, method: str, tick: Tick) -> Made:
+    text = job.config.text
+    spec = TuneSpec(
+        method=EMBED if method == EMBED else "partial",
+        tickets=None if method == EMBED else _rows(job, method),
+        template=text.template,
+        max_tokens=text.max_tokens,
+        seed=job.config.seed,
+        settings=asdict(job.config.train),
+    )
+    result = prepare(job.loaded, job.train, spec).run(tick=tick)
+    folder = job.folder.method(method)
+    result.save(folder, tokens=job.tokens)
+    losses = result.losses
+    ends = f"; loss {losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at last" if losses else ""
+    recorded = [folder / ATTRIBUTION_FILE] if result.product.attribution is not None else []
+    files = [folder / PATCH_FILE, *recorded, job.folder.rows(method), job.folder.training(method)]
+    return Made(files=files, log=[f"{len(result.product):,} rows trained{ends}"], shown=True)
+
+
+def _rows(job: Job, method: str) -> Tickets:
+    """Return the rows that a method trains: the tickets, or as many by its selector."""
+    tickets = job.tickets
+    if method not in RIVALS:
+        return tickets
+    basis = Basis(
+        vocabulary=job.checkpoint.vocabulary,
+        size=len(tickets),
+        seed=job.config.seed,
+        attribution=Attribution.open(job.folder.method(EMBED)) if RIVALS[method] in ATTRIBUTIONS else None,
+        examples=lambda: job.train,
+        reachable=lambda: trainable_rows([e.sequence for e in job.train], job.loaded.lm, "input"),
+    )
+    return select_rows(RIVALS[method], basis)
+
+
+def _scan(job: Job, tick: Tick) -> Made:
+    alpha = job.config.select.alpha
+    embed = job.patch(EMBED)
+    result = scan(job.checkpoint, embed)
+    result.save(job.folder.scan, job.tokens)
+    tickets = select(result, alpha=alpha)
+    tickets.save(job.folder.tickets, job.tokens)
+    transfer = job.folder.method("transfer")
+    embed.restrict(tickets.ids).save(transfer)
+    tick(1, 1)
+    power = result.power(alpha)
+    return Made(
+        files=[job.folder.scan, job.folder.tickets, transfer / PATCH_FILE],
+        log=[
+            f"{power['rows_moved']:,} rows moved, {len(tickets):,} tickets at alpha {alpha:g}; critical D "
+            f"{power['critical_statistic']:.4f}, largest D {power['largest_statistic']:.4f}, "
+            f"largest move {power['largest_spread']:.3f} of a row's spread"
+        ],
+        shown=True,
+    )
+
+
+def _evaluate(job: Job, tick: Tick) -> Made:
+    settings, text = job.config.evaluate, job.config.text
+    spec = EvaluationSpec(
+        metrics=("bleu", "chrf", "accuracy"),
+        translations=settings.translations,
+        num_beams=settings.num_beams,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        share_prefix=job.config.train.share_prefix,
+        template=text.template,
+        max_tokens=text.max_tokens,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=job.config.seed,
+    )
+    evaluations: dict[str, Evaluation] = {}
+    files: list[Path] = []
+    log: list[str] = []
+    for number, method in enumerate(METHODS):
+        patch = job.patch(method)
+        if patch.content not in evaluations:
+            evaluations[patch.content] = evaluate_with(spec, job.loaded, job.split.test, patch)
+        evaluation = evaluations[patch.content]
+        folder = job.folder
+        evaluation.save_parts(
+            summary=folder.evaluation(method),
+            predictions=folder.predictions(method),
+            hypotheses=folder.hypotheses(method),
+        )
+        files += [folder.evaluation(method), folder.predictions(method), folder.hypotheses(method)]
+        summed = evaluation.next_token or {}
+        log.append(
+            f"{method} accuracy {summed['accuracy']:.4f}, loss {summed['loss']:.4f} on {summed['positions']} positions"
+        )
+        tick(number + 1, len(METHODS))
+    sentences = min(settings.translations, len(job.test))
+    return Made(files=files, log=[*log, f"{sentences} sentences translated, {settings.num_beams} beams"])
+
+
+def _certify(job: Job, tick: Tick) -> Made:
+    settings, text = job.config.certify, job.config.text
+    spec = CertifySpec(
+        small={"partial": job.patch("partial")},
+        transfer=True,
+        tickets=job.tickets,
+        config=settings,
+        calibration=job.split.calibration if job.calibration else None,
+        pool=held_out_pool(job.split, job.report),
+        template=text.template,
+        max_tokens=text.max_tokens,
+        batch_size=job.config.evaluate.batch_size,
+        share_prefix=job.config.train.share_prefix,
+    )
+    certified = certify_with(spec, job.loaded, job.patch(EMBED), job.scan, job.split.test, tick=tick)
+    files: list[Path] = []
+    log: list[str] = []
+    for name, certificate in certified.certificates.items():
+        files += certificate.save(job.folder.certificates, name)
+        for level in certificate.levels:
+            bound = level.bounds[settings.tau]
+            audit = bound.rules["theorem"]
+            log.append(
+                f"{name} at alpha {level.alpha:g}: tau {bound.tau:.4f}, certified {audit.accuracy:.4f}, "
+                f"{audit.violations} of {audit.positions} certified positions answered differently"
+            )
+    return Made(files=files, log=log)
+
+
+def _summary(job: Job, tick: Tick) -> Made:
+    write_json(job.folder.summary, summarize(job, METHODS))
+    tick(1, 1)
+    return Made(files=[job.folder.summary])

@@ -1,0 +1,200 @@
+"""The summary of a run: every figure in one mapping of plain values, and how that is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.certification.certificate_sections import certificate_sections
+from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.recipes.job import ORIGINAL
+from ks_lottery.report.section import Column, Section
+from ks_lottery.store.files import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.recipes.job import Job
+
+MOST_TICKETS = 15
+"""Tickets that are shown."""
+
+TITLES = {
+    "original": "original model",
+    "embed": "embed tuning",
+    "partial": "partial tuning",
+    "transfer": "partial transfer",
+    "random": "random rows",
+    "occurrence": "most frequent rows",
+    "lca": "loss-change rows",
+    "gradient": "gradient rows",
+}
+"""What each method is called."""
+
+RIVALS = {
+    "occurrence": "The rows that occur most",
+    "lca": "The rows that lowered the loss most while embed tuning (lca)",
+    "gradient": "The rows of largest summed gradient while embed tuning",
+}
+"""As many rows as there are tickets, chosen otherwise: how a sentence begins that compares them."""
+
+
+_MANIFEST = ("kind", "format", "made_from", "settings", "versions")
+
+
+def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
+    """Return the summary of a run whose other stages are done.
+
+    Parameters
+    ----------
+    methods
+        Methods that the run compares, in the order of its table.
+    """
+    config = job.config
+    evaluations = {method: read_json(job.folder.evaluation(method), "evaluation") for method in methods}
+    certificates = {
+        name: read_json(job.folder.certificates / f"{name}.json", "certificate") for name in ("transfer", "partial")
+    }
+    return {
+        "model": {**job.checkpoint.describe(), "dtype": str(job.loaded.lm.dtype).removeprefix("torch.")},
+        "text": {
+            "source_language": config.text.source_language,
+            "target_language": config.text.target_language,
+            "train": len(job.train),
+            "calibration": len(job.split.calibration),
+            "test": len(job.test),
+        },
+        "confidence": config.evaluate.confidence,
+        "positions": evaluations[ORIGINAL]["next_token"]["positions"],
+        "translations": min(config.evaluate.translations, len(job.test)),
+        "methods": {method: _method(job, method, evaluation) for method, evaluation in evaluations.items()},
+        "scan": job.scan.power(config.select.alpha),
+        "tickets": read_json(job.folder.tickets, "tickets")["rows"],
+        "certificate": {
+            name: {key: value for key, value in content.items() if key not in _MANIFEST}
+            for name, content in certificates.items()
+        },
+    }
+
+
+def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return one method's figures: its accuracy, its scores, and how much of the model it changes."""
+    summed, metrics = evaluation["next_token"], evaluation["scores"]["metrics"]
+    file = job.folder.method(method) / PATCH_FILE
+    return {
+        "accuracy": summed["accuracy"],
+        "interval": summed["accuracy_interval"],
+        "loss": summed["loss"],
+        "chrf": metrics["chrf"]["score"],
+        "bleu": metrics["bleu"]["score"],
+        "signatures": {name: metrics[name]["signature"] for name in ("bleu", "chrf")},
+        "trained_parameters": job.patch(method).parameters,
+        "bytes": file.stat().st_size if file.is_file() else 0,
+    }
+
+
+def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]], folder: str) -> list[Section]:
+    """Return a run: methods, findings, tickets, certificate, where everything is and what to try next.
+
+    Parameters
+    ----------
+    summary
+        Content of ``summary.json``.
+    tickets
+        Rows of ``tickets.json``.
+    folder
+        Where the run is.
+    """
+    measured = (
+        f"measured on {summary['text']['test']} held-out pairs ({summary['positions']:,} target positions); "
+        f"chrF++ on {summary['translations']} of them, too few to rank by"
+    )
+    return [
+        methods_section(summary["methods"], summary["confidence"]),
+        Section(sentences=[measured]),
+        Section(sentences=findings(summary)),
+        tickets_section(tickets, folder),
+        *certificate_sections(summary["certificate"]["transfer"], "Certificate of the partial transfer"),
+        Section(sentences=_next_commands(folder)),
+    ]
+
+
+def methods_section(methods: Mapping[str, Any], confidence: float) -> Section:
+    """Return the comparison of all methods."""
+    columns = [
+        Column(title="method"),
+        Column(title="trained", form="integer"),
+        Column(title="ships", form="bytes"),
+        Column(title="accuracy", form=".3f"),
+        Column(title=f"{confidence:.0%} interval", form="interval"),
+        Column(title="loss", form=".3f"),
+        Column(title="chrF++", form=".1f"),
+    ]
+    rows = [
+        [
+            TITLES.get(name, name),
+            method["trained_parameters"],
+            method["bytes"] or None,
+            method["accuracy"],
+            method["interval"],
+            method["loss"],
+            method["chrf"],
+        ]
+        for name, method in methods.items()
+    ]
+    return Section(columns=columns, rows=rows)
+
+
+def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Section:
+    """Return the first tickets with their token strings, D and p; empty when there are none."""
+    columns = [
+        Column(title="row", form="d"),
+        Column(title="token"),
+        Column(title="D", form=".4f"),
+        Column(title="p", form="pvalue"),
+    ]
+    rows = [
+        [ticket["row"], ticket["token"], ticket["statistic"], ticket["log_pvalue"]] for ticket in tickets[:MOST_TICKETS]
+    ]
+    more = len(tickets) - len(rows)
+    return Section(
+        columns=columns, rows=rows, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
+    )
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what the figures say, also where they speak against the method."""
+    methods, power = summary["methods"], summary["scan"]
+    lines: list[str] = []
+    if power["rows_passing"] == 0:
+        lines.append(
+            f"No ticket: the largest D is {power['largest_statistic']:.4f}, and p < {power['alpha']:g} needs "
+            f"{power['critical_statistic']:.4f}. The row that moved most moved {power['largest_spread']:.2f} of its own "
+            "spread: the test had no power at this learning rate and number of steps; raise one of them."
+        )
+        return lines
+    lines.append(
+        f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
+        f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
+    )
+    partial, random = (methods[name]["accuracy"] for name in ("partial", "random"))
+    if random >= partial:
+        lines.append(f"Random rows do as well as the tickets here: {random:.3f} against {partial:.3f}.")
+    else:
+        lines.append(f"The tickets do better than as many random rows: {partial:.3f} against {random:.3f}.")
+    for name, title in RIVALS.items():
+        rival = methods[name]["accuracy"]
+        if rival > partial:
+            overlap = methods[name]["interval"][0] <= methods["partial"]["interval"][1]
+            close = " (their intervals overlap)" if overlap else ""
+            lines.append(f"{title} do better than the tickets: {rival:.3f} against {partial:.3f}{close}.")
+    return lines
+
+
+def _next_commands(folder: str) -> list[str]:
+    """Say where everything is, and which commands use it."""
+    return [
+        f"Everything lies in {folder}. Try next:",
+        f'  ks-lottery translate {folder} "Your session has expired." --compare',
+        f"  ks-lottery export {folder}/partial --to peft adapter",
+        f"  ks-lottery export {folder}/partial --to merged model",
+    ]

@@ -1,0 +1,138 @@
+"""How a scan shows itself: the units that moved most, and whether the test could see anything."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.config.choices import SCORES
+from ks_lottery.report.section import Column, Section, check_top
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.tickets.scan import Scan
+
+MOST_NAMED = 8
+"""Rows of one side alone that are named in a sentence."""
+
+FIGURES = {
+    "count": Column(title="k", form="d"),
+    "statistic": Column(title="D", form=".4f"),
+    "log_pvalue": Column(title="p", form="pvalue"),
+    "moved": Column(title="changed", form="d"),
+    "distance": Column(title="L2", form=".3g"),
+    "largest": Column(title="largest", form=".3g"),
+    "spread": Column(title="move/spread", form=".3g"),
+    "cos": Column(title="cos", form=".3g"),
+    "kl": Column(title="kl", form=".3g"),
+}
+"""Columns of the table."""
+
+
+def sections(
+    summary: Mapping[str, Any],
+    units: Sequence[Mapping[str, Any]],
+    only: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+) -> list[Section]:
+    """Return the table of `units` (see `top`), and the sentences of `Scan.summary`.
+
+    Parameters
+    ----------
+    only
+        By ``base`` and ``tuned``, the rows that one side alone has, each with its token string.
+    """
+    several = len({row["tensor"] for row in units}) > 1
+    tokens = any(row.get("token") for row in units)
+    columns = [
+        *([Column(title="tensor")] if several else []),
+        Column(title="row", form="d"),
+        *([Column(title="token")] if tokens else []),
+        *FIGURES.values(),
+    ]
+    rows = [
+        [
+            *([row["tensor"]] if several else []),
+            row["row"],
+            *([row.get("token", "")] if tokens else []),
+            *(row[name] for name in FIGURES),
+        ]
+        for row in units
+    ]
+    return [Section(columns=columns, rows=rows), Section(sentences=sentences(summary, only))]
+
+
+def top(scan: Scan, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the units with the smallest p, those that did not move apart, in plain values; see `Scan.top`."""
+    log_p, scores = scan.log_pvalues, {name: scan.score(name) for name in SCORES if name != "ks"}
+    order = np.lexsort((np.arange(len(scan)), -scan.distance, log_p))[: check_top(most)]
+    listed: list[dict[str, Any]] = []
+    for unit in order[scan.moved[order] > 0].tolist():
+        part = scan.part_of(unit)
+        row = unit - part.start
+        token = {} if tokens is None else {"token": scan.tokens_of(part, tokens)[row]}
+        listed.append(
+            {
+                "tensor": part.tensor,
+                "row": row,
+                **token,
+                "count": int(scan.counts[unit]),
+                "width": part.width,
+                "statistic": float(scan.counts[unit] / part.width),
+                "pvalue": float(np.exp(log_p[unit])),
+                "log_pvalue": float(log_p[unit]),
+                "moved": int(scan.moved[unit]),
+                "distance": _plain(scan.distance[unit]),
+                "largest": _plain(scan.largest[unit]),
+                "spread": _plain(scan.spread[unit]),
+                **{name: _plain(values[unit]) for name, values in scores.items()},
+            }
+        )
+    return listed
+
+
+def _plain(value: Any) -> float | None:
+    """Return a number that JSON has."""
+    return float(value) if math.isfinite(value) else None
+
+
+def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int, str]]] | None = None) -> list[str]:
+    """Say what was compared, how many units pass at each alpha, and whether the test had power at all."""
+    kinds = " and ".join(summary["compared_as"])
+    what = f"{summary['units']:,} units of {summary['tensors']} tensor(s), compared as {kinds}"
+    lines = [f"{what}; {summary['rows_moved']:,} moved."]
+    for side, rows in (("base", summary["removed"]), ("tuned", summary["added"])):
+        lines += [
+            f"{tensor}: {count:,} rows stand in {side} alone and were not compared{_named((only or {}).get(side, ()))}."
+            for tensor, count in rows.items()
+        ]
+    for side in ("base", "tuned"):
+        names = summary[f"only_in_{side}"]
+        if names:
+            lines.append(f"{len(names)} tensor(s) stand in {side} alone, such as {names[0]}.")
+    if not summary["rows_moved"]:
+        return [*lines, "Nothing changed."]
+    if summary["correction"] != "none":
+        lines.append(f"p-values are corrected by {summary['correction']} for all {summary['units']:,} units.")
+    passing = "; ".join(
+        f"{level['rows_passing']:,} pass p < {level['alpha']:g} (D of {level['critical_statistic']:.4f})"
+        for level in summary["levels"]
+    )
+    largest, spread, needed = summary["largest_statistic"], summary["largest_spread"], summary["needed"]
+    lines.append(f"{passing}. The largest D is {largest:.4f}, the largest move {spread:.3g} of a unit's own spread.")
+    if not summary["rows_passing"]:
+        reason = (
+            "the test had no power at this scale: the moves, and so about lr x steps, would have to be "
+            f"{needed:.2g} times as large"
+            if needed is not None and needed > 1
+            else "the moves left every unit's distribution as it was, or the correction asks for more"
+        )
+        lines.append(f"Nothing passes p < {summary['alpha']:g}: {reason}.")
+    return lines
+
+
+def _named(rows: Sequence[tuple[int, str]]) -> str:
+    named = ", ".join(f"{row} {token}" for row, token in rows[:MOST_NAMED])
+    return f": {named}{', ...' if len(rows) > MOST_NAMED else ''}" if rows else ""

@@ -1,0 +1,121 @@
+"""A model with something in it that trains, how far its training is, and the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from ks_lottery.report.section import Section
+from ks_lottery.store.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from transformers import TrainerCallback
+
+    from ks_lottery.models.language_model import LabelledLanguageModel
+    from ks_lottery.tickets.tickets import Tickets
+
+
+class Product(Protocol):
+    """What a method makes: a row patch, an adapter or a tuned model."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        ...
+
+    def save(self, folder: Path) -> object:
+        """Write it into a folder."""
+        ...
+
+
+ProductT = TypeVar("ProductT", bound=Product)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainable(Generic[ProductT]):
+    """A model with something in it that trains: the parameters that ask for a gradient.
+
+    Parameters
+    ----------
+    collect
+        Takes what was trained out of the model; every process calls it.
+    autocast
+        Compute in bfloat16 over float32 parameters.
+    callbacks
+        The Trainer's own kind, that the method needs.
+    """
+
+    model: LabelledLanguageModel
+    collect: Callable[[], ProductT]
+    autocast: bool = False
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TuneResult(Generic[ProductT]):
+    """What a tuning made, and the losses on the way.
+
+    Parameters
+    ----------
+    product
+        A `RowPatch`, an `Adapter` or a `TunedModel`.
+    rows
+        The rows that were trained and the rule that chose them; None for methods that train something else.
+    losses
+        Step and mean loss of the step, nats a token.
+    validation
+        Step and loss on the validation text.
+    best_step
+        The step whose parameters are in the product, where early stopping chose one; else the last.
+    """
+
+    product: ProductT
+    rows: Tickets | None = None
+    losses: tuple[tuple[int, float], ...] = ()
+    validation: tuple[tuple[int, float], ...] = ()
+    best_step: int = 0
+
+    def save(self, folder: Path, tokens: Sequence[str] | None = None) -> None:
+        """Write the product, its rows as ``rows.json``, and the losses as ``training.json``.
+
+        Parameters
+        ----------
+        tokens
+            Each row's token, for people who read ``rows.json``.
+        """
+        self.product.save(folder)
+        if self.rows is not None:
+            self.rows.save(folder / "rows.json", tokens)
+        losses, validation = (
+            [{"step": step, "loss": loss} for step, loss in pairs] for pairs in (self.losses, self.validation)
+        )
+        content = {
+            "parameters": self.product.parameters,
+            "rows": None if self.rows is None else len(self.rows),
+            "losses": losses,
+            "validation": validation,
+            "kept": self.best_step,
+        }
+        write_json(folder / "training.json", content)
+
+    def sections(self) -> list[Section]:
+        """Return what was trained, with its first and last loss."""
+        ends = f"; loss {self.losses[0][1]:.3f} at first, {self.losses[-1][1]:.3f} at last" if self.losses else ""
+        sentences = [f"{self.product.parameters:,} parameters trained{ends}"]
+        if self.validation:
+            step, loss = min(self.validation, key=lambda entry: entry[1])
+            sentences.append(f"validation loss {loss:.3f} at best, at step {step}; kept: step {self.best_step}")
+        return [Section(sentences=sentences)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training is: steps done, steps in all, input tokens seen (without padding), and the last loss."""
+
+    step: int
+    steps: int
+    tokens: int
+    loss: float | None

@@ -1,0 +1,31 @@
+"""Partial transfer: the tuned values of tickets, and no others, in the original model (section 3.3 of the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.tickets.tickets import Tickets
+
+
+def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool = False) -> RowPatch:
+    """Return a patch of the values that `patch` gives to the tickets; tickets that it does not change are left out.
+
+    Parameters
+    ----------
+    force
+        Accept a patch that was made on other weights; its base is then this one, and its settings say which it was.
+
+    Raises
+    ------
+    UserError
+        When the patch was made on other weights, or its rows do not fit the base.
+    """
+    patch.check_base(base, force=force)
+    small = patch.restrict(tickets.ids)
+    if not force:
+        return small
+    return replace(small, base=base.describe(), settings={**small.settings, "made_on": dict(patch.base)})

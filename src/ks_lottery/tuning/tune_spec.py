@@ -1,0 +1,169 @@
+"""What a tuning is asked for, beside model and text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.config.choices import METHODS, SIZED_METHODS, Method
+from ks_lottery.config.settings import TrainConfig
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ks_lottery.checkpoint.patch import Side
+    from ks_lottery.tickets.tickets import Tickets
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TuneSpec:
+    """What a tuning is asked for, beside model and text.
+
+    Parameters
+    ----------
+    method
+        Key of `ks_lottery.config.choices.METHODS`.
+    tickets
+        Rows for `partial` and `frozen`; their number is also the default size of the methods that draw or count rows.
+    size
+        Number of rows of those methods; for `frozen`, how many of the first tickets are frozen.
+    frequencies
+        Count of each token in a text of the target language, for `frequency`.
+    side
+        The embedding whose rows are trained: ``input``, ``output`` or ``both``.
+    layers
+        For `full`: numbers (``3``, ``0,4-7``) or glob patterns for names; None for all.
+    quantize
+        ``nf4``: the frozen body in 4 bits; `qlora` always has that.
+    template, max_tokens
+        How text is rendered, and the longest example that is kept.
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet; `full` computes in `dtype` over float32 parameters.
+    seed
+        Of every random choice.
+    settings
+        Fields of `TrainConfig`. Learning rate and epochs are the paper's for the method unless given.
+    folder
+        Where checkpoints are written, and from which an interrupted training resumes; None writes none.
+    save_every
+        Steps between checkpoints.
+    evaluate_every
+        Steps between measurements of the validation loss; 0 for once an epoch.
+    patience
+        Measurements without a better one after which the training stops; the best parameters are kept. 0 never stops.
+    report_to
+        Trackers, by the names that transformers has for them.
+    logs
+        Folder of TensorBoard's files.
+    fsdp, fsdp_config
+        Shard the model over the processes (FSDP2, GPUs only), and the Trainer's own settings of it.
+
+    Raises
+    ------
+    UserError
+        When a value is out of range, or an option is given to a method that has no use for it.
+    """
+
+    method: str = "embed"
+    tickets: Tickets | None = None
+    size: int | None = None
+    frequencies: Mapping[int, int] = field(default_factory=dict[int, int])
+    side: Side = "input"
+    layers: str | None = None
+    quantize: str | None = None
+    template: str = "alpaca"
+    max_tokens: int = 512
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    folder: Path | None = None
+    save_every: int = 100
+    evaluate_every: int = 0
+    patience: int = 0
+    report_to: Sequence[str] = ()
+    logs: Path | None = None
+    fsdp: bool = False
+    fsdp_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that method and options belong together."""
+        for name, least in (("save_every", 1), ("evaluate_every", 0), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be {least} or more")
+        if self.layers is not None and self.kind != "full":
+            raise UserError(f"--layers is for full tuning, not for {self.method}")
+        if self.side != "input" and self.kind != "rows":
+            raise UserError(f"--side is for methods that train rows, not for {self.method}")
+        if self.quantize is not None and self.kind == "full":
+            raise UserError("full tuning trains the body, which therefore cannot be quantised: leave --quantize out")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        if self.size is not None and (self.size < 1 or self.method not in (*SIZED_METHODS, "frozen")):
+            sized = ", ".join(SIZED_METHODS)
+            raise UserError(f"--size is 1 or more, and for {sized} and frozen, not {self.method}")
+        if self.method in SIZED_METHODS and self.size is None and self.tickets is None:
+            raise UserError(f"{self.method} tuning needs --size, the number of rows, or tickets to take their number")
+        if self.method in {"partial", "frozen"} and self.tickets is None:
+            raise UserError(f"{self.method} tuning needs tickets: take them from a scan first")
+        if self.method == "frequency" and not self.frequencies:
+            raise UserError("frequency tuning needs a text of the target language to count tokens in: give --corpus")
+
+    @property
+    def kind(self) -> str:
+        """``rows``, ``full`` or ``adapter``."""
+        return method_named(self.method).kind
+
+    @property
+    def quantization(self) -> str | None:
+        """Kind of the quantised body, or None."""
+        return "nf4" if self.method == "qlora" else self.quantize
+
+    def train_config(self, rates: Mapping[str, float]) -> TrainConfig:
+        """Return the settings of the training as it runs.
+
+        Defaults of the method are filled in, embed tuning's own learning rate and epochs take their place, and gradient
+        checkpointing switches the shared prefix off.
+
+        Parameters
+        ----------
+        rates
+            Learning rate and epochs of the method (`default_rates`).
+
+        Raises
+        ------
+        UserError
+            When a setting is not known or out of range.
+        """
+        given = {key: value for key, value in self.settings.items() if value is not None}
+        values: dict[str, Any] = {**rates, **given}
+        try:
+            config = TrainConfig(**values)
+        except TypeError as error:
+            raise UserError(f"tune knows no such setting: {error}") from error
+        embed = self.method == "embed"
+        return replace(
+            config,
+            learning_rate=(config.embed_learning_rate if embed else None) or config.learning_rate,
+            epochs=(config.embed_epochs if embed else None) or config.epochs,
+            embed_learning_rate=None,
+            embed_epochs=None,
+            share_prefix=config.share_prefix and not config.gradient_checkpointing,
+        )
+
+
+def method_named(name: str) -> Method:
+    """Return what a method is.
+
+    Raises
+    ------
+    UserError
+        When there is no such method.
+    """
+    if name not in METHODS:
+        raise UserError(f"method {name} is not known; the methods are {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,185 @@
+"""A tuning made ready: model, examples, rows and settings, checked against each other before anything is trained."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.models.load import choose_dtype
+from ks_lottery.report.section import Section
+from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.tuning.adapters import adapter_trainable
+from ks_lottery.tuning.fitting import fit
+from ks_lottery.tuning.full import full_trainable
+from ks_lottery.tuning.processes import process_count
+from ks_lottery.tuning.row_training import row_trainable
+from ks_lottery.tuning.trainable import TuneResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from transformers import TrainerCallback
+
+    from ks_lottery.config.settings import TrainConfig
+    from ks_lottery.corpus.batches import Example
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.plan import Plan
+    from ks_lottery.tuning.trainable import Progress, Trainable
+    from ks_lottery.tuning.tune_spec import TuneSpec
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tuning:
+    """A tuning made ready; `ks_lottery.tuning.tune.prepare` makes one.
+
+    Parameters
+    ----------
+    loaded
+        The model that is trained.
+    config
+        Settings as the training runs (`TuneSpec.train_config`).
+    examples, validation
+        Examples to train on, and those that the loss is measured on.
+    rows
+        Rows that are trained, for methods that train rows.
+    corpus, validation_corpus
+        The texts that the examples came from; None where there is no text, or examples were given.
+    """
+
+    spec: TuneSpec
+    loaded: LoadedModel
+    config: TrainConfig
+    examples: Sequence[Example]
+    validation: Sequence[Example] = ()
+    rows: Tickets | None = None
+    corpus: Corpus | None = None
+    validation_corpus: Corpus | None = None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What manifests say of the settings."""
+        spec = self.spec
+        rates = {key: value for key, value in asdict(self.config).items() if not key.startswith("embed_")}
+        return {
+            "method": spec.method,
+            **({} if self.rows is None else {"rows": len(self.rows)}),
+            "seed": spec.seed,
+            "dtype": str(self.loaded.lm.dtype),
+            **rates,
+            **({} if spec.side == "input" else {"side": spec.side}),
+            **({} if spec.layers is None else {"layers": spec.layers}),
+            **({} if spec.quantization is None else {"quantize": spec.quantization}),
+        }
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        spec = self.spec
+        rows = {} if self.rows is None else {"rows": digest_json(self.rows.ids.tolist())}
+        validated = {} if self.validation_corpus is None else {
+            "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
+            "evaluate_every": spec.evaluate_every,
+        }  # fmt: skip
+        text = digest_json([asdict(e) for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        return manifest(
+            "tuning",
+            made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
+            settings={
+                **self.described, "template": spec.template, "max_tokens": spec.max_tokens,
+                "processes": process_count(), "fsdp": spec.fsdp, **validated,
+            },
+        )  # fmt: skip
+
+    @contextmanager
+    def trainable(self) -> Generator[Trainable[Any]]:
+        """Make the model trainable inside a block, as the method says."""
+        spec, loaded, described = self.spec, self.loaded, self.described
+        share = self.config.share_prefix
+        if self.rows is not None:
+            record = spec.method == "embed"
+            building: Any = row_trainable(
+                loaded, self.rows.ids, side=spec.side, share_prefix=share, described=described, record=record
+            )
+        elif spec.kind == "full":
+            # The body is float32 here; what the user's choice of type decides is what it is computed in.
+            device = next(loaded.lm.parameters()).device.type
+            half = str(choose_dtype(spec.dtype, device)) == "torch.bfloat16"
+            building = full_trainable(loaded, spec.layers, share_prefix=share, autocast=half, described=described)
+        else:
+            building = adapter_trainable(loaded, spec.method, share_prefix=share, described=described, seed=spec.seed)
+        with building as trainable:
+            yield trainable
+
+    def run(
+        self,
+        *,
+        watch: Callable[[Progress], None] | None = None,
+        tick: Callable[[int, int], None] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> TuneResult[Any]:
+        """Train, and return the product with its losses; the model is then as it was (`full` has its own copy).
+
+        Parameters
+        ----------
+        watch, tick
+            Called after each step: with `Progress`, or with steps done and steps in all.
+        callbacks
+            The transformers Trainer's own kind, called beside ours; a `KSCallback` is attached.
+
+        Raises
+        ------
+        UserError
+            When the training diverges.
+        """
+        with self.trainable() as trainable:
+            if self.rows is not None and len(self.rows) == 0:
+                return TuneResult(product=trainable.collect(), rows=self.rows)
+            return fit(
+                trainable,
+                self.examples,
+                spec=self.spec,
+                config=self.config,
+                rows=self.rows,
+                validation=self.validation,
+                watch=watch,
+                tick=tick,
+                callbacks=callbacks,
+            )
+
+    def plan(self) -> Plan:
+        """Measure what the training would cost, on two steps; nothing is trained."""
+        from ks_lottery.tuning.plan import make_plan
+
+        return make_plan(self, processes=process_count())
+
+    def sections(self) -> list[Section]:
+        """Return what is trained on, what was left out, and settings that the user may not expect."""
+        from ks_lottery.corpus.source import reasons
+
+        config, spec, sentences = self.config, self.spec, list[str]()
+        if self.corpus is not None and (left_out := reasons(self.corpus.left_out)):
+            sentences.append(f"{self.corpus.origin}: {len(self.corpus):,} pairs; left out: {left_out}")
+        overlong = 0 if self.corpus is None else len(self.corpus) - len(self.examples)
+        too_long = f"left out as too long: train {overlong:,}"
+        if self.validation_corpus is not None:
+            too_long += f", validation {len(self.validation_corpus) - len(self.validation):,}"
+        sentences += [
+            f"{len(self.examples):,} examples to train on, {len(self.validation):,} to validate on; {too_long}",
+            f"learning rate {config.learning_rate:g}, {config.epochs:g} epochs, "
+            f"batches of {config.batch_size} x {config.gradient_accumulation}",
+        ]
+        shares = spec.settings.get("share_prefix") is not False and spec.method not in {"prefix", "prompt"}
+        if config.gradient_checkpointing and shares:
+            sentences.append(
+                "gradient checkpointing: the shared prefix is switched off, since its keys and values must be kept"
+            )
+        if spec.method == "random" and self.rows is not None:
+            occurring = {token for example in self.examples for token in example.sequence}
+            count = sum(int(row) in occurring for row in self.rows.rows)
+            sentences.append(
+                f"{count:,} of the {len(self.rows):,} random rows occur in the text; the others cannot move"
+            )
+        return [Section(sentences=sentences)]

@@ -1,0 +1,137 @@
+"""Selectors: rows from a scan, an attribution, a text or a seed, against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp, rankdata
+
+from ks_lottery import Attribution, Tickets, UserError, select, select_by_attribution
+from ks_lottery.config.choices import SELECTORS as CHOICES
+from ks_lottery.corpus.batches import Example
+from ks_lottery.tickets.selectors import SELECTORS, Basis, select_rows
+
+
+def pvalue(k: int, d: int = 64) -> float:
+    return float(ks_2samp(np.arange(d), np.arange(d) + k - 0.5 if k else np.arange(d)).pvalue)
+
+
+def test_tickets_are_the_rows_with_p_below_alpha(make_scan):
+    counts = [0, 5, 15, 16, 40, 15, 64]
+    scan = make_scan(counts, 64)
+    for alpha in (0.01, 0.05, 0.3, 0.9):
+        wanted = {row for row, k in enumerate(counts) if pvalue(k) < alpha}
+        assert set(select(scan, alpha=alpha).rows.tolist()) == wanted, alpha
+
+
+def test_the_bounds_of_alpha(make_scan):
+    scan = make_scan([0, 64, 3], 64)
+    assert len(select(scan, alpha=0)) == 0
+    assert select(scan, alpha=1).rows.tolist() == [1, 2, 0]  # every row by definition, also the one that did not move
+
+
+def test_order_is_by_p_then_by_row(make_scan):
+    tickets = select(make_scan([40, 64, 40, 64], 64))
+    assert tickets.rows.tolist() == [1, 3, 0, 2]
+    assert tickets.ids.tolist() == [0, 1, 2, 3]
+    assert [s["pvalue"] for s in tickets.scores] == pytest.approx([pvalue(64)] * 2 + [pvalue(40)] * 2, rel=1e-9)
+
+
+def reachable(by: str, pool, size: int | None = None, seed: int = 0, **more) -> Tickets:
+    return select_rows(by, Basis(vocabulary=1000, size=size, seed=seed, reachable=lambda: np.array(pool), **more))
+
+
+def test_the_names_are_those_of_the_choices():
+    assert list(SELECTORS) == list(CHOICES)
+
+
+def test_random_rows_are_seeded_and_from_the_pool():
+    pool = range(100, 200)
+    one, two, other = (reachable("random-reachable", pool, 30, seed).rows for seed in (0, 0, 1))
+    assert one.tolist() == two.tolist() != other.tolist()
+    assert len(set(one.tolist())) == 30
+    assert set(one.tolist()) <= set(pool)
+    assert len(reachable("random-reachable", pool, 500)) == 100
+
+
+def test_random_rows_are_drawn_evenly():
+    counts = np.zeros(20)
+    for seed in range(4000):
+        counts[select_rows("random", Basis(vocabulary=20, size=5, seed=seed)).rows] += 1
+    assert counts == pytest.approx(np.full(20, 1000), abs=5 * (4000 * 0.25 * 0.75) ** 0.5)
+
+
+def test_occurrence_counts_and_breaks_ties_downward():
+    tokens = [3] * 2 + [5] * 9 + [7] * 2 + [8] * 50
+    examples = [Example(tokens[:20], tokens[20:30]), Example(tokens[30:], [])]
+    tickets = reachable("occurrence", [3, 5, 6, 7], 3, examples=lambda: examples)
+    assert tickets.rows.tolist() == [5, 3, 7]
+    assert [s["occurrences"] for s in tickets.scores] == [9, 2, 2]
+
+
+def test_frequency_counts_the_whole_vocabulary():
+    counts = {4: 7, 1: 7, 2: 1, 0: 0}
+    tickets = select_rows("frequency", Basis(vocabulary=6, size=4, frequencies=counts))
+    assert tickets.rows.tolist() == [1, 4, 2, 0]
+    every = [counts.get(row, 0) for row in range(6)]
+    assert [s["rank"] for s in tickets.scores] == (rankdata(np.negative(every)) / 6)[tickets.rows].tolist()
+
+
+def test_rows_of_the_methods_that_take_tickets():
+    tickets = Tickets(rows=np.array([9, 2, 5]), rule={"selector": "test"})
+    assert reachable("reachable", [1, 2, 5, 9]).rows.tolist() == [1, 2, 5, 9]
+    assert reachable("tickets", [], tickets=tickets) is tickets
+    assert reachable("all-but-tickets", [1, 2, 5, 9], tickets=tickets).rows.tolist() == [1]
+    assert reachable("all-but-tickets", [1, 2, 5, 9], 2, tickets=tickets).rows.tolist() == [1, 5]
+    with pytest.raises(UserError, match="row 9, but the embedding has 9 rows"):
+        select_rows("tickets", Basis(vocabulary=9, tickets=tickets))
+
+
+@pytest.mark.parametrize("by", [name for name in CHOICES if name != "random"])
+def test_what_is_missing_is_named(by):
+    with pytest.raises(UserError, match="needs"):
+        select_rows(by, Basis(vocabulary=10, size=None if by in ("reachable", "tickets", "all-but-tickets") else 3))
+
+
+@pytest.mark.parametrize("by", ["kl", "frequency", "occurrence", "random", "random-reachable", "lca", "gradient"])
+def test_rankings_need_a_number_of_rows(by, make_scan):
+    scan = make_scan([0, 5], 64)
+    with pytest.raises(UserError, match=f"rows ranked by {by} have no p-value: give top_k"):
+        select_rows(by, Basis(vocabulary=2, alpha=0.5, scan=scan))
+    with pytest.raises(UserError, match="top_k is -1, but must be 0 or more"):
+        select_rows(by, Basis(vocabulary=2, size=-1, scan=scan))
+
+
+def test_what_is_out_of_range_is_refused(make_scan):
+    scan = make_scan([0, 5], 64)
+    for call, message in (
+        ({"alpha": 1.5}, "alpha is 1.5, but must be from 0 to 1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"interval": (0.5, 0.1)}, "interval is 0.5 to 0.1"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_k": 1, "alpha": 0.5}, "one of alpha, interval and top_k, not alpha and top_k"),
+        ({"top_k": 1, "by": "lca"}, "score lca is not known"),
+    ):
+        with pytest.raises(UserError, match=message):
+            select(scan, **call)
+    with pytest.raises(UserError, match="selector nope is not known"):
+        select_rows("nope", Basis(vocabulary=2))
+
+
+def test_rows_by_what_they_contributed():
+    """Ties go to the lower row; a row that raised the loss comes last."""
+    scores = {"lca": np.array([0.1, 0.5, -0.2, 0.5]), "gradient": np.array([4.0, 1.0, 9.0, 2.0])}
+    known = Attribution(
+        ids=np.array([3, 5, 8, 9]), scores=scores, occurrences=np.array([7, 1, 2, 3]), made_from={"base": {"name": "x"}}
+    )
+    tickets = select_by_attribution(known, "lca", 4)
+    assert tickets.rows.tolist() == [5, 9, 3, 8]
+    assert [s["occurrences"] for s in tickets.scores] == [1, 3, 7, 2]
+    assert select_by_attribution(known, "gradient", 2).rows.tolist() == [8, 3]
+    assert select_by_attribution(known, "lca", 0).rows.tolist() == []
+    assert select_by_attribution(known, "lca", 9).rows.tolist() == [5, 9, 3, 8]
+    without = Attribution(known.ids, {"gradient": scores["gradient"]}, known.occurrences)
+    with pytest.raises(UserError, match="no lca, only gradient"):
+        select_by_attribution(without, "lca", 2)
+    with pytest.raises(UserError, match="0 or more"):
+        select_by_attribution(known, "lca", -1)
