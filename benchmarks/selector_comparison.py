@@ -26,7 +26,7 @@ import torch
 
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.corpus.batches import encode, occurrences
+from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.evaluation.next_token import predict
@@ -37,14 +37,8 @@ from ks_lottery.models.sides import installed_rows
 from ks_lottery.stats.intervals import bootstrap_interval
 from ks_lottery.store.manifest import digest_json
 from ks_lottery.tickets.blocks import scan_sources
-from ks_lottery.tickets.tickets import (
-    Tickets,
-    select,
-    select_by_attribution,
-    select_by_frequency,
-    select_by_occurrence,
-    select_random,
-)
+from ks_lottery.tickets.selectors import Basis, select_rows
+from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.tune import TuneSpec, prepare
 
 if TYPE_CHECKING:
@@ -205,15 +199,17 @@ class Study:
 
     def tickets(self, selector: str, count: int, setting: Setting, patch: RowPatch, known: Attribution) -> Tickets:
         """Select `count` rows."""
-        if selector == "ks":
-            return select(scan_sources(self.loaded.checkpoint, patch), top_k=count)
-        if selector in {"lca", "gradient"}:
-            return select_by_attribution(known, selector, count)
-        if selector == "occurrence":
-            return select_by_occurrence(occurrences(self.examples(setting)), patch.ids, count)
-        if selector == "frequency":
-            return select_by_frequency(self.frequencies, self.loaded.checkpoint.vocabulary, count)
-        return select_random(patch.ids, count, seed=setting.seed, reachable=True)
+        basis = Basis(
+            vocabulary=self.loaded.checkpoint.vocabulary,
+            size=count,
+            seed=setting.seed,
+            scan=scan_sources(self.loaded.checkpoint, patch) if selector == "ks" else None,
+            attribution=known,
+            frequencies=self.frequencies if selector == "frequency" else None,
+            examples=lambda: self.examples(setting),
+            reachable=lambda: patch.ids,
+        )
+        return select_rows(selector, basis)
 
     def compare(self, setting: Setting, selectors: list[str], counts: list[int]) -> None:
         """Do the cells of a seed that are left."""

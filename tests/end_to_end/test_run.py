@@ -157,7 +157,7 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
 def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path, capfd):
     out, scan = ["--out", str(tmp_path / "t.json")], str(finished / "scan.parquet")
     lca = ["select", scan, "--by", "lca"]
-    assert "--top-k" in fails(capfd, *lca, "--alpha", "0.1", *out)
+    assert "give top_k" in fails(capfd, *lca, "--alpha", "0.1", *out)
     assert "give --attribution" in fails(capfd, *lca, "--top-k", "3", "--data", str(text_file), *out)
     line = fails(capfd, *lca, "--top-k", "3", "--attribution", str(finished / "partial"), *out)
     assert "holds no attribution.parquet" in line

@@ -1,1 +1,1 @@
-"""What a person sees: progress on the screen, tables and files, from saved artifacts alone."""
+"""How results look: sections of raw values, the forms of values, and what prints them. Content in, text out."""

@@ -11,8 +11,9 @@ import yaml
 from ks_lottery.config.keys import difference
 from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import read_json, write_error, write_json, write_text
+from ks_lottery.store.files import read_json, write_json, write_text
 from ks_lottery.store.manifest import digest_file, digest_json
+from ks_lottery.store.work_folder import locked_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -140,17 +141,7 @@ class RunFolder:
         UserError
             When another process works in it, or it cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(f"another process works in {self.path}: wait for it, or give another --out") from error
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        with lock:
+        with locked_folder(self.path):
             yield
 
     def claim(self, config: RunConfig, inputs: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from xxhash import xxh3_128_digest
 
-from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
+from ks_lottery.checkpoint.adapter import AdaptedCheckpoint, Overlay
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
@@ -72,13 +72,13 @@ def scan_sources(
     UserError
         When the two do not fit each other, nothing is left to compare, or a unit holds NaN.
     """
-    made: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
+    made_from: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
     if isinstance(tuned, RowPatch):
         if tuned.side == "output" and units == "embedding":
             raise UserError("the patch changes the output embedding alone: scan it with units output")
         if isinstance(base, Checkpoint):
             tuned.check_base(base)
-        made = {"base": dict(tuned.base), "patch": tuned.content}
+        made_from = {"base": dict(tuned.base), "patch": tuned.content}
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
     pairs, alone = pairs_of(base, after, units, tensors)
     starts = np.concatenate([[0], np.cumsum([pair.count for pair in pairs])])
@@ -123,7 +123,7 @@ def scan_sources(
         "only_in_base": alone[0],
         "only_in_tuned": alone[1],
     }
-    return Scan(parts=parts, **columns, made_from={**made, "compared": content}, settings=settings)
+    return Scan(parts=parts, **columns, made_from={**made_from, "compared": content}, settings=settings)
 
 
 def _columns(count: int) -> dict[str, npt.NDArray[Any]]:
@@ -140,7 +140,7 @@ def _measure(
     """Yield what was measured of each block, in order; a block a thread, and only a few blocks in memory.
 
     Nothing that a thread calls is divided among further threads, so that no thread count of the process has to change. A side
-    that is computed (a base with an adapter or a patch) is made here, in the calling thread, by torch and all of its threads.
+    that is computed (a base with an adapter) is made here, in the calling thread, by torch and all of its threads.
     """
     workers = threads()
     running: deque[tuple[int, Future[_Measured]]] = deque()
@@ -148,8 +148,9 @@ def _measure(
         for index in mine:
             block = blocks[index]
             pair = pairs[block.pair]
-            computed = isinstance(tuned, AdaptedCheckpoint) and pair.after in tuned.overlays
-            after = tuned.block(pair.after, block.start, block.stop) if computed else None
+            overlay = tuned.overlays.get(pair.after) if isinstance(tuned, AdaptedCheckpoint) else None
+            computed = overlay is not None and (overlay.left is not None or overlay.whole is not None)
+            after = tuned.block(pair.after, block.start, block.stop) if computed else overlay
             running.append((index, pool.submit(_compare, base, tuned, pair, block, after)))
             while len(running) > 2 * workers:
                 first, future = running.popleft()
@@ -158,7 +159,9 @@ def _measure(
             yield index, future.result()
 
 
-def _compare(base: Source, tuned: Source, pair: TensorPair, block: UnitBlock, after: torch.Tensor | None) -> _Measured:
+def _compare(
+    base: Source, tuned: Source, pair: TensorPair, block: UnitBlock, after: torch.Tensor | Overlay | None
+) -> _Measured:
     """Measure one block, and return its columns and what stands for the compared bytes: XXH3 of 128 bits of each side.
 
     It tells contents apart, at the speed of memory; unlike SHA-256 it does not resist somebody who makes two that agree.
@@ -166,14 +169,16 @@ def _compare(base: Source, tuned: Source, pair: TensorPair, block: UnitBlock, af
     Parameters
     ----------
     after
-        The block of `tuned`, where the caller has computed it.
+        The block of `tuned` where the caller has computed it; the overlay where it only replaces rows; or None.
     """
-    sides = [
-        base.block(pair.before, block.start, block.stop),
-        tuned.block(pair.after, block.start, block.stop) if after is None else after,
-    ]
+    sides = [base.block(pair.before, block.start, block.stop)]
     if block.ids is not None:
-        sides = [_picked(side, block.ids - block.start) for side in sides]
+        sides = [_picked(sides[0], block.ids - block.start)]
+    if isinstance(after, Overlay) and block.ids is not None:
+        sides.append(_replaced(after, block))
+    else:
+        whole = after if isinstance(after, torch.Tensor) else tuned.block(pair.after, block.start, block.stop)
+        sides.append(whole if block.ids is None else _picked(whole, block.ids - block.start))
     raw = b"".join(xxh3_128_digest(_bytes(side).data) for side in sides)
     a, b = (_converted(side, pair.compared_as) for side in sides)
     if pair.compared_as in COARSENESS[4:]:
@@ -243,6 +248,15 @@ def _converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _picked(tensor: torch.Tensor, rows: npt.NDArray[np.int64]) -> torch.Tensor:
     """Return some rows of a tensor, copied in the calling thread alone."""
     return torch.from_numpy(_bytes(tensor)[rows]).view(tensor.dtype)
+
+
+def _replaced(overlay: Overlay, block: UnitBlock) -> torch.Tensor:
+    """Return the rows of an overlay that replaces those of a block, in the order of the block's ids."""
+    if overlay.ids is None or overlay.rows is None:
+        raise AssertionError("an overlay that replaces rows, without rows")
+    inside = np.flatnonzero((overlay.ids >= block.start) & (overlay.ids < block.stop))
+    order = inside[np.argsort(overlay.ids[inside], kind="stable")]
+    return _converted(_picked(overlay.rows, order), torch.float32)
 
 
 def _bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:

@@ -65,11 +65,11 @@ def explain_saved(
         raise UserError(f"no scan.parquet lies beside {file}: give the scan that the tickets are from with --scan")
     part = open_scan(scan_file, tensor)
     tokens = _known_tokens(file, scan_file, part)
-    found, notes = _attribution_beside(part, scan_file, attribution)
-    explanation = explain(opened, part, attribution=found, tokens=tokens)
+    record, notes = _attribution_beside(part, scan_file, attribution)
+    explanation = explain(opened, part, attribution=record, tokens=tokens)
     if corpus is not None:  # read last: what does not belong together is refused before a long text is read
         counts, about = _frequencies(part, tokens, corpus, model)
-        explanation = explain(opened, part, frequencies=counts, attribution=found, tokens=tokens)
+        explanation = explain(opened, part, frequencies=counts, attribution=record, tokens=tokens)
         explanation = replace(explanation, corpus=about)
     return replace(explanation, notes=notes)
 
