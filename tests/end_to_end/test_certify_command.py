@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from ks_lottery import RowPatch, Tickets, certify, open_checkpoint, read_corpus, scan, select, tune
 from ks_lottery.cli.main import main
@@ -113,10 +113,24 @@ def test_the_smallest_set_is_chosen_and_written(call, tuned, tmp_path, capsys):
     assert choice["pvalues"][choice["chosen"]] <= 0.1
     assert len(RowPatch.open(out / "chosen")) == choice["size"] == choice["sizes"][choice["chosen"]]
     assert "chosen" in capsys.readouterr().out
-    # Asked for the impossible, it says so and chooses nothing.
-    assert main([*call, *more[:3], "--choose", "0.06", "0.1", "--calibration", "0.5", "--json"]) == 0
-    content = json.loads(capsys.readouterr().out)
-    assert content["choice"]["chosen"] is None or content["choice"]["observed"][0] < 0.06
+
+
+def test_a_loss_that_even_the_largest_set_exceeds_is_not_chosen(call, tuned, capsys):
+    """Hoeffding-Bentkus as published: the smaller of two tail bounds of the mean of n losses, here by scipy."""
+    more = ["--transfer", "--tickets", str(tuned / "tickets.json"), "--calibration", "0.5", "--json"]
+    verdicts = []
+    for epsilon in (0.06, 0.2, 0.5, 0.9):
+        assert main([*call, *more, "--choose", str(epsilon), "0.1"]) == 0
+        choice = json.loads(capsys.readouterr().out)["choice"]
+        n, loss = choice["n"], choice["observed"][0]
+        a = min(loss, epsilon)
+        relative = np.log(a / epsilon) * a if a else 0.0
+        hoeffding = np.exp(-n * (relative + (1 - a) * np.log((1 - a) / (1 - epsilon))))
+        bentkus = np.e * binom.cdf(np.ceil(n * loss), n, epsilon)
+        assert (choice["chosen"] is not None) == (min(hoeffding, bentkus) <= 0.1)
+        verdicts.append(choice["chosen"] is not None)
+    assert verdicts[0] is False
+    assert verdicts[-1] is True
 
 
 def test_the_worst_examples_are_violations(call, capsys):

@@ -158,14 +158,14 @@ def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path
     out, scan = ["--out", str(tmp_path / "t.json")], str(finished / "scan.parquet")
     lca = ["select", scan, "--by", "lca"]
     assert "give top_k" in fails(capfd, *lca, "--alpha", "0.1", *out)
-    assert "give --attribution" in fails(capfd, *lca, "--top-k", "3", "--data", str(text_file), *out)
+    assert "give attribution, not corpus" in fails(capfd, *lca, "--top-k", "3", "--data", str(text_file), *out)
     line = fails(capfd, *lca, "--top-k", "3", "--attribution", str(finished / "partial"), *out)
     assert "holds no attribution.parquet" in line
     both = ["--attribution", str(finished / "embed"), "--data", str(text_file)]
     assert "not both" in fails(capfd, "select", scan, "--by", "gradient", "--top-k", "3", *both, *out)
     alone = tmp_path / "alone.parquet"
     shutil.copy(scan, alone)
-    assert "needs --attribution" in fails(capfd, "select", str(alone), "--by", "lca", "--top-k", "3", *out)
+    assert "needs the attribution" in fails(capfd, "select", str(alone), "--by", "lca", "--top-k", "3", *out)
     other = tmp_path / "other.parquet"
     assert main(["scan", str(tied_model), str(finished / "partial"), "--quiet", "--out", str(other)]) == 0
     line = fails(
@@ -338,7 +338,12 @@ def test_translate_takes_lines_of_standard_input(finished, capsys, monkeypatch):
 
 def test_the_certificate_of_a_run_is_that_of_the_command(finished, tied_model, tmp_path, capsys):
     """Integers are equal; a probability may differ by rounding, since other models share the batches."""
-    text = ["--data", str(finished / "text" / "test.jsonl"), "--calibration", str(finished / "text" / "calibration.jsonl")]
+    text = [
+        "--data",
+        str(finished / "text" / "test.jsonl"),
+        "--calibration",
+        str(finished / "text" / "calibration.jsonl"),
+    ]
     tuned = ["--tuned", str(finished / "embed"), "--scan", str(finished / "scan.parquet"), "--max-tokens", "512"]
     call = ["certify", str(tied_model), *tuned, *text, "--alphas", "0.05", "0.5", "1", "--json"]
     small = ["--small", str(finished / "partial"), "--tickets", str(finished / "tickets.json")]
