@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-slow lint types bench clean
+.PHONY: help demo smoke test test-slow lint types dist bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,11 @@ lint: $(VENV)/.dev ## style, format and import rules
 
 types: $(VENV)/.dev ## pyright, strict on src
 	$(BIN)/pyright
+
+dist: $(VENV)/.dev ## wheel and sdist, their metadata checked, and the wheel tried alone in a new environment
+	rm -rf dist
+	$(BIN)/python -m build -q
+	$(BIN)/python .ci/check_dist.py
 
 BENCHMARKS = $(filter-out benchmarks/measuring.py benchmarks/selector_comparison.py benchmarks/certify.py,$(wildcard benchmarks/*.py))
 
