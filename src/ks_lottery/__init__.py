@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.settings import RunConfig, TextSource
     from ks_lottery.corpus.corpus import Corpus, Pair
+    from ks_lottery.corpus.prepared import keep_useful, split
     from ks_lottery.corpus.readers import read_corpus
-    from ks_lottery.corpus.selection import keep_useful, split
     from ks_lottery.errors import LearningRateWarning, UserError
     from ks_lottery.evaluation.evaluate import evaluate
     from ks_lottery.evaluation.evaluation import Evaluation
@@ -63,7 +63,7 @@ _HOME = {
     "explain": "tickets.explain",
     "from_memory": "models.load",
     "inspect": "evaluation.inspect",
-    "keep_useful": "corpus.selection",
+    "keep_useful": "corpus.prepared",
     "ks_test": "stats.two_sample",
     "load_model": "models.load",
     "open_checkpoint": "models.load",
@@ -72,7 +72,7 @@ _HOME = {
     "scan": "tickets.compare",
     "select": "tickets.select",
     "select_by_attribution": "tickets.select",
-    "split": "corpus.selection",
+    "split": "corpus.prepared",
     "to_merged": "models.export",
     "to_peft": "models.export",
     "tune": "tuning.tune",

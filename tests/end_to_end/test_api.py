@@ -81,7 +81,9 @@ def test_in_memory_and_from_disk_give_the_same(folder, pretrained, text, tmp_pat
     assert ks.Evaluation.open(evaluations[0].save(tmp_path / "evaluation")) == evaluations[0]
     gradients = [ks.row_gradients(base, text.test) for base in (in_memory, on_disk)]
     assert gradients[0] == gradients[1]
-    assert ks.select_by_attribution(gradients[0], "gradient", 3) == ks.select_by_attribution(gradients[1], "gradient", 3)
+    assert ks.select_by_attribution(gradients[0], "gradient", 3) == ks.select_by_attribution(
+        gradients[1], "gradient", 3
+    )
     lengths = [ks.inspect(text.test, base).as_dict()["lengths"] for base in (in_memory, str(folder))]
     assert lengths[0] == lengths[1]
     after = weights(model)
@@ -171,7 +173,9 @@ def test_exports_of_a_model_in_memory_are_those_of_its_folder(folder, pretrained
     loaded = ks.from_memory(*pretrained)
     tuned = ks.tune(loaded, text.train, **SETTINGS)
     for export in (ks.to_merged, ks.to_peft):
-        first, second = (export(base, tuned, tmp_path / f"{export.__name__}{i}") for i, base in enumerate((folder, loaded)))
+        first, second = (
+            export(base, tuned, tmp_path / f"{export.__name__}{i}") for i, base in enumerate((folder, loaded))
+        )
         file = "model.safetensors" if export is ks.to_merged else "adapter_model.safetensors"
         assert (first / file).read_bytes() == (second / file).read_bytes()
     with quiet():

@@ -212,7 +212,7 @@ class Certificate(ByContent, Shown):
 
     @staticmethod
     def files(folder: str | Path, name: str = "certificate") -> list[Path]:
-        """Return what `save` writes: the sums, the positions, and the sums as a table."""
+        """Return what `save` writes into `folder` under `name`: the sums, the positions, and the sums as a table."""
         return [Path(folder).expanduser() / f"{name}{ending}" for ending in (".json", ".parquet", "-levels.parquet")]
 
     def save(self, folder: str | Path, name: str = "certificate") -> Path:

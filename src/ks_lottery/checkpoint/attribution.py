@@ -86,7 +86,7 @@ class Attribution(ByContent, Shown):
         return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
 
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return the values of one score.
+        """Return the values of one score, shape (K,); `name` is ``gradient`` or ``lca``.
 
         Raises
         ------

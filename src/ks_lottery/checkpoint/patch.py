@@ -146,6 +146,8 @@ class RowPatch(ByContent, Shown):
 
         Parameters
         ----------
+        checkpoint
+            The base, whose fingerprint is compared.
         force
             Let other weights pass, as long as the rows fit into them.
 

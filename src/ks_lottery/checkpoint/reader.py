@@ -178,7 +178,7 @@ class Checkpoint(Shown):
         return torch.from_numpy(buffer).view(entry.dtype).reshape(stop - start, unit.width)
 
     def changed(self, tensor: str) -> None:  # noqa: ARG002 (a checkpoint stands alone)
-        """Return None: what this checkpoint was made from is not known."""
+        """Return None for any `tensor`: what this checkpoint was made from is not known."""
         return
 
     @property
@@ -223,6 +223,8 @@ class Checkpoint(Shown):
 
         Parameters
         ----------
+        ids
+            Rows, shape (K,), each from 0 to V - 1.
         side
             ``output`` for rows of the output embedding, which are the input embedding's where the two are tied.
         """

@@ -22,6 +22,8 @@ class Pair:
 
     Parameters
     ----------
+    source, target
+        The two sentences; neither is empty in a corpus that was read.
     document
         Where they stood, if that is known.
     instruction

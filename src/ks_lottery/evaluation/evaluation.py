@@ -117,7 +117,13 @@ class Evaluation(ByContent, Shown):
         return folder
 
     def save_parts(self, *, summary: Path, predictions: Path, hypotheses: Path) -> None:
-        """Write `content` with its manifest, and what there is of predictions and translations, to files of their own."""
+        """Write `content` with its manifest, and what there is of predictions and translations, to files of their own.
+
+        Parameters
+        ----------
+        summary, predictions, hypotheses
+            The three files.
+        """
         if self.hypotheses is not None:
             write_hypotheses(hypotheses, self.sources or (), self.references or (), self.hypotheses)
         if self.predictions is not None:

@@ -96,11 +96,21 @@ class Predictions(ByContent, Shown):
         return float(-self.log_p.mean())
 
     def interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-        """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent)."""
+        """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent).
+
+        Parameters
+        ----------
+        confidence
+            Level of the interval, in (0, 1) (0.95).
+        resamples
+            Number of resamples, 1 or more (2,000).
+        seed
+            Seed of the draw (0).
+        """
         return self._interval(self.correct, confidence, resamples, seed)
 
     def loss_interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-        """Return a bootstrap interval of the loss, by resampling sentences."""
+        """Return a bootstrap interval of the loss, in nats; `confidence`, `resamples` and `seed` as for `interval`."""
         return self._interval(-self.log_p, confidence, resamples, seed)
 
     def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:

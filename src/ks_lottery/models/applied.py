@@ -76,8 +76,14 @@ def applied(
 
 @contextmanager
 def _inside(lm: Any, patch: RowPatch) -> Generator[PreTrainedModel]:
-    with installed_patch(lm, patch):
-        yield lm
+    modules: list[Any] = [lm.get_input_embeddings(), lm.get_output_embeddings()]
+    trained = [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
+    try:
+        with installed_patch(lm, patch):
+            yield lm
+    finally:
+        for parameter in trained:  # row modules freeze what they replace
+            parameter.requires_grad_(requires_grad=True)
 
 
 def _check_fits(lm: Any, patch: RowPatch) -> None:

@@ -151,7 +151,7 @@ class Scan(ByContent, Shown):
         return self.relative - 1
 
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return one of `SCORES`."""
+        """Return one of `SCORES` by its `name`, shape (N,)."""
         if name not in SCORES:
             raise UserError(f"score {name} is not known; there are {', '.join(SCORES)}")
         return self.statistics if name == "ks" else getattr(self, name)
@@ -190,21 +190,15 @@ class Scan(ByContent, Shown):
         return power.passing(self, alpha, correction)
 
     def power(self, alpha: float, correction: str = "none") -> dict[str, Any]:
-        """Say whether the test could see anything; see `ks_lottery.tickets.power.power`."""
+        """Say whether the test could see anything at `alpha` under a `correction`; see `ks_lottery.tickets.power.power`."""
         return power.power(self, alpha, correction)
 
     def summary(self, alpha: float, correction: str = "none") -> dict[str, Any]:
-        """Return what was compared and what came out, in plain values; see `ks_lottery.tickets.power.summary`."""
+        """Return what was compared and came out at `alpha` under a `correction`; see `ks_lottery.tickets.power.summary`."""
         return power.summary(self, alpha, correction)
 
     def top(self, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return the units with the smallest p, those that did not move apart, in plain values.
-
-        Raises
-        ------
-        UserError
-            When `most` is below 0.
-        """
+        """Return the `most` units with the smallest p, those that did not move apart, in plain values; with `tokens`."""
         return scan_sections.top(self, most, tokens)
 
     def sections(
@@ -220,6 +214,10 @@ class Scan(ByContent, Shown):
 
         Parameters
         ----------
+        alpha, correction
+            As for `passing`.
+        top
+            Number of units in the table (30).
         tokens
             Token strings of the rows of a vocabulary.
         only
@@ -261,7 +259,7 @@ class Scan(ByContent, Shown):
 
     @classmethod
     def open(cls, path: str | Path) -> Scan:
-        """Read what `save` wrote.
+        """Read what `save` wrote to `path`.
 
         Raises
         ------
@@ -275,7 +273,7 @@ class Scan(ByContent, Shown):
         return cls(parts=parts, **arrays, made_from=about["made_from"], settings=settings)
 
     def rank(self, name: str) -> npt.NDArray[np.float64]:
-        """Return rank / V of each unit within its tensor by a score, 1 / V for the most important (table 3); ties averaged.
+        """Return rank / V of each unit in its tensor by the score `name`, 1 / V for the first; ties averaged (table 3).
 
         Units whose score is not defined get NaN.
         """

@@ -165,7 +165,7 @@ class Tickets(ByContent, Shown):
 
     @classmethod
     def open(cls, path: str | Path) -> Tickets:
-        """Read what `save` wrote.
+        """Read what `save` wrote to `path`.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class Tickets(ByContent, Shown):
 
     @staticmethod
     def tokens(path: str | Path) -> dict[int, str]:
-        """Return the token strings by row that `save` wrote; empty where it was given none."""
+        """Return the token strings by row that `save` wrote to `path`; empty where it was given none."""
         return {row["row"]: str(row["token"]) for row in read_json(Path(path), "tickets")["rows"] if "token" in row}
 
 
