@@ -9,20 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ks_lottery.certification.certificate import Certificate
     from ks_lottery.certification.certify import certify
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.config.settings import RunConfig
-    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.config.settings import RunConfig, TextSource
+    from ks_lottery.corpus.corpus import Corpus, Pair
+    from ks_lottery.corpus.prepared import keep_useful, split
     from ks_lottery.corpus.readers import read_corpus
-    from ks_lottery.corpus.selection import keep_useful, split
-    from ks_lottery.errors import UserError
+    from ks_lottery.errors import LearningRateWarning, UserError
     from ks_lottery.evaluation.evaluate import evaluate
+    from ks_lottery.evaluation.evaluation import Evaluation
     from ks_lottery.evaluation.inspect import inspect
+    from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.models.applied import applied
     from ks_lottery.models.export import to_merged, to_peft
     from ks_lottery.models.gradients import row_gradients
-    from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.models.load import LoadedModel, from_memory, load_model, open_checkpoint
     from ks_lottery.stats.two_sample import ks_test
     from ks_lottery.tickets.agreement import compare_tunings
     from ks_lottery.tickets.compare import scan
@@ -33,30 +37,42 @@ if TYPE_CHECKING:
     from ks_lottery.tuning.callback import KSCallback
     from ks_lottery.tuning.tune import tune
 
+    __version__: str
+
 _HOME = {
     "Attribution": "checkpoint.attribution",
+    "Certificate": "certification.certificate",
     "Checkpoint": "checkpoint.reader",
     "Corpus": "corpus.corpus",
+    "Evaluation": "evaluation.evaluation",
     "KSCallback": "tuning.callback",
+    "LearningRateWarning": "errors",
+    "LoadedModel": "models.load",
+    "Pair": "corpus.corpus",
+    "Predictions": "evaluation.predictions",
     "RowPatch": "checkpoint.patch",
     "RunConfig": "config.settings",
     "Scan": "tickets.scan",
+    "TextSource": "config.settings",
     "Tickets": "tickets.tickets",
     "UserError": "errors",
+    "applied": "models.applied",
     "certify": "certification.certify",
     "compare_tunings": "tickets.agreement",
     "evaluate": "evaluation.evaluate",
     "explain": "tickets.explain",
+    "from_memory": "models.load",
     "inspect": "evaluation.inspect",
-    "keep_useful": "corpus.selection",
+    "keep_useful": "corpus.prepared",
     "ks_test": "stats.two_sample",
+    "load_model": "models.load",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
     "row_gradients": "models.gradients",
     "scan": "tickets.compare",
     "select": "tickets.select",
     "select_by_attribution": "tickets.select",
-    "split": "corpus.selection",
+    "split": "corpus.prepared",
     "to_merged": "models.export",
     "to_peft": "models.export",
     "tune": "tuning.tune",
@@ -64,21 +80,32 @@ _HOME = {
 
 __all__ = [
     "Attribution",
+    "Certificate",
     "Checkpoint",
     "Corpus",
+    "Evaluation",
     "KSCallback",
+    "LearningRateWarning",
+    "LoadedModel",
+    "Pair",
+    "Predictions",
     "RowPatch",
     "RunConfig",
     "Scan",
+    "TextSource",
     "Tickets",
     "UserError",
+    "__version__",
+    "applied",
     "certify",
     "compare_tunings",
     "evaluate",
     "explain",
+    "from_memory",
     "inspect",
     "keep_useful",
     "ks_test",
+    "load_model",
     "open_checkpoint",
     "read_corpus",
     "row_gradients",
@@ -93,7 +120,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _HOME:
+    """Import a public name on first use, and keep it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("ks-lottery")
+    elif name in _HOME:
+        value = getattr(import_module(f"ks_lottery.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module 'ks_lottery' has no attribute {name!r}")
-    return getattr(import_module(f"ks_lottery.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for tab completion."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,7 +1,11 @@
-"""The one exception that reaches a user: a sentence that says what is wrong, where, and what to do.
+"""The exception and the warning that reach a user: a sentence that says what is wrong, where, and what to do.
 
 It must never carry a traceback's worth of text; `cli` prints it as one line and exits with code 2.
 """
+
+
+class LearningRateWarning(UserWarning):
+    """A learning rate that cannot move rows so far that the KS test would see it."""
 
 
 class UserError(Exception):

@@ -88,7 +88,7 @@ def patch_of(checkpoint: Checkpoint) -> RowPatch:
 
 def test_patch_round_trip(tied_model, tmp_path):
     patch = patch_of(Checkpoint.open(tied_model))
-    assert patch.save(tmp_path) == (tmp_path / "patch.safetensors").stat().st_size
+    assert patch.save(str(tmp_path)) == tmp_path
     opened = RowPatch.open(tmp_path)
     assert np.array_equal(opened.ids, patch.ids)
     assert torch.equal(opened.values, patch.values)

@@ -191,7 +191,6 @@ def test_a_newer_format_is_refused(evaluation, tmp_path):
         ({"resamples": -1}, "resamples is -1, but must be 0 or more"),
         ({"confidence": 1.0}, "confidence is 1, but must be between 0 and 1"),
         ({"against": ["/nowhere"]}, "/nowhere holds no hypotheses.jsonl"),
-        ({"beams": 4}, "evaluate has no setting 'beams'"),
     ],
 )
 def test_settings_that_cannot_be(loaded, corpus, settings, said):

@@ -6,16 +6,22 @@ Must never call the bound a guarantee: it holds under the theorem's assumptions,
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.store.files import write_json, write_table
+from ks_lottery.certification.certificate_sections import certificate_sections
+from ks_lottery.report.notebook import Shown
+from ks_lottery.store.content import ByContent, data_frame, digest_content
+from ks_lottery.store.files import read_json, read_table, write_json, write_table
 from ks_lottery.store.manifest import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
+    from pandas import DataFrame
+
+    from ks_lottery.report.section import Section
 
 MEANING = (
     "A bound under the assumptions of theorem 2 (each row's shift taken alone, a smooth model), not a guarantee; "
@@ -87,18 +93,38 @@ class Level:
     bounds: Mapping[str, Bound]
 
 
-@dataclass(frozen=True)
-class Certificate:
+_SUMS = (
+    "small", "tau", "positions", "sentences", "original_accuracy", "tuned_accuracy", "half_gap_range", "full",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Certificate(ByContent, Shown):
     """What is certified, per position and in sum, by which bound, with which tau; what was audited; what is guaranteed.
+
+    Two are equal when sums and positions are.
 
     Parameters
     ----------
+    small
+        Name of the small models: ``transfer``, that of a patch, or ``small`` for several.
     tau
         The kind of tau that reports show; the others are there too.
+    positions, sentences
+        Number of target positions that count, and of the sentences that they are in.
+    original_accuracy, tuned_accuracy
+        Share of positions that the original and the tuned model answer as the reference, in [0, 1].
     half_gap_range
         Smallest and largest (p_A - p_B) / 2 of the tuned model, s_min and s_max of section 4.2.
     full
         What verifies every position (tau(alpha) < s_min), by kind of tau: see `full_verification`.
+    levels
+        One `Level` for each small model.
+    columns
+        One entry for each small model and position, by name: ``model``, ``alpha``, ``sentence``, ``position``, ``label``,
+        ``tuned``, ``small``, the half gaps, and whether a rule certifies it at a tau (``theorem_empirical``, ...).
+    made_from
+        Fingerprints of scan, text and patches.
     worst
         Certified positions that a small model answers differently, the largest half gap first; see `audit.worst`.
     guarantees
@@ -122,21 +148,47 @@ class Certificate:
     guarantees: Sequence[Mapping[str, Any]] = ()
     choice: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        what = f"{self.small}: {len(self.levels)} small models, tau {self.tau}"
+        return f"Certificate({what}, {self.positions:,} positions of {self.sentences:,} sentences)"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the sums and of every position."""
+        return digest_content(self.as_dict(), self.columns)
+
+    def sections(self, rule: str = "theorem", examples: int = 5) -> list[Section]:
+        """Return bound, audit and guarantees.
+
+        Parameters
+        ----------
+        rule
+            Rule that is shown: ``theorem``, ``algorithm1`` or ``both``.
+        examples
+            Number of worst examples.
+        """
+        return certificate_sections(self.as_dict(), f"Certificate of {self.small}", rule=rule, examples=examples)
+
+    def to_pandas(self, *, positions: bool = False) -> DataFrame:
+        """Return one row a small model, tau and rule; see `lines`.
+
+        Parameters
+        ----------
+        positions
+            Return one row a small model and position instead; see ``columns``.
+
+        Raises
+        ------
+        UserError
+            When pandas is not installed.
+        """
+        return data_frame(self.columns if positions else self.lines())
+
     def as_dict(self) -> dict[str, Any]:
         """Return the certificate in sum, without its positions."""
-        names = (
-            "small",
-            "tau",
-            "positions",
-            "sentences",
-            "original_accuracy",
-            "tuned_accuracy",
-            "half_gap_range",
-            "full",
-        )
         return {
             "meaning": MEANING,
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in _SUMS},
             "levels": [asdict(level) for level in self.levels],
             "worst": list(self.worst),
             "guarantees": list(self.guarantees),
@@ -158,11 +210,73 @@ class Certificate:
         ]  # fmt: skip
         return {name: [line[name] for line in lines] for name in lines[0]}
 
-    def save(self, folder: Path, name: str = "certificate") -> list[Path]:
-        """Write the sums as JSON and, a line for each model, tau and rule, as Parquet; and the positions as Parquet."""
+    @staticmethod
+    def files(folder: str | Path, name: str = "certificate") -> list[Path]:
+        """Return what `save` writes into `folder` under `name`: the sums, the positions, and the sums as a table."""
+        return [Path(folder).expanduser() / f"{name}{ending}" for ending in (".json", ".parquet", "-levels.parquet")]
+
+    def save(self, folder: str | Path, name: str = "certificate") -> Path:
+        """Write the sums as JSON and, a line for each model, tau and rule, as Parquet; and the positions as Parquet.
+
+        Parameters
+        ----------
+        folder
+            Where to write.
+        name
+            Beginning of the names of the files.
+
+        Returns
+        -------
+        Path
+            The JSON file, from which `open` reads the certificate.
+        """
         about = manifest("certificate", made_from=self.made_from, settings={"tau": self.tau, "small": self.small})
-        files = [folder / f"{name}.json", folder / f"{name}.parquet", folder / f"{name}-levels.parquet"]
+        files = self.files(folder, name)
         write_json(files[0], {**about, **self.as_dict()})
         write_table(files[1], self.columns, about)
         write_table(files[2], self.lines(), {**about, "kind": "certificate-levels"})
-        return files
+        return files[0]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Certificate:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path
+            The JSON file, or the folder that it is in where it is called ``certificate.json``.
+
+        Raises
+        ------
+        UserError
+            When a file is missing or damaged, is no certificate, or was written by a newer version.
+        """
+        path = Path(path).expanduser()
+        files = cls.files(path) if path.is_dir() else cls.files(path.parent, path.stem)
+        about = read_json(files[0], "certificate")
+        columns, _ = read_table(files[1], "certificate")
+        return cls(
+            **{name: about[name] for name in _SUMS if name != "half_gap_range"},
+            half_gap_range=(about["half_gap_range"][0], about["half_gap_range"][1]),
+            levels=tuple(_level(level) for level in about["levels"]),
+            columns=columns,
+            made_from=about["made_from"],
+            worst=about["worst"],
+            guarantees=about["guarantees"],
+            choice=about["choice"],
+        )
+
+
+def _level(content: Mapping[str, Any]) -> Level:
+    bounds = {
+        kind: Bound(bound["tau"], bound["verified"], {rule: _audit(audit) for rule, audit in bound["rules"].items()})
+        for kind, bound in content["bounds"].items()
+    }
+    rest: dict[str, Any] = {name: value for name, value in content.items() if name != "bounds"}
+    return Level(**rest, bounds=bounds)
+
+
+def _audit(content: Mapping[str, Any]) -> Audit:
+    low, high = content["violation_interval"]
+    rest: dict[str, Any] = {name: value for name, value in content.items() if name != "violation_interval"}
+    return Audit(**rest, violation_interval=(low, high))

@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ks_lottery.certification.algorithm import certify_predictions
 from ks_lottery.certification.audit import worst
 from ks_lottery.certification.calibration import choice_of, guarantees_of, open_texts, parted
-from ks_lottery.certification.candidates import (
-    ORIGINAL,
-    TUNED,
-    Candidate,
-    check_side,
-    nested_transfers,
-    patched,
-    predict_candidates,
-    transfer_of,
-    transfers,
-)
+from ks_lottery.certification.candidates import ORIGINAL, TUNED, Candidate, predict_candidates
+from ks_lottery.certification.certified import Certified
 from ks_lottery.certification.choice import check_budget
+from ks_lottery.certification.groups import candidate_groups, check_patches
+from ks_lottery.certification.inputs import open_small, scan_of_patch
 from ks_lottery.certification.spec import CertifySpec
+from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.settings import CertifyConfig
-from ks_lottery.errors import UserError
-from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.corpus.source import open_corpus
+from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
+from ks_lottery.report.progress import progress_bar
+from ks_lottery.tickets.scan import Scan
+from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from ks_lottery.certification.calibration import Texts
     from ks_lottery.certification.certificate import Certificate
-    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.certification.pool import Pool
+    from ks_lottery.certification.units import Kind
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.settings import TextSource
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.predictions import Predictions
-    from ks_lottery.tickets.scan import Scan
-
-TRANSFER = "transfer"
-"""Name of the certificate of partial transfers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certified:
-    """The result of a certification.
-
-    Parameters
-    ----------
-    certificates
-        Of the partial transfers (``transfer``), and of the patches: by the patch's name, or ``small`` where there are several.
-    predictions
-        On the text reported on, by model.
-    chosen
-        The transfer that was chosen, where one was asked for and found.
-    overlong
-        Sentences left out as longer than the limit.
-    computed, passes
-        Tokens that were computed, and those that as many passes as there are models would compute.
-    """
-
-    certificates: Mapping[str, Certificate]
-    predictions: Mapping[str, Predictions]
-    chosen: RowPatch | None
-    overlong: int
-    computed: int
-    passes: int
-
-    @property
-    def certificate(self) -> Certificate:
-        """The first certificate, which is the only one unless patches and transfers were certified together."""
-        return next(iter(self.certificates.values()))
-
-    def save(self, folder: Path) -> None:
-        """Write every certificate, the predictions of every model, and the chosen transfer into a folder."""
-        for name, certificate in self.certificates.items():
-            certificate.save(folder, "certificate" if len(self.certificates) == 1 else name)
-        for name, predictions in self.predictions.items():
-            predictions.save(folder / "predictions" / f"{name.replace('/', '_')}.parquet")
-        if self.chosen is not None:
-            self.chosen.save(folder / "chosen")
 
 
 def certify_with(
@@ -109,8 +64,8 @@ def certify_with(
         When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
     spec.check()
-    _check_patches(loaded, tuned, spec)
-    groups = _candidates(tuned, scan, spec)
+    check_patches(loaded, tuned, spec)
+    groups = candidate_groups(tuned, scan, spec)
     texts = open_texts(
         loaded, corpus, spec.calibration,
         pool=spec.pool, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens, seed=spec.seed,
@@ -143,39 +98,6 @@ def certify_with(
         computed=shared.computed_tokens,
         passes=shared.tokens,
     )
-
-
-def _check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> None:
-    tuned.check_base(loaded.checkpoint)
-    for name, patch in spec.small.items():
-        patch.check_base(loaded.checkpoint)
-        check_side(tuned, patch, name)
-    check_side(tuned, tuned, "the tuned patch")
-    base = (spec.tickets.made_from.get("base") or {}).get("fingerprint") if spec.tickets is not None else None
-    if base not in {None, loaded.checkpoint.fingerprint}:
-        raise UserError(f"the tickets were selected on another base than {loaded.checkpoint.name}: give its own")
-
-
-def _candidates(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, list[Candidate]]:
-    """Return the small models of each certificate, by its name."""
-    groups: dict[str, list[Candidate]] = {}
-    alphas = spec.config.alphas
-    if spec.transfer and spec.epsilon is not None:
-        groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
-    elif spec.transfer and spec.tickets is not None and not spec.small:
-        groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
-    elif spec.transfer:
-        groups[TRANSFER] = transfers(tuned, scan, alphas)
-    if spec.small:
-        name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
-        groups[name] = [patched(patch, label, spec.tickets) for label, patch in spec.small.items()]
-    missing = [candidate.name for candidates in groups.values() for candidate in candidates if candidate.alpha is None]
-    if spec.config.tau != "empirical" and missing:
-        raise UserError(
-            f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
-            "give tickets that select --alpha wrote, or take --tau empirical"
-        )
-    return groups
 
 
 def _audited(
@@ -229,40 +151,105 @@ def _guaranteed(
 
 
 def certify(
-    base: Checkpoint | LoadedModel,
-    tuned: RowPatch,
-    scan: Scan,
-    corpus: Corpus,
+    base: str | Path | Checkpoint | LoadedModel,
+    tuned: RowPatch | str | Path,
+    scan: Scan | str | Path | None,
+    corpus: Corpus | TextSource | str | Path,
     *,
-    small: Mapping[str, RowPatch] | None = None,
+    small: Mapping[str, RowPatch | str | Path] | RowPatch | str | Path | None = None,
+    transfer: bool | None = None,
+    tickets: Tickets | str | Path | None = None,
+    alphas: Sequence[float] = CertifyConfig.alphas,
+    tau: Literal["empirical", "exact", "table"] = CertifyConfig.tau,
+    positions: int = CertifyConfig.positions,
+    delta: float = CertifyConfig.delta,
+    calibration: Corpus | TextSource | str | Path | float | None = None,
+    same_pool: bool = CertifySpec.same_pool,
+    pool: Pool | None = None,
+    epsilon: float | None = None,
+    loss: Kind = CertifySpec.loss,
+    sizes: Sequence[int] = (),
+    template: str = CertifySpec.template,
+    max_tokens: int | None = None,
+    batch_size: int = CertifySpec.batch_size,
+    share_prefix: bool = CertifySpec.share_prefix,
+    seed: int = CertifySpec.seed,
+    examples: int = CertifySpec.examples,
+    progress: bool = False,
     tick: Callable[[int, int], None] | None = None,
-    **settings: Any,
 ) -> Certificate:
     """Certify small models against `tuned` on `corpus`: the paper's bound, its audit and, with calibration, a guarantee.
 
     Parameters
     ----------
+    base
+        Folder, GGUF file, hub id, an opened checkpoint, or a loaded model, which is used as it is.
+    tuned
+        The patch of embed tuning, or its folder.
     scan
-        The scan of `base` against `tuned`.
+        The scan of `base` against `tuned`, or its file; None scans now.
+    corpus
+        The text reported on: a corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     small
-        Patches to certify as they are, by name, such as partial tuning leaves. Without them partial transfers are certified: of
-        the setting ``tickets``, or of the rows of each alpha.
-    settings
-        Fields of `CertifySpec` (``tickets``, ``calibration``, ``epsilon``, ``template``, ...) and of `CertifyConfig`
-        (``alphas``, ``tau``, ``positions``, ``delta``).
+        Patches to certify as they are, such as partial tuning leaves, by name; or one patch or folder. Without them partial
+        transfers are certified: of `tickets`, or of the rows of each alpha.
+    transfer
+        Certify partial transfers; by default where no `small` is given.
+    tickets
+        Rows of the transfer, or their file; with `small`, what its rows were selected by.
+    alphas, tau, positions, delta
+        Grid of significance levels, each in [0, 1] (0.05 .. 1); kind of tau that is shown (``empirical``); first target
+        positions of a sentence that count (20); probability that a guarantee fails, in (0, 1) (0.05).
+    calibration
+        Text to calibrate a guarantee on; or the share (a float below 1) or number (an int) of sentences of `corpus` that are
+        drawn for it; None (the default) for no guarantee.
+    same_pool
+        Your word that `corpus` and the calibration text are one text, split at random; off by default.
+    pool
+        What the calibration text was drawn from, where that is known.
+    epsilon, loss, sizes
+        Choose the smallest ticket set whose loss of agreement is at most `epsilon`, with probability 1 - `delta`; the loss is
+        the ``share`` of positions answered differently (the default) or whether ``any`` is; with `tickets`, numbers of first
+        tickets to choose among.
+    template, max_tokens
+        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
+        left out. None (the default) refuses a text with an example beyond the model's context.
+    batch_size, share_prefix
+        Sentences at a time (16); compute what all prompts begin with once (on).
+    seed
+        Seed of the draw of calibration sentences (0).
+    examples
+        Number of the worst examples that the certificate keeps (10).
+    progress
+        Show a bar on standard output; off by default.
+    tick
+        Called with sentences done and sentences in all.
+
+    Returns
+    -------
+    Certificate
+        Of the transfers or of `small`; the first of the two where both were asked for.
 
     Raises
     ------
     UserError
-        When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
+        When patches, tickets, text or settings do not belong together, a value is out of range, or a guarantee cannot be had.
     """
-    names = CertifyConfig.__dataclass_fields__
-    config = replace(CertifyConfig(), **{name: value for name, value in settings.items() if name in names})
-    others: dict[str, Any] = {"small": small or {}, "transfer": not small, "config": config}
-    others |= {name: value for name, value in settings.items() if name not in names}
-    unknown = sorted(set(others) - set(CertifySpec.__dataclass_fields__))
-    if unknown:
-        raise UserError(f"certify knows no setting {unknown[0]}")
-    spec = CertifySpec(**others)
-    loaded = base if isinstance(base, LoadedModel) else load_model(base)
-    return certify_with(spec, loaded, tuned, scan, corpus, tick=tick).certificate
+    opened = open_small(small)
+    spec = CertifySpec(
+        small=opened, transfer=not opened if transfer is None else transfer,
+        tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets,
+        config=CertifyConfig(alphas=tuple(alphas), tau=tau, positions=positions, delta=delta),
+        calibration=calibration if calibration is None or isinstance(calibration, int | float) else open_corpus(calibration),
+        same_pool=same_pool, pool=pool, epsilon=epsilon, loss=loss, sizes=tuple(sizes), template=template,
+        max_tokens=max_tokens, batch_size=batch_size, share_prefix=share_prefix, seed=seed, examples=examples,
+    )  # fmt: skip
+    corpus = open_corpus(corpus)
+    tuned = tuned if isinstance(tuned, RowPatch) else RowPatch.open(tuned)
+    checkpoint = open_checkpoint(base)
+    tuned.check_base(checkpoint)
+    if not isinstance(scan, Scan):
+        scan = scan_of_patch(checkpoint, tuned, scan)
+    loaded = base if isinstance(base, LoadedModel) else load_model(checkpoint)
+    with progress_bar("predictions of every model", show=progress, unit="sentences") as bar:
+        return certify_with(spec, loaded, tuned, scan, corpus, tick=tick or bar).certificate

@@ -12,7 +12,7 @@ from ks_lottery.tickets.blocks import scan_sources
 from ks_lottery.tickets.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
 
@@ -22,7 +22,18 @@ def open_patches(folders: Sequence[str | Path]) -> dict[str, RowPatch]:
     names = [Path(folder).name for folder in folders]
     if len(set(names)) < len(names) or {ORIGINAL, TUNED} & set(names):
         names = [str(folder) for folder in folders]
-    return {name: RowPatch.open(Path(folder)) for name, folder in zip(names, folders, strict=True)}
+    return {name: RowPatch.open(folder) for name, folder in zip(names, folders, strict=True)}
+
+
+def open_small(small: Mapping[str, RowPatch | str | Path] | RowPatch | str | Path | None) -> dict[str, RowPatch]:
+    """Open the patches that are certified as they are, by name."""
+    if small is None:
+        return {}
+    if isinstance(small, RowPatch):
+        return {"small": small}
+    if isinstance(small, str | Path):
+        return open_patches([small])
+    return {name: patch if isinstance(patch, RowPatch) else RowPatch.open(patch) for name, patch in small.items()}
 
 
 def scan_of_patch(checkpoint: Checkpoint, tuned: RowPatch, file: str | Path | None = None) -> Scan:
@@ -35,7 +46,7 @@ def scan_of_patch(checkpoint: Checkpoint, tuned: RowPatch, file: str | Path | No
     """
     if file is None:
         return scan_sources(checkpoint, tuned, units="output" if tuned.side == "output" else "embedding")
-    scan = Scan.open(Path(file))
+    scan = Scan.open(file)
     saved: dict[str, Any] = {
         "base": scan.made_from.get("base", {}).get("fingerprint"),
         "patch": scan.made_from.get("patch"),

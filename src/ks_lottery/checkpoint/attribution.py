@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ks_lottery.config.choices import ATTRIBUTIONS
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.section import Column, Section
+from ks_lottery.store.content import ByContent, array_form, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
 ATTRIBUTION_FILE = "attribution.parquet"
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(ByContent, Shown):
     """One entry for each of K rows, in ascending order of row.
+
+    Two are equal when their rows, scores and occurrences are.
 
     Parameters
     ----------
@@ -59,8 +64,29 @@ class Attribution:
         """Return the number K of rows."""
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"Attribution(ids={array_form(self.ids)}, scores {' and '.join(self.scores)})"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of rows, scores and occurrences."""
+        scores = {f"score {name}": values for name, values in self.scores.items()}
+        return digest_content("attribution", {"ids": self.ids, "occurrences": self.occurrences, **scores})
+
+    def sections(self, most: int = 20) -> list[Section]:
+        """Return the `most` rows (20) that contributed most by the first score, as a table."""
+        names = list(self.scores)
+        order = np.argsort(-self.scores[names[0]], kind="stable")[:most].tolist() if names else []
+        columns = [Column(title="row", form="d"), *(Column(title=name, form=".3g") for name in names)]
+        columns.append(Column(title="occurrences", form="integer"))
+        rows = [
+            [int(self.ids[i]), *(float(self.scores[name][i]) for name in names), int(self.occurrences[i])]
+            for i in order
+        ]
+        return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
+
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return the values of one score.
+        """Return the values of one score, shape (K,); `name` is ``gradient`` or ``lca``.
 
         Raises
         ------
@@ -71,22 +97,23 @@ class Attribution:
             raise UserError(f"the attribution has no {name}, only {', '.join(self.scores)}: {name} needs embed tuning")
         return self.scores[name]
 
-    def save(self, folder: Path) -> Path:
-        """Write ``attribution.parquet``, one line a row, its manifest in the metadata, and return its path."""
-        path = folder / ATTRIBUTION_FILE
+    def save(self, folder: str | Path) -> Path:
+        """Write ``attribution.parquet`` into `folder`, one line a row, its manifest in the metadata, and return its path."""
+        path = Path(folder).expanduser() / ATTRIBUTION_FILE
         columns = {"row": self.ids, **self.scores, "occurrences": self.occurrences}
         write_table(path, columns, manifest("attribution", made_from=self.made_from, settings=self.settings))
         return path
 
     @classmethod
-    def open(cls, folder: Path) -> Attribution:
-        """Read the attribution in the folder of a patch, or the file itself.
+    def open(cls, folder: str | Path) -> Attribution:
+        """Read the attribution in the `folder` of a patch, or the file itself.
 
         Raises
         ------
         UserError
             When it is missing or damaged.
         """
+        folder = Path(folder).expanduser()
         path = folder / ATTRIBUTION_FILE if folder.is_dir() else folder
         if not path.is_file():
             raise UserError(

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.section import Column, Section
+from ks_lottery.store.content import ByContent, array_form
 from ks_lottery.store.files import replacing
-from ks_lottery.store.manifest import FORMAT, digest_bytes, manifest
+from ks_lottery.store.manifest import FORMAT, digest_bytes, digest_json, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -36,9 +39,11 @@ FORMS = {("input", "values"), ("output", "output_values"), ("both", "tied_values
 """Side and names of the tensors beside ``ids`` of a patch's file."""
 
 
-@dataclass(frozen=True)
-class RowPatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class RowPatch(ByContent, Shown):
     """New rows for the input embedding of a base model, for its output embedding, or for both.
+
+    Two are equal when their rows, values, side and base are, however they were made.
 
     Parameters
     ----------
@@ -66,7 +71,7 @@ class RowPatch:
     settings: Mapping[str, Any] = field(default_factory=dict)
     side: Side = "input"
     output_values: torch.Tensor | None = None
-    attribution: Attribution | None = field(default=None, compare=False, repr=False)
+    attribution: Attribution | None = None
 
     def __post_init__(self) -> None:
         """Check that ids and values fit each other."""
@@ -81,6 +86,25 @@ class RowPatch:
     def __len__(self) -> int:
         """Return the number K of rows."""
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        base = self.base.get("name", "an unknown base")
+        return f"RowPatch(ids={array_form(self.ids)}, values={array_form(self.values)}, {self.side} side of {base})"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, values, side, and the fingerprint of the base."""
+        return digest_json([self.content, self.base.get("fingerprint")])
+
+    def sections(self) -> list[Section]:
+        """Return what it changes, of which base, and how it was made, as a table."""
+        facts = {
+            "base": self.base.get("name", ""), "base fingerprint": self.base.get("fingerprint", ""), "side": self.side,
+            "rows": f"{len(self):,}", "width": f"{self.values.shape[1]:,}", "parameters": f"{self.parameters:,}",
+            **{name: str(value) for name, value in self.settings.items()},
+        }  # fmt: skip
+        columns = [Column(title="row patch"), Column(title="")]
+        return [Section(columns=columns, rows=[[name, value] for name, value in facts.items()])]
 
     @property
     def parameters(self) -> int:
@@ -122,6 +146,8 @@ class RowPatch:
 
         Parameters
         ----------
+        checkpoint
+            The base, whose fingerprint is compared.
         force
             Let other weights pass, as long as the rows fit into them.
 
@@ -145,23 +171,23 @@ class RowPatch:
                 f"but {checkpoint.name} has {checkpoint.fingerprint[:12]}: give the base that the patch belongs to"
             )
 
-    def save(self, folder: Path) -> int:
-        """Write ``patch.safetensors``, its manifest inside as metadata, and return its size in bytes."""
+    def save(self, folder: str | Path) -> Path:
+        """Write ``patch.safetensors`` into `folder`, its manifest inside as metadata, and return the folder."""
         from safetensors.torch import save_file
 
+        folder = Path(folder).expanduser()
         about = manifest("row-patch", made_from={"base": dict(self.base)}, settings=self.settings)
         tensors = {name: values.contiguous() for name, values in self._tensors.items()}
         tensors["ids"] = torch.from_numpy(self.ids.copy())
-        path = folder / PATCH_FILE
-        with replacing(path) as temporary:
+        with replacing(folder / PATCH_FILE) as temporary:
             save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": self.side})})
         if self.attribution is not None:
             self.attribution.save(folder)
-        return path.stat().st_size
+        return folder
 
     @classmethod
-    def open(cls, folder: Path) -> RowPatch:
-        """Read a patch folder, or the file in it.
+    def open(cls, folder: str | Path) -> RowPatch:
+        """Read the `folder` of a patch, or the file in it.
 
         Raises
         ------
@@ -170,6 +196,7 @@ class RowPatch:
         """
         from safetensors import SafetensorError, safe_open
 
+        folder = Path(folder).expanduser()
         path = folder / PATCH_FILE if folder.is_dir() else folder
         if not path.is_file():
             raise UserError(f"{folder} holds no {PATCH_FILE}: give the folder of a patch, such as runs/demo/partial")

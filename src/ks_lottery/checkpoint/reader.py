@@ -10,55 +10,35 @@ import json
 import mmap
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.headers import read_header, weight_files
 from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.section import Column, Section
 from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-"""Names of element types in a safetensors header."""
+    from ks_lottery.checkpoint.headers import TensorEntry
 
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 """Keys under which a model's config says how many tokens it can look at."""
 
 
-@dataclass(frozen=True)
-class TensorEntry:
-    """Where one tensor lies: file, element type, shape, and its bytes' range in the file."""
-
-    file: Path
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Shown):
     """A model on disk.
+
+    Two are equal when their tensors are, by name, type, shape and bytes, wherever they lie and however they are sharded.
 
     Parameters
     ----------
@@ -75,27 +55,71 @@ class Checkpoint:
     tensors: Mapping[str, TensorEntry]
 
     @classmethod
-    def open(cls, folder: Path, name: str | None = None) -> Checkpoint:
+    def open(cls, folder: str | Path, name: str | None = None) -> Checkpoint:
         """Open a folder of safetensors (one file, or shards with an index), or one such file.
+
+        Parameters
+        ----------
+        folder
+            The folder or the file.
+        name
+            What manifests call it; by default the folder.
 
         Raises
         ------
         UserError
             When there is nothing to read, a file is truncated or damaged, or only a pickle is there.
         """
+        folder = Path(folder).expanduser()
         if not folder.exists():
             raise UserError(f"model folder {folder} does not exist")
         tensors: dict[str, TensorEntry] = {}
-        for file in _weight_files(folder) if folder.is_dir() else [folder]:
-            for tensor, entry in _read_header(file).items():
+        for file in weight_files(folder) if folder.is_dir() else [folder]:
+            for tensor, entry in read_header(file).items():
                 if tensor in tensors:
                     raise UserError(f"tensor {tensor} is in {tensors[tensor].file} and in {file}: remove one of them")
                 tensors[tensor] = entry
         return cls(folder if folder.is_dir() else folder.parent, name or str(folder), tensors)
 
-    @cached_property
+    def __repr__(self) -> str:
+        try:
+            unit = self.units[self.embedding]
+            rows = f", embedding {unit.count:,} x {unit.width:,} {str(unit.dtype).removeprefix('torch.')}"
+        except UserError:
+            rows = ""
+        return f"{type(self).__name__}({self.name}: {len(self.tensors):,} tensors{rows})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Checkpoint):
+            return NotImplemented
+        if self is other or self._headers() != other._headers():
+            return self is other
+        same = all(entry == other.tensors[name] for name, entry in self.tensors.items())
+        return (same and type(self) is type(other) is Checkpoint) or self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        """Hash by names, types and shapes, without reading a tensor."""
+        return hash(self._headers())
+
+    def _headers(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        return tuple((name, str(entry.dtype), entry.shape) for name, entry in sorted(self.tensors.items()))
+
+    def sections(self, most: int = 20) -> list[Section]:
+        """Return the first `most` tensors (20) as a table, and the whole in a sentence."""
+        columns = [Column(title="tensor"), Column(title="type"), Column(title="shape", align="right")]
+        rows = [
+            [name, str(entry.dtype).removeprefix("torch."), " x ".join(f"{n:,}" for n in entry.shape)]
+            for name, entry in list(self.tensors.items())[:most]
+        ]
+        return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
+
+    @property
     def config(self) -> dict[str, Any]:
         """Content of ``config.json``."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
         path = self.folder / "config.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -154,7 +178,7 @@ class Checkpoint:
         return torch.from_numpy(buffer).view(entry.dtype).reshape(stop - start, unit.width)
 
     def changed(self, tensor: str) -> None:  # noqa: ARG002 (a checkpoint stands alone)
-        """Return None: what this checkpoint was made from is not known."""
+        """Return None for any `tensor`: what this checkpoint was made from is not known."""
         return
 
     @property
@@ -167,9 +191,18 @@ class Checkpoint:
         """Length d of a row of the embedding."""
         return self.tensors[self.embedding].shape[1]
 
-    @cached_property
+    @property
+    def location(self) -> str:
+        """Where others find the model: its folder."""
+        return str(self.folder.resolve())
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over names, types, shapes and bytes of all tensors: the same however they are sharded."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         content: list[list[Any]] = []
         for name in sorted(self.tensors):
             entry = self.tensors[name]
@@ -190,6 +223,8 @@ class Checkpoint:
 
         Parameters
         ----------
+        ids
+            Rows, shape (K,), each from 0 to V - 1.
         side
             ``output`` for rows of the output embedding, which are the input embedding's where the two are tied.
         """
@@ -209,59 +244,3 @@ class Checkpoint:
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint."""
         return {"name": self.name, "fingerprint": self.fingerprint}
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"{index} is not an index of safetensors shards") from error
-        for name in names:
-            if "/" in name or "\\" in name or not (folder / name).is_file():
-                raise UserError(f"{index} names the shard {name!r}, which is not in the folder")
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return files
-    pickles = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
-    if pickles:
-        raise UserError(
-            f"{pickles[0]} is a pickle, which could run code when loaded: convert the checkpoint to safetensors"
-        )
-    raise UserError(f"{folder} holds no safetensors")
-
-
-def _read_header(file: Path) -> dict[str, TensorEntry]:
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise UserError(f"{file} is truncated or no safetensors file: get it again")
-        try:
-            header: Any = json.loads(handle.read(length))
-        except ValueError as error:
-            raise UserError(f"{file} has a damaged header: get it again") from error
-    if not isinstance(header, dict):
-        raise UserError(f"{file} has a damaged header: get it again")
-    header.pop("__metadata__", None)
-    entries: dict[str, TensorEntry] = {}
-    for name, about in header.items():
-        try:
-            dtype = DTYPES[about["dtype"]]
-            shape = tuple(int(n) for n in about["shape"])
-            start, stop = (8 + length + int(n) for n in about["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{file}: tensor {name} has a header that cannot be read: get the file again") from error
-        if stop > size:
-            raise UserError(f"{file} is truncated: tensor {name} ends at byte {stop:,}, the file at {size:,}")
-        if min(shape, default=0) < 0 or stop - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
-            raise UserError(f"{file}: the bytes of tensor {name} do not fit its shape: get the file again")
-        entries[name] = TensorEntry(file, dtype, shape, start, stop)
-    end, last = 8 + length, ""
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
-        if entry.start < end:
-            raise UserError(f"{file}: tensor {name} overlaps {last or 'the header'}: get the file again")
-        end, last = entry.stop, name
-    return entries

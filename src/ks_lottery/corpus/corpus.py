@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import write_json_lines
 from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Pair:
 
     Parameters
     ----------
+    source, target
+        The two sentences; neither is empty in a corpus that was read.
     document
         Where they stood, if that is known.
     instruction
@@ -31,9 +36,11 @@ class Pair:
     instruction: str = ""
 
 
-@dataclass(frozen=True, repr=False)
-class Corpus:
+@dataclass(frozen=True, eq=False, repr=False)
+class Corpus(Shown):
     """Parallel text.
+
+    Two are equal when languages and pairs are, documents included, wherever they were read from.
 
     Parameters
     ----------
@@ -57,9 +64,21 @@ class Corpus:
         """Return one line."""
         return f"Corpus({len(self):,} pairs, {self.source_language} to {self.target_language}, from {self.origin})"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Corpus):
+            return NotImplemented
+        languages = self.source_language, self.target_language
+        return languages == (other.source_language, other.target_language) and self.pairs == other.pairs
+
     def __hash__(self) -> int:
         """Hash by content."""
         return hash(self.fingerprint)
+
+    def sections(self, most: int = 5) -> list[Section]:
+        """Return the first `most` pairs (5) as a table, and the whole in a sentence."""
+        columns = [Column(title=self.source_language), Column(title=self.target_language)]
+        rows = [[pair.source, pair.target] for pair in self.pairs[:most]]
+        return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -72,6 +91,10 @@ class Corpus:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of languages and pairs, and of the instructions that the text itself gives."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         told = any(pair.instruction for pair in self.pairs)
         pairs = [[pair.source, pair.target, *([pair.instruction] if told else [])] for pair in self.pairs]
         return digest_json([self.source_language, self.target_language, pairs])
@@ -84,8 +107,9 @@ class Corpus:
         """Tell the model `instruction` in every pair, whatever the text says."""
         return replace(self, pairs=tuple(replace(pair, instruction=instruction) for pair in self.pairs))
 
-    def save(self, path: Path) -> None:
-        """Write one JSON object a pair, as `read_corpus` reads it."""
+    def save(self, path: str | Path) -> Path:
+        """Write one JSON object a pair to `path`, as `read_corpus` reads it, and return the path."""
+        path = Path(path).expanduser()
         write_json_lines(
             path,
             [
@@ -98,3 +122,4 @@ class Corpus:
                 for p in self.pairs
             ],
         )
+        return path

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import CATALOGS
+from ks_lottery.config.settings import TextSource
+from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import Split, keep_useful, split
@@ -14,9 +16,9 @@ from ks_lottery.store import assets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from ks_lottery.config.settings import TextConfig, TextSource
-    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.config.settings import TextConfig
 
 
 def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
@@ -69,6 +71,24 @@ def reasons(left_out: Mapping[str, int]) -> str:
     '1,200 unfinished, 3 empty'
     """
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
+
+
+def open_corpus(text: Corpus | TextSource | str | Path) -> Corpus:
+    """Return the corpus that a library call was given: opened already, or by the name of a file or a dataset.
+
+    Parameters
+    ----------
+    text
+        A name is read as English to Catalan, the defaults of `TextSource`, which says otherwise.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read.
+    """
+    if isinstance(text, Corpus):
+        return text
+    return read_text(text if isinstance(text, TextSource) else TextSource(path=str(text)))
 
 
 def read_text(source: TextSource) -> Corpus:

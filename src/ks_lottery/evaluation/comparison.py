@@ -101,9 +101,11 @@ class Comparison:
         systems = ", ".join(dict.fromkeys(difference.system for difference in self.differences))
         return f"Comparison({self.baseline} with {systems or 'none'} on {self.sentences:,} sentences)"
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON with its manifest, whole or not at all."""
-        write_json(Path(path), {**bootstrap_manifest("comparison", self.made_from, self), **self.content()})
+    def save(self, path: str | Path) -> Path:
+        """Write it to `path` as JSON with its manifest, whole or not at all, and return the path."""
+        path = Path(path).expanduser()
+        write_json(path, {**bootstrap_manifest("comparison", self.made_from, self), **self.content()})
+        return path
 
     @classmethod
     def open(cls, path: str | Path) -> Comparison:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.errors import UserError
+from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.comparison import compare
 from ks_lottery.evaluation.evaluation import Evaluation, check_folder
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -20,7 +20,7 @@ from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.spm import find_model
 from ks_lottery.evaluation.translate import checked_settings, translate
-from ks_lottery.models.equipped import equipped, open_product
+from ks_lottery.models.equipped import equipped, open_product, saved_product
 from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.settings import TextSource
     from ks_lottery.corpus.corpus import Corpus, Pair
     from ks_lottery.evaluation.comparison import Comparison
     from ks_lottery.evaluation.measured import MeasuredText
     from ks_lottery.evaluation.predictions import Predictions
-    from ks_lottery.models.equipped import Equipped
+    from ks_lottery.models.equipped import AdapterInMemory, Equipped
 
     Tick = Callable[[int, int], None]
     Stage = Callable[[str], AbstractContextManager[Tick | None]]
@@ -191,30 +192,66 @@ def _new_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]], limit: in
 
 
 def evaluate(
-    base: Checkpoint | LoadedModel | str | Path,
-    corpus: Corpus,
-    product: RowPatch | str | Path | None = None,
+    base: str | Path | Checkpoint | LoadedModel,
+    corpus: Corpus | TextSource | str | Path,
+    product: RowPatch | AdapterInMemory | str | Path | None = None,
     *,
     metrics: Sequence[str] = EvaluationSpec.metrics,
     folder: str | Path | None = None,
-    **settings: Any,
+    language: bool = EvaluationSpec.language,
+    positions: int | None = None,
+    translations: int | None = None,
+    num_beams: int = EvaluationSpec.num_beams,
+    max_new_tokens: int = EvaluationSpec.max_new_tokens,
+    generation: Mapping[str, Any] | None = None,
+    batch_size: int = EvaluationSpec.batch_size,
+    share_prefix: bool = EvaluationSpec.share_prefix,
+    template: str = EvaluationSpec.template,
+    max_tokens: int | None = None,
+    spm: Mapping[str, str | Path] | None = None,
+    against: Sequence[str | Path] = (),
+    resamples: int = EvaluationSpec.resamples,
+    confidence: float = EvaluationSpec.confidence,
+    seed: int = EvaluationSpec.seed,
+    progress: bool = False,
 ) -> Evaluation:
     """Measure a model on a text: translate it and score the translations, and next-token accuracy and loss.
 
     Parameters
     ----------
     base
-        The model: loaded, opened, or the name of a checkpoint as `open_checkpoint` takes it.
+        Folder, GGUF file, hub id, an opened checkpoint, or a loaded model, which is used as it is.
+    corpus
+        A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     product
-        What tuning made: a row patch, or the folder of a patch or of a PEFT adapter. None measures `base` as it is.
+        What tuning made: a row patch, an adapter, or the folder of a patch or of a PEFT adapter. None (the default) measures
+        `base` as it is.
     metrics
-        ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``.
+        ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``; all
+        by default.
     folder
-        Where translations are saved batch by batch: the same call resumes where it was stopped.
-    settings
-        Further fields of `EvaluationSpec`: ``num_beams`` (4), ``max_new_tokens`` (256), ``positions`` and ``translations``
-        (all), ``language`` (False), ``against``, ``generation``, ``spm``, ``resamples``, ``confidence``, ``seed``,
-        ``template``, ...
+        Where translations are saved batch by batch: the same call resumes where it was stopped. None (the default) saves none.
+    language
+        Count the outputs that are in the target language; off by default.
+    positions, translations
+        First target positions of a sentence that accuracy and loss count, and first sentences that are translated; all by
+        default.
+    num_beams, max_new_tokens, generation
+        Beams of the search (4; 1 is greedy), the longest translation in tokens (256), and further settings of `generate`.
+    batch_size, share_prefix
+        Sentences at a time (16); compute what all prompts begin with once (on).
+    template, max_tokens
+        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
+        left out. None (the default) refuses a text with an example beyond the model's context.
+    spm
+        SentencePiece models for spBLEU by name of the tokenizer, ``flores101`` or ``flores200``; by default they are fetched.
+    against
+        Folders of other evaluations of the same text, to compare with by a paired bootstrap.
+    resamples, confidence, seed
+        Resamples of the bootstrap over sentences (1,000; 0 for no intervals), level of the intervals (0.95), and the seed
+        (12345).
+    progress
+        Show a bar for each stage on standard output; off by default.
 
     Returns
     -------
@@ -225,15 +262,25 @@ def evaluate(
     Raises
     ------
     UserError
-        When a metric or setting does not exist, `product` does not belong to `base`, or a sentence does not fit the context.
+        When a metric does not exist, a value is out of range, `product` does not belong to `base`, or a sentence does not fit
+        the context.
     """
-    known = [item.name for item in fields(EvaluationSpec)]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"evaluate has no setting {name!r}: it has {', '.join(known)}")
-    spec = EvaluationSpec(metrics=metrics, **settings)
-    if isinstance(base, LoadedModel):
-        return evaluate_with(spec, base, corpus, product, folder=folder)
-    checkpoint = open_checkpoint(base) if isinstance(base, str | Path) else base
-    product = open_product(product, checkpoint)
-    return evaluate_with(spec, load_model(checkpoint), corpus, product, folder=folder)
+    spec = EvaluationSpec(
+        metrics=metrics, language=language, positions=positions, translations=translations, num_beams=num_beams,
+        max_new_tokens=max_new_tokens, generation=generation or {}, batch_size=batch_size, share_prefix=share_prefix,
+        template=template, max_tokens=max_tokens, spm={name: Path(file) for name, file in (spm or {}).items()},
+        against=against, resamples=resamples, confidence=confidence, seed=seed,
+    )  # fmt: skip
+    corpus = open_corpus(corpus)
+    stage = _bars(spec) if progress else None
+    with saved_product(product) as saved:
+        model = base if isinstance(base, LoadedModel) else open_checkpoint(base)
+        # A product of another base is refused before the model is loaded.
+        opened = open_product(saved, open_checkpoint(model))
+        return evaluate_with(spec, load_model(model), corpus, opened, folder=folder, stage=stage)
+
+
+def _bars(spec: EvaluationSpec) -> Stage:
+    from ks_lottery.report.screen import Screen
+
+    return partial(Screen(total=spec.translates + spec.predicts).stage, unit="sentences")

@@ -13,8 +13,10 @@ from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE, JOURNAL_FILE, read
 from ks_lottery.evaluation.language_check import LanguageCheck
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import Scores
+from ks_lottery.report.notebook import Shown
+from ks_lottery.store.content import ByContent
 from ks_lottery.store.files import read_json, write_json
-from ks_lottery.store.manifest import manifest
+from ks_lottery.store.manifest import digest_json, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +31,10 @@ _NAMES = {"base": "another model", "made": "another patch or adapter", "text": "
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Evaluation:
+class Evaluation(ByContent, Shown):
     """What was measured; None where it was not asked for.
+
+    Two are equal when figures, translations and predictions are.
 
     Parameters
     ----------
@@ -75,6 +79,12 @@ class Evaluation:
             parts.append(f"accuracy {self.next_token['accuracy']:.4f}")
         return f"Evaluation({', '.join([f'{self.sentences:,} sentences', *parts])})"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of figures, translations and predictions."""
+        texts = [None if lines is None else list(lines) for lines in (self.sources, self.references, self.hypotheses)]
+        return digest_json([self.content(), texts, None if self.predictions is None else self.predictions.fingerprint])
+
     def content(self) -> dict[str, Any]:
         """Return everything but the sentences and single predictions, as plain values."""
         return {
@@ -87,15 +97,15 @@ class Evaluation:
             "comparison": None if self.comparison is None else self.comparison.content(),
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``evaluation.json``, and what there is of scores, predictions and translations beside it.
+    def save(self, folder: str | Path) -> Path:
+        """Write ``evaluation.json`` into `folder`, with scores, predictions and translations beside it; return the folder.
 
         Raises
         ------
         UserError
             When the folder has other content, or cannot be written.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         check_folder(folder, self.made_from)
         if self.scores is not None:
             self.scores.save(folder / SCORES_FILE)
@@ -104,9 +114,16 @@ class Evaluation:
             predictions=folder / PREDICTIONS_FILE,
             hypotheses=folder / HYPOTHESES_FILE,
         )
+        return folder
 
     def save_parts(self, *, summary: Path, predictions: Path, hypotheses: Path) -> None:
-        """Write `content` with its manifest, and what there is of predictions and translations, to files of their own."""
+        """Write `content` with its manifest, and what there is of predictions and translations, to files of their own.
+
+        Parameters
+        ----------
+        summary, predictions, hypotheses
+            The three files.
+        """
         if self.hypotheses is not None:
             write_hypotheses(hypotheses, self.sources or (), self.references or (), self.hypotheses)
         if self.predictions is not None:
@@ -120,14 +137,14 @@ class Evaluation:
 
     @classmethod
     def open(cls, folder: str | Path) -> Evaluation:
-        """Read what `save` wrote.
+        """Read what `save` wrote into `folder`.
 
         Raises
         ------
         UserError
             When a file is missing, or is of another kind or a newer format.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         saved = read_json(folder / EVALUATION_FILE, "evaluation")
         scored, summary, compared = saved["scores"], saved["next_token"], saved["comparison"]
         translated = scored is not None or saved["language"] is not None

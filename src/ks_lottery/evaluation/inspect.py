@@ -5,29 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.config.settings import TextSource
-from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.inspection import inspect_corpus
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.selection import keep_useful
-from ks_lottery.corpus.source import read_text
+from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.inspection_sections import inspection_sections
 from ks_lottery.models.load import load_tokenizer, open_checkpoint
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.rows import reachable_rows
 from ks_lottery.models.vocabulary import token_strings
+from ks_lottery.report.notebook import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.settings import TextSource
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.models.load import LoadedModel
     from ks_lottery.report.section import Section
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
     """What `inspect` finds, as plain values.
 
     Parameters
@@ -57,7 +59,7 @@ class Inspection:
 
 def inspect(
     text: str | Path | TextSource | Corpus,
-    model: str | Path | Checkpoint,
+    model: str | Path | Checkpoint | LoadedModel,
     *,
     template: str = "alpaca",
     max_tokens: int = 512,
@@ -74,7 +76,7 @@ def inspect(
     text
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     model
-        Whose tokenizer: a folder, a GGUF file, a hub id, or an opened checkpoint.
+        Whose tokenizer: a folder, a GGUF file, a hub id, an opened checkpoint, or a loaded model.
     template
         ``alpaca``, ``plain``, ``chat``, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
     max_tokens
@@ -100,9 +102,9 @@ def inspect(
         raise UserError(f"examples is {examples}, but must be 0 or more")
     if max_tokens < 8:
         raise UserError(f"max_tokens is {max_tokens}, but must be 8 or more")
-    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(str(model))
+    checkpoint = open_checkpoint(model)
     form = PromptForm(load_tokenizer(checkpoint), template)
-    read = _read(text)
+    read = open_corpus(text)
     corpus, cleaning = read, None
     if clean:
         corpus, report = keep_useful(
@@ -144,9 +146,3 @@ def inspect(
             "examples": content["examples"],
         }
     )
-
-
-def _read(text: str | Path | TextSource | Corpus) -> Corpus:
-    if isinstance(text, Corpus):
-        return text
-    return read_text(text if isinstance(text, TextSource) else TextSource(path=str(text)))

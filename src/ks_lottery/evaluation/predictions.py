@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.section import Section
 from ks_lottery.stats.intervals import bootstrap_interval
+from ks_lottery.store.content import ByContent, data_frame, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from pandas import DataFrame
 
 COLUMNS = ("sentence", "position", "label", "log_p", "first", "second", "p_first", "p_second")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Predictions:
+class Predictions(ByContent, Shown):
     """One entry for each of N target positions, ordered by sentence and position.
+
+    Two are equal when their columns are.
 
     Parameters
     ----------
@@ -54,6 +60,27 @@ class Predictions:
         return len(self.label)
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the columns."""
+        return digest_content("predictions", {name: getattr(self, name) for name in COLUMNS})
+
+    def sections(self) -> list[Section]:
+        """Return accuracy and loss in a sentence."""
+        figures = f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f} nats a token, " if len(self) else ""
+        count = len(np.unique(self.sentence))
+        return [Section(sentences=[f"Predictions: {figures}{len(self):,} positions of {count:,} sentences"])]
+
+    def to_pandas(self) -> DataFrame:
+        """Return one row a position, with the columns of the class and whether the answer is ``correct``.
+
+        Raises
+        ------
+        UserError
+            When pandas is not installed.
+        """
+        return data_frame({**{name: getattr(self, name) for name in COLUMNS}, "correct": self.correct})
+
+    @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether the most probable token is the reference's, for each position."""
         return self.first == self.label
@@ -69,11 +96,21 @@ class Predictions:
         return float(-self.log_p.mean())
 
     def interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-        """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent)."""
+        """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent).
+
+        Parameters
+        ----------
+        confidence
+            Level of the interval, in (0, 1) (0.95).
+        resamples
+            Number of resamples, 1 or more (2,000).
+        seed
+            Seed of the draw (0).
+        """
         return self._interval(self.correct, confidence, resamples, seed)
 
     def loss_interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-        """Return a bootstrap interval of the loss, by resampling sentences."""
+        """Return a bootstrap interval of the loss, in nats; `confidence`, `resamples` and `seed` as for `interval`."""
         return self._interval(-self.log_p, confidence, resamples, seed)
 
     def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
@@ -87,19 +124,21 @@ class Predictions:
         keep = self.position < positions
         return Predictions(**{name: getattr(self, name)[keep] for name in COLUMNS}, made_from=self.made_from)
 
-    def save(self, path: str | Path) -> None:
-        """Write one row a position as Parquet, with the manifest in its metadata."""
+    def save(self, path: str | Path) -> Path:
+        """Write one row a position as Parquet to `path`, with the manifest in its metadata, and return the path."""
+        path = Path(path).expanduser()
         about = manifest("predictions", made_from=self.made_from, settings={})
-        write_table(Path(path), {name: getattr(self, name) for name in COLUMNS}, about)
+        write_table(path, {name: getattr(self, name) for name in COLUMNS}, about)
+        return path
 
     @classmethod
     def open(cls, path: str | Path) -> Predictions:
-        """Read what `save` wrote.
+        """Read what `save` wrote to `path`.
 
         Raises
         ------
         UserError
             When the file is missing, damaged, of another kind, or of a newer format.
         """
-        columns, about = read_table(Path(path), "predictions")
+        columns, about = read_table(Path(path).expanduser(), "predictions")
         return cls(**{name: columns[name] for name in COLUMNS}, made_from=about["made_from"])

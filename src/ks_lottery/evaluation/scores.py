@@ -92,9 +92,11 @@ class Scores:
         scores = ", ".join(f"{name} {metric.score:.2f}" for name, metric in self.metrics.items())
         return f"Scores({scores or 'none'} of {self.sentences:,} sentences)"
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON with its manifest, whole or not at all."""
-        write_json(Path(path), {**bootstrap_manifest("scores", self.made_from, self), **self.content()})
+    def save(self, path: str | Path) -> Path:
+        """Write it to `path` as JSON with its manifest, whole or not at all, and return the path."""
+        path = Path(path).expanduser()
+        write_json(path, {**bootstrap_manifest("scores", self.made_from, self), **self.content()})
+        return path
 
     @classmethod
     def open(cls, path: str | Path) -> Scores:

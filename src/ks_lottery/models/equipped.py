@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
@@ -45,6 +46,24 @@ class Equipped:
     content: str
 
 
+class AdapterInMemory(Protocol):
+    """An adapter as tuning makes it."""
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, and return the folder."""
+        ...
+
+
+@contextmanager
+def saved_product(product: RowPatch | AdapterInMemory | str | Path | None) -> Generator[RowPatch | str | Path | None]:
+    """Write an adapter that is in memory into a folder inside a block, from which PEFT loads it; let all else pass."""
+    if product is None or isinstance(product, RowPatch | str | Path):
+        yield product
+        return
+    with TemporaryDirectory() as folder:
+        yield product.save(folder)
+
+
 def open_product(product: RowPatch | str | Path | None, checkpoint: Checkpoint) -> RowPatch | Path | None:
     """Open the product of a tuning of a checkpoint.
 
@@ -65,7 +84,8 @@ def open_product(product: RowPatch | str | Path | None, checkpoint: Checkpoint) 
     """
     if isinstance(product, str | Path):
         folder = Path(product).expanduser()
-        product = RowPatch.open(folder) if (folder / PATCH_FILE).is_file() else folder
+        is_patch = folder.name == PATCH_FILE or (folder / PATCH_FILE).is_file()
+        product = RowPatch.open(folder) if is_patch else folder
     if isinstance(product, RowPatch):
         product.check_base(checkpoint)
     return product

@@ -8,19 +8,24 @@ import torch
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.corpus.batches import batches_by_length, collate, encode
+from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.load import load_model
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
+from ks_lottery.report.progress import progress_bar
 from ks_lottery.store.manifest import digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.settings import TextSource
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.models.load import LoadedModel
 
 
 def gradients_of(
@@ -77,24 +82,46 @@ def gradients_of(
 
 
 def row_gradients(
-    base: Checkpoint | LoadedModel,
-    corpus: Corpus,
+    base: str | Path | Checkpoint | LoadedModel,
+    corpus: Corpus | TextSource | str | Path,
     *,
     template: str = "alpaca",
     max_tokens: int = 512,
     batch_size: int = 8,
+    progress: bool = False,
 ) -> Attribution:
     """Return the summed gradient norm of each row that `corpus` reaches, at the original model, with nothing trained.
 
-    See `ks_lottery.models.gradients.row_gradients` for the formula; `select_by_attribution` turns it into tickets.
+    See `ks_lottery.models.gradients.gradients_of` for the formula; `select_by_attribution` turns it into tickets.
+
+    Parameters
+    ----------
+    base
+        Folder, GGUF file, hub id, an opened checkpoint, or a loaded model, which is used as it is.
+    corpus
+        A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
+    template
+        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own with ``{source}``.
+    max_tokens
+        Longest example, prompt and response together (512); longer ones are left out.
+    batch_size
+        Examples a batch (8); the figures depend on it.
+    progress
+        Show a bar on standard output; off by default.
+
+    Returns
+    -------
+    Attribution
+        The score ``gradient`` of each row that the text reaches, float64, and how often its token is looked up.
 
     Raises
     ------
     UserError
         When no example fits into `max_tokens`.
     """
-    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    loaded, corpus = load_model(base), open_corpus(corpus)
     examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
-    return gradients_of(loaded, examples, batch_size=batch_size)
+    with progress_bar("gradients of the original model", show=progress, unit="sentences") as tick:
+        return gradients_of(loaded, examples, batch_size=batch_size, tick=tick)

@@ -1,50 +1,78 @@
-"""Opens a checkpoint by name, and loads it as a model that is ready to run.
+"""Opens a checkpoint by name, and loads it as a model that is ready to run; or takes a model that is in memory already.
 
 Code of a checkpoint runs with `trust_remote_code` alone.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
+from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.gguf import converted
+from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store import assets
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel:
-    """A model ready to run, frozen, in evaluation mode, with its tokenizer and the checkpoint it came from."""
+    """A model ready to run, frozen, in evaluation mode: `load_model` and `from_memory` make one.
+
+    Parameters
+    ----------
+    checkpoint
+        What it came from: its weights on disk, or those in memory.
+    lm
+        The model of transformers.
+    tokenizer
+        Its tokenizer.
+    """
 
     checkpoint: Checkpoint
     lm: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
+    def __repr__(self) -> str:
+        kind = f"{type(self.lm).__name__}, {str(self.lm.dtype).removeprefix('torch.')} on {self.lm.device}"
+        return f"LoadedModel({self.checkpoint.name}: {kind})"
 
-def open_checkpoint(name: str | Path) -> Checkpoint:
-    """Open a checkpoint by name.
+
+def open_checkpoint(name: str | Path | Checkpoint | LoadedModel | PreTrainedModel) -> Checkpoint:
+    """Open a checkpoint by name; no model is built.
 
     Parameters
     ----------
     name
-        Folder of safetensors, GGUF file, hub id (``owner/model``), or ``asset:smollm2-135m-instruct``.
+        Folder of safetensors, GGUF file, hub id (``owner/model``), or ``asset:smollm2-135m-instruct``. An opened checkpoint is
+        returned as it is; of a loaded model it is the checkpoint that it came from, and a model of transformers is read in
+        memory.
 
     Raises
     ------
     UserError
         When nothing of that name exists, or it cannot be read safely.
     """
-    name = str(name)
+    if isinstance(name, Checkpoint):
+        return name
+    if isinstance(name, LoadedModel):
+        return name.checkpoint
+    if not isinstance(name, str | Path):
+        return MemoryCheckpoint.of(name)
+    return _open_named(str(name))
+
+
+def _open_named(name: str) -> Checkpoint:
     if name.startswith("asset:"):
         if name != DEFAULT_MODEL:
             raise UserError(f"model {name} is not known; the embedded one is {DEFAULT_MODEL}")
@@ -63,47 +91,6 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     return Checkpoint.open(from_hub(name), name)
 
 
-def is_hub_id(name: str) -> bool:
-    """Say whether a name has the form of a hub id, ``owner/model``."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-def from_hub(name: str, *, pickles: bool = False) -> Path:
-    """Return the folder of a hub id in huggingface_hub's cache; fetch what the cache does not have.
-
-    Parameters
-    ----------
-    pickles
-        Use ``.bin`` files where the repository has no safetensors.
-
-    Raises
-    ------
-    UserError
-        When the cache does not have it and it cannot be fetched.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [
-        "*.safetensors",
-        "*.json",
-        "*.model",
-        "*.txt",
-        "*.jinja",
-        "*.py",
-    ]  # code runs only with trust_remote_code
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns))
-        if pickles and not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*patterns, "*.bin"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(
-            f"model {name} is neither a folder here nor to be had from the hub ({type(error).__name__}): "
-            "give a local folder or a GGUF file, or log in if it is gated"
-        ) from error
-    return folder
-
-
 def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint's folder.
 
@@ -114,6 +101,10 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     """
     from transformers import AutoTokenizer
 
+    if isinstance(checkpoint, MemoryCheckpoint):
+        if checkpoint.tokenizer is None:
+            raise UserError(f"{checkpoint.name} is in memory without its tokenizer: give from_memory(model, tokenizer)")
+        return _checked(checkpoint.tokenizer, checkpoint)
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(
@@ -123,6 +114,10 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
             raise UserError(
                 f"{checkpoint.name} has no tokenizer that can be loaded: add its tokenizer files"
             ) from error
+    return _checked(tokenizer, checkpoint)
+
+
+def _checked(tokenizer: Any, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs")
     if len(tokenizer) > checkpoint.vocabulary:
@@ -133,42 +128,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     return tokenizer
 
 
-def choose_device(device: str = "auto") -> str:
-    """Return the device to run on; ``auto`` is a GPU where there is one.
-
-    Raises
-    ------
-    UserError
-        When this machine does not have the device.
-    """
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(device, False):
-        raise UserError(f"device {device} is not available on this machine: use auto or cpu")
-    return device
-
-
-def choose_dtype(dtype: str, device: str) -> torch.dtype:
-    """Return the type of the frozen body; ``auto`` is bfloat16 where the processor computes in it."""
-    import torch
-
-    if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-    if device == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    elif device == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
-        fast = "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
-    else:
-        fast = False
-    return torch.bfloat16 if fast else torch.float32
-
-
 def load_model(
-    checkpoint: Checkpoint,
+    checkpoint: str | Path | Checkpoint | LoadedModel | PreTrainedModel,
     *,
     dtype: str = "auto",
     device: str = "auto",
@@ -179,25 +140,38 @@ def load_model(
 
     Parameters
     ----------
+    checkpoint
+        Folder of safetensors, GGUF file, hub id, or an opened checkpoint. A loaded model is returned as it is, whatever the
+        other parameters say; a model of transformers is refused, since it has no tokenizer (`from_memory`).
     dtype
-        ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the processor has it.
+        ``float32``, ``bfloat16``, or ``auto`` (the default): bfloat16 where the processor has it.
     device
-        ``cpu``, ``cuda``, ``mps``, or ``auto``.
+        ``cpu``, ``cuda``, ``mps``, or ``auto`` (the default): a GPU where there is one.
+    trust_remote_code
+        Run Python code that comes with the checkpoint; off by default.
     quantization
-        A quantisation config of transformers for the body, such as `BitsAndBytesConfig`; None for floats.
+        A quantisation config of transformers for the body, such as `BitsAndBytesConfig`; None (the default) for floats.
+
+    Returns
+    -------
+    LoadedModel
+        Its ``lm`` and ``tokenizer`` are those of transformers.
 
     Raises
     ------
     UserError
-        When transformers does not know the architecture, or it is one that cannot be handled: the reason is named.
+        When nothing of that name exists, transformers does not know the architecture, or it is one that cannot be handled: the
+        reason is named.
     """
     from transformers import AutoModelForCausalLM
 
-    if checkpoint.config.get("is_encoder_decoder"):
-        raise UserError(
-            f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
-            "and the method is that of decoder-only language models"
-        )
+    if isinstance(checkpoint, LoadedModel):
+        return checkpoint
+    checkpoint = open_checkpoint(checkpoint)
+    if isinstance(checkpoint, MemoryCheckpoint):
+        return _copied(checkpoint, dtype, device, quantization)
+
+    _check_decoder(checkpoint)
     place = choose_device(device)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
@@ -226,6 +200,58 @@ def load_model(
     else:
         keep_as_stored(lm)
     return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
+
+
+def _copied(checkpoint: MemoryCheckpoint, dtype: str, device: str, quantization: Any) -> LoadedModel:
+    """Return a copy of a model in memory, as loading a folder makes one."""
+    tokenizer = load_tokenizer(checkpoint)
+    if quantization is not None:
+        raise UserError(
+            f"{checkpoint.name} is in memory, and a body is quantised while it is loaded: save the model, and give its folder"
+        )
+    lm = copy.deepcopy(checkpoint.model)
+    place = lm.device.type if device == "auto" else choose_device(device)
+    lm.to(device=place, dtype=lm.dtype if dtype == "auto" else choose_dtype(dtype, place))
+    lm.requires_grad_(requires_grad=False)
+    return LoadedModel(checkpoint, lm.eval(), tokenizer)
+
+
+def from_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str | None = None) -> LoadedModel:
+    """Take a model of transformers that is in memory, with its tokenizer, for every call that takes a model.
+
+    Its weights are used as they are and not copied. The model is then frozen (``requires_grad_(False)``) and in evaluation
+    mode, as `load_model` leaves one. Every call that puts rows or an adapter on it takes them off again. Its fingerprint is
+    that of the folder that ``model.save_pretrained`` would write; the same model in another type has another one.
+
+    Parameters
+    ----------
+    model
+        A causal language model, on any device, in any float type.
+    tokenizer
+        Its tokenizer, with an end-of-sentence token.
+    name
+        What manifests call the model; by default what it was loaded from.
+
+    Raises
+    ------
+    UserError
+        When it is no causal language model that can be handled, it is offloaded or sharded, or the tokenizer is another's.
+    """
+    checkpoint = MemoryCheckpoint.of(model, tokenizer, name)
+    _check_decoder(checkpoint)
+    _check_handled(checkpoint, model)
+    tokenizer = load_tokenizer(checkpoint)
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    return LoadedModel(checkpoint, model, tokenizer)
+
+
+def _check_decoder(checkpoint: Checkpoint) -> None:
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise UserError(
+            f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
+            "and the method is that of decoder-only language models"
+        )
 
 
 def _check_handled(checkpoint: Checkpoint, lm: Any) -> None:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG, AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.checkpoint.pickled import PICKLES, PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
-from ks_lottery.models.load import from_hub, is_hub_id, open_checkpoint
+from ks_lottery.models.hub_folder import from_hub, is_hub_id
+from ks_lottery.models.load import LoadedModel, open_checkpoint
 
 if TYPE_CHECKING:
     from ks_lottery.checkpoint.tensors import Source
 
 
-def open_source(name: str | Path, base: Source | None = None) -> Source | RowPatch:
+def open_source(name: Any, base: Source | None = None) -> Source | RowPatch:
     """Open one side of a scan.
 
     Parameters
     ----------
     name
         Folder or file of safetensors, folder or file of pickled tensors (``.bin``), GGUF file, PEFT adapter, row patch, hub id,
-        or the embedded model.
+        or the embedded model. A loaded model stands for its checkpoint, and a model of transformers for its weights in memory;
+        what is open already is returned as it is.
     base
         The other side, to which an adapter or a patch belongs.
 
@@ -32,6 +34,10 @@ def open_source(name: str | Path, base: Source | None = None) -> Source | RowPat
     UserError
         When nothing of that name exists, it cannot be read safely, or it needs a base.
     """
+    if isinstance(name, LoadedModel) or hasattr(name, "state_dict"):
+        return open_checkpoint(name)
+    if not isinstance(name, str | Path):
+        return name
     text = str(name)
     path = Path(text).expanduser()
     if not path.exists() and is_hub_id(text):

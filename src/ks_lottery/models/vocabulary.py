@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
+
+    from ks_lottery.checkpoint.tensors import Source
 
 SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 """Files of tokenizers that have no ``tokenizer.json``."""
@@ -101,6 +104,13 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
             raise UserError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
 
 
+def vocabulary_of_source(source: Source) -> Vocabulary | None:
+    """Return the vocabulary of a model on disk, by its folder, or in memory, by its tokenizer; None where there is none."""
+    if isinstance(source, MemoryCheckpoint):
+        return None if source.tokenizer is None else vocabulary_of(source.tokenizer)
+    return read_vocabulary(source.folder)
+
+
 def tokens_here(name: str) -> tuple[str, ...] | None:
     """Return the token strings of a model that is on this machine; nothing is fetched.
 
@@ -124,7 +134,7 @@ def tokens_here(name: str) -> tuple[str, ...] | None:
 
 def _folder_here(name: str) -> Path | None:
     from ks_lottery.models.gguf import converted
-    from ks_lottery.models.load import is_hub_id
+    from ks_lottery.models.hub_folder import is_hub_id
     from ks_lottery.store import assets
 
     path = Path(name).expanduser()

@@ -247,7 +247,8 @@ def _certify(job: Job, tick: Tick) -> Made:
     files: list[Path] = []
     log: list[str] = []
     for name, certificate in certified.certificates.items():
-        files += certificate.save(job.folder.certificates, name)
+        certificate.save(job.folder.certificates, name)
+        files += certificate.files(job.folder.certificates, name)
         for level in certificate.levels:
             bound = level.bounds[settings.tau]
             audit = bound.rules["theorem"]

@@ -34,7 +34,7 @@ class Made:
     shown: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Stage:
     """One unit of work.
 
@@ -56,6 +56,9 @@ class Stage:
     inputs: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def __repr__(self) -> str:
+        return f"Stage({self.name}, from {', '.join(self.inputs) or 'nothing'})"
+
     def key(self, digests: Mapping[str, str]) -> str:
         """Return the digest of name, settings, inputs and versions: a result with the same key need not be made again.
 
@@ -68,7 +71,7 @@ class Stage:
         return digest_json([self.name, dict(self.settings), inputs, versions()])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Recipe:
     """Stages in an order in which each comes after its inputs.
 
@@ -80,6 +83,9 @@ class Recipe:
 
     stages: tuple[Stage, ...]
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        return f"Recipe({len(self.stages)} stages: {', '.join(stage.name for stage in self.stages)})"
 
     def __post_init__(self) -> None:
         """Check that each input is there before the stage that reads it."""

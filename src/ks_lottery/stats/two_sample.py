@@ -17,7 +17,7 @@ EXACT_LIMIT = 10_000
 """Largest sample size at which ``method="auto"`` is exact; SciPy's own limit."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KSResult:
     """Outcome of `ks_test`, one entry a row; NumPy scalars when one row was tested.
 
@@ -38,6 +38,11 @@ class KSResult:
     statistic: npt.NDArray[np.float64] | np.float64
     pvalue: npt.NDArray[np.float64] | np.float64
     log_pvalue: npt.NDArray[np.float64] | np.float64
+
+    def __repr__(self) -> str:
+        values = {"count": self.count, "statistic": self.statistic, "pvalue": self.pvalue}
+        shown = [f"{k}={f'{v.dtype}{list(v.shape)}' if np.ndim(v) else f'{v:g}'}" for k, v in values.items()]
+        return f"KSResult({', '.join(shown)})"
 
 
 def ks_test(a: Any, b: Any, method: Literal["auto", "exact", "asymp"] = "auto") -> KSResult:

@@ -14,6 +14,7 @@ import torch
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.ks import ks_counts
 from ks_lottery.stats.null import critical_count, log_pvalues
 from ks_lottery.store.files import write_json
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from ks_lottery.report.section import Section
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ComparedTunings:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ComparedTunings(Shown):
     """The KS test of each row that two tunings of one base have in common: the values of one against those of the other.
 
     Parameters
@@ -73,6 +74,10 @@ class ComparedTunings:
     def __len__(self) -> int:
         """Return the number K of rows compared."""
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        ratios = ", ".join(f"{ratio:.3f} unchanged at {alpha:g}" for alpha, ratio in self.ratios.items())
+        return f"ComparedTunings({len(self):,} rows of the {self.side} embedding, {ratios})"
 
     @property
     def statistics(self) -> npt.NDArray[np.float64]:
@@ -142,11 +147,13 @@ class ComparedTunings:
             ],
         }  # fmt: skip
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON."""
+    def save(self, path: str | Path) -> Path:
+        """Write everything to `path` as JSON, and return the path."""
+        path = Path(path).expanduser()
         settings = {"alphas": list(self.alphas), "side": self.side, "tickets": self.file}
         about = manifest("compared-tunings", made_from=self.made_from, settings=settings)
-        write_json(Path(path), {**about, **self.as_dict()})
+        write_json(path, {**about, **self.as_dict()})
+        return path
 
     def sections(self, top: int = 10) -> list[Section]:
         """Return table 6, what was compared, and the `top` rows that differ most.
@@ -196,7 +203,7 @@ def compare_tunings(
     """
     for alpha in alphas:
         check_alpha(alpha)
-    embed, partial = (p if isinstance(p, RowPatch) else RowPatch.open(Path(p)) for p in (embed, partial))
+    embed, partial = (p if isinstance(p, RowPatch) else RowPatch.open(p) for p in (embed, partial))
     file = str(tickets) if isinstance(tickets, str | Path) else None
     tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
     _check_base(embed, partial, tickets)

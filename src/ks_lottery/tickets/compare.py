@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.sources import open_source
-from ks_lottery.models.vocabulary import check_same, read_vocabulary
+from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
+from ks_lottery.report.notebook import Shown
+from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.blocks import scan_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
 
     from ks_lottery.checkpoint.tensors import Source
+    from ks_lottery.models.load import LoadedModel
     from ks_lottery.models.vocabulary import Vocabulary
     from ks_lottery.report.section import Section
     from ks_lottery.tickets.scan import Scan
 
+    Model = str | Path | Source | LoadedModel | PreTrainedModel
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Compared:
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Compared(Shown):
     """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
 
     ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty where that is not known) for each such row.
@@ -31,6 +38,9 @@ class Compared:
     scan: Scan
     tokens: tuple[str, ...] | None
     only: Mapping[str, Sequence[tuple[int, str]]]
+
+    def __repr__(self) -> str:
+        return f"Compared({self.scan!r})"
 
     def has_statistic_above(self, limit: float | None) -> bool:
         """Say whether the D of any unit is above `limit`; None is no limit."""
@@ -51,14 +61,14 @@ class Compared:
         """Return the `top` units with the smallest p as a table, and the summary in sentences."""
         return self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
 
-    def save(self, path: str | Path) -> None:
-        """Write the scan with its token strings."""
-        self.scan.save(path, self.tokens)
+    def save(self, path: str | Path) -> Path:
+        """Write the scan with its token strings to `path`, and return the path."""
+        return self.scan.save(path, self.tokens)
 
 
 def compare(
-    base: str | Path | Source,
-    tuned: str | Path | Source | RowPatch,
+    base: Model,
+    tuned: Model | RowPatch,
     *,
     units: str = "embedding",
     tensors: str | None = None,
@@ -66,13 +76,13 @@ def compare(
     tick: Callable[[int, int], None] | None = None,
 ) -> Compared:
     """Open two models, check that their ids mean the same, and scan them; see `scan`."""
-    before = open_source(base) if isinstance(base, str | Path) else base
+    before = open_source(base)
     if isinstance(before, RowPatch):
         raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
-    after = open_source(tuned, before) if isinstance(tuned, str | Path) else tuned
-    vocabulary = other = read_vocabulary(before.folder)
-    if not isinstance(after, RowPatch) and after.folder != before.folder:
-        other = read_vocabulary(after.folder)
+    after = open_source(tuned, before)
+    vocabulary = other = vocabulary_of_source(before)
+    if not isinstance(after, RowPatch) and (after.folder != before.folder or type(after) is not type(before)):
+        other = vocabulary_of_source(after)
         if not ignore_tokenizer:
             check_same(vocabulary, other, (before.name, after.name))
     result = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
@@ -94,12 +104,13 @@ def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:
 
 
 def scan(
-    base: str | Path | Source,
-    tuned: str | Path | Source | RowPatch,
+    base: Model,
+    tuned: Model | RowPatch,
     *,
     units: str = "embedding",
     tensors: str | None = None,
     ignore_tokenizer: bool = False,
+    progress: bool = False,
 ) -> Scan:
     """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).
 
@@ -110,13 +121,16 @@ def scan(
     ----------
     base, tuned
         Folder or file of safetensors, pickled tensors (``.bin``, tensors alone are unpickled), GGUF file, hub id, or an opened
-        `Checkpoint`. `tuned` may be a PEFT adapter over `base` (LoRA, trainable tokens) or a `RowPatch` too.
+        `Checkpoint`. A loaded model stands for the checkpoint that it came from, a model of transformers for its weights in
+        memory. `tuned` may be a PEFT adapter over `base` (LoRA, trainable tokens) or a `RowPatch` too.
     units
-        ``embedding``, ``output``, ``matrix-rows`` or ``all``.
+        ``embedding`` (the default), ``output``, ``matrix-rows`` or ``all``.
     tensors
-        Glob pattern for the names of tensors.
+        Glob pattern for the names of tensors; None (the default) for all.
     ignore_tokenizer
-        Compare by id although the two tokenizers mean different strings by the same ids.
+        Compare by id although the two tokenizers mean different strings by the same ids; off by default.
+    progress
+        Show a bar on standard output; off by default.
 
     Returns
     -------
@@ -129,4 +143,5 @@ def scan(
     UserError
         When one of the two cannot be read, they do not fit each other, or a unit holds NaN.
     """
-    return compare(base, tuned, units=units, tensors=tensors, ignore_tokenizer=ignore_tokenizer).scan
+    with progress_bar("scan", show=progress) as tick:
+        return compare(base, tuned, units=units, tensors=tensors, ignore_tokenizer=ignore_tokenizer, tick=tick).scan

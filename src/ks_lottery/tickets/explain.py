@@ -11,6 +11,7 @@ import numpy as np
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.ranks import average_ranks, rank_fraction
 from ks_lottery.store.files import write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -47,8 +48,8 @@ class Agreement:
     shared: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Explanation(Shown):
     """One entry for each of K tickets, in their order.
 
     Parameters
@@ -102,6 +103,9 @@ class Explanation:
         """Return the number K of tickets."""
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"Explanation({len(self):,} tickets of {self.vocabulary:,} rows, ranks by {', '.join(self.ranks)})"
+
     def table(self) -> list[dict[str, Any]]:
         """Return one mapping a ticket, in plain values."""
         listed: list[dict[str, Any]] = []
@@ -143,14 +147,16 @@ class Explanation:
             "notes": list(self.notes),
         }
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON."""
+    def save(self, path: str | Path) -> Path:
+        """Write everything to `path` as JSON, and return the path."""
+        path = Path(path).expanduser()
         content = self.as_dict()
         made_from = {**self.made_from, "tickets": digest_json(self.rows.tolist())}
         about = manifest(
             "explanation", made_from=made_from, settings={"rule": content["rule"], "corpus": content["corpus"]}
         )
-        write_json(Path(path), {**about, **content})
+        write_json(path, {**about, **content})
+        return path
 
     def sections(self, top: int = 30) -> list[Section]:
         """Return the first `top` tickets as a table, how far each rival agrees with the KS test, and what the columns are.
@@ -195,7 +201,7 @@ def explain(
     tickets = tickets if isinstance(tickets, Tickets) else Tickets.open(tickets)
     scan = tokens_part(scan if isinstance(scan, Scan) else Scan.open(scan))
     if isinstance(attribution, str | Path):
-        attribution = Attribution.open(Path(attribution))
+        attribution = Attribution.open(attribution)
     _check(tickets, scan, attribution)
     rows, size = tickets.rows, len(scan)
     scores = {name: scan.score(name) for name in SCORES}

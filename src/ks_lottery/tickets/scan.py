@@ -10,16 +10,20 @@ import numpy as np
 
 from ks_lottery.config.choices import SCORES
 from ks_lottery.errors import UserError
+from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.null import log_pvalues
 from ks_lottery.stats.ranks import rank_fraction
+from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
 from ks_lottery.tickets import power, scan_sections
+from ks_lottery.tickets.scan_table import table_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    from pandas import DataFrame
 
     from ks_lottery.report.section import Section
 
@@ -40,9 +44,11 @@ class Part:
     added: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scan:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Scan(ByContent, Shown):
     """Base against tuned, one entry for each of N units, tensor by tensor and in each by row.
+
+    Two scans are equal when their parts and columns are.
 
     Parameters
     ----------
@@ -86,6 +92,15 @@ class Scan:
     def __len__(self) -> int:
         """Return the number N of units."""
         return len(self.counts)
+
+    def __repr__(self) -> str:
+        tensors = self.parts[0].tensor if len(self.parts) == 1 else f"{len(self.parts)} tensors"
+        return f"Scan({tensors}, counts={array_form(self.counts)}, {np.count_nonzero(self.moved):,} units moved)"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of parts and columns."""
+        return digest_content([asdict(part) for part in self.parts], {name: getattr(self, name) for name in _COLUMNS})
 
     @property
     def width(self) -> int:
@@ -136,7 +151,7 @@ class Scan:
         return self.relative - 1
 
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return one of `SCORES`."""
+        """Return one of `SCORES` by its `name`, shape (N,)."""
         if name not in SCORES:
             raise UserError(f"score {name} is not known; there are {', '.join(SCORES)}")
         return self.statistics if name == "ks" else getattr(self, name)
@@ -175,21 +190,15 @@ class Scan:
         return power.passing(self, alpha, correction)
 
     def power(self, alpha: float, correction: str = "none") -> dict[str, Any]:
-        """Say whether the test could see anything; see `ks_lottery.tickets.power.power`."""
+        """Say whether the test could see anything at `alpha` under a `correction`; see `ks_lottery.tickets.power.power`."""
         return power.power(self, alpha, correction)
 
     def summary(self, alpha: float, correction: str = "none") -> dict[str, Any]:
-        """Return what was compared and what came out, in plain values; see `ks_lottery.tickets.power.summary`."""
+        """Return what was compared and came out at `alpha` under a `correction`; see `ks_lottery.tickets.power.summary`."""
         return power.summary(self, alpha, correction)
 
     def top(self, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return the units with the smallest p, those that did not move apart, in plain values.
-
-        Raises
-        ------
-        UserError
-            When `most` is below 0.
-        """
+        """Return the `most` units with the smallest p, those that did not move apart, in plain values; with `tokens`."""
         return scan_sections.top(self, most, tokens)
 
     def sections(
@@ -205,6 +214,10 @@ class Scan:
 
         Parameters
         ----------
+        alpha, correction
+            As for `passing`.
+        top
+            Number of units in the table (30).
         tokens
             Token strings of the rows of a vocabulary.
         only
@@ -212,50 +225,55 @@ class Scan:
         """
         return scan_sections.sections(self.summary(alpha, correction), self.top(top, tokens), only)
 
-    def save(self, path: str | Path, tokens: Sequence[str] | None = None) -> None:
-        """Write one row a unit as Parquet, with the manifest in its metadata.
+    def to_pandas(self, tokens: Sequence[str] | None = None) -> DataFrame:
+        """Return one row a unit: tensor, row, k, D, p, log p, moves, rival scores and ranks.
 
         Parameters
         ----------
         tokens
+            Token strings of the rows of a vocabulary, for a column ``token``; None for none.
+
+        Raises
+        ------
+        UserError
+            When pandas is not installed.
+        """
+        columns = table_columns(self, tokens)
+        return data_frame({**columns, "tensor": columns["tensor"].to_pandas()})
+
+    def save(self, path: str | Path, tokens: Sequence[str] | None = None) -> Path:
+        """Write one row a unit as Parquet, with the manifest in its metadata, and return the path.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        tokens
             Token strings of the rows of a vocabulary, for the tensors that have as many rows.
         """
-        import pyarrow as pa
-
-        names = pa.array([part.tensor for part in self.parts])
-        place = np.concatenate([np.full(part.count, i, dtype=np.int32) for i, part in enumerate(self.parts)])
-        columns: dict[str, Any] = {"tensor": pa.DictionaryArray.from_arrays(place, names), "row": self.rows}
-        if tokens is not None:
-            columns["token"] = [text for part in self.parts for text in self.tokens_of(part, tokens)]
-        columns |= {
-            "count": self.counts,
-            "statistic": self.statistics,
-            "pvalue": self.pvalues,
-            "log_pvalue": self.log_pvalues,
-            **{name: getattr(self, name) for name in _COLUMNS if name != "counts"},
-            "ratio": self.ratio,
-            **{f"rank_{name}": self.rank(name) for name in SCORES},
-        }
+        path = Path(path).expanduser()
         settings = {**self.settings, "parts": [asdict(part) for part in self.parts]}
-        write_table(Path(path), columns, manifest("scan", made_from=self.made_from, settings=settings))
+        about = manifest("scan", made_from=self.made_from, settings=settings)
+        write_table(path, table_columns(self, tokens), about)
+        return path
 
     @classmethod
     def open(cls, path: str | Path) -> Scan:
-        """Read what `save` wrote.
+        """Read what `save` wrote to `path`.
 
         Raises
         ------
         UserError
             When the file is missing, damaged, or not of a scan.
         """
-        columns, about = read_table(Path(path), "scan")
+        columns, about = read_table(Path(path).expanduser(), "scan")
         settings = dict(about["settings"])
         parts = tuple(Part(**part) for part in settings.pop("parts"))
         arrays = {name: columns["count" if name == "counts" else name] for name in _COLUMNS}
         return cls(parts=parts, **arrays, made_from=about["made_from"], settings=settings)
 
     def rank(self, name: str) -> npt.NDArray[np.float64]:
-        """Return rank / V of each unit within its tensor by a score, 1 / V for the most important (table 3); ties averaged.
+        """Return rank / V of each unit in its tensor by the score `name`, 1 / V for the first; ties averaged (table 3).
 
         Units whose score is not defined get NaN.
         """

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
+from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import manifest
 
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    from pandas import DataFrame
     from peft import TrainableTokensConfig
 
 
-@dataclass(frozen=True, eq=False)
-class Tickets:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tickets(ByContent, Shown):
     """An ordered set of rows, and the rule that chose it.
+
+    Two are equal when rows, order, rule and scores are; to compare the rows alone, compare ``ids``.
 
     Parameters
     ----------
@@ -43,6 +48,16 @@ class Tickets:
     def __len__(self) -> int:
         """Return the number K of rows."""
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        rule = ", ".join(f"{name} {value}" for name, value in self.rule.items() if name != "of")
+        return f"Tickets(rows={array_form(self.rows)}, {rule})"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of rows, rule and scores."""
+        scores = [dict(score) for score in self.scores] if any(self.scores) else []
+        return digest_content([dict(self.rule), scores], {"rows": self.rows})
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -112,31 +127,59 @@ class Tickets:
         ]
         return [Section(columns=columns, rows=rows)]
 
-    def save(self, path: str | Path, tokens: Sequence[str] | None = None) -> None:
-        """Write the rows with their scores, and their token strings if given, as JSON."""
+    def to_pandas(self, tokens: Mapping[int, str] | None = None) -> DataFrame:
+        """Return one row a ticket, in their order: row, token where it is given, and what the selector knew of it.
+
+        Parameters
+        ----------
+        tokens
+            Token strings by row, for a column ``token``; None for none.
+
+        Raises
+        ------
+        UserError
+            When pandas is not installed.
+        """
+        rows = self.rows.tolist()
+        names = list(dict.fromkeys(name for score in self.scores for name in score))
+        token = {} if tokens is None else {"token": [tokens.get(row, "''") for row in rows]}
+        return data_frame({"row": self.rows, **token, **{n: [score.get(n) for score in self.scores] for n in names}})
+
+    def save(self, path: str | Path, tokens: Sequence[str] | None = None) -> Path:
+        """Write the rows with their scores as JSON, and return the path.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        tokens
+            Token string of every row of the vocabulary, to write beside the rows; None for none.
+        """
+        path = Path(path).expanduser()
         listed: list[dict[str, Any]] = []
         for position, row in enumerate(self.rows.tolist()):
             token = {} if tokens is None else {"token": tokens[row]}
             listed.append({"row": row, **token, **(self.scores[position] if self.scores else {})})
-        write_json(Path(path), {**manifest("tickets", made_from=self.made_from, settings=self.rule), "rows": listed})
+        write_json(path, {**manifest("tickets", made_from=self.made_from, settings=self.rule), "rows": listed})
+        return path
 
     @classmethod
     def open(cls, path: str | Path) -> Tickets:
-        """Read what `save` wrote.
+        """Read what `save` wrote to `path`.
 
         Raises
         ------
         UserError
             When the file is missing, damaged, or not of tickets.
         """
-        about = read_json(Path(path), "tickets")
+        about = read_json(Path(path).expanduser(), "tickets")
         scores = [{k: v for k, v in row.items() if k not in {"row", "token"}} for row in about["rows"]]
         rows = np.array([row["row"] for row in about["rows"]], dtype=np.int64)
         return cls(rows=rows, rule=about["settings"], scores=scores, made_from=about["made_from"])
 
     @staticmethod
     def tokens(path: str | Path) -> dict[int, str]:
-        """Return the token strings by row that `save` wrote; empty where it was given none."""
+        """Return the token strings by row that `save` wrote to `path`; empty where it was given none."""
         return {row["row"]: str(row["token"]) for row in read_json(Path(path), "tickets")["rows"] if "token" in row}
 
 

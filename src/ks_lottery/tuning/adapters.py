@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,6 @@ from ks_lottery.tuning.trainer import whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
-    from pathlib import Path
 
     from peft import PeftConfig
     from torch import nn
@@ -35,7 +35,7 @@ LORA_ALPHA = 16
 """Scale of the LoRA update (as QLoRA and Alpaca-LoRA); the paper names none."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Adapter:
     """A trained PEFT adapter.
 
@@ -59,14 +59,20 @@ class Adapter:
     base: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> None:
-        """Write a folder for `peft.PeftModel.from_pretrained`."""
+    def __repr__(self) -> str:
+        kind = getattr(self.config.peft_type, "value", self.config.peft_type)
+        return f"Adapter({kind}, {self.parameters:,} parameters, base {self.base.get('name')})"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a folder for `peft.PeftModel.from_pretrained`, and return it."""
         from safetensors.torch import save_file
 
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(self.state), folder / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             self.config.save_pretrained(str(folder))
+        return folder
 
 
 def adapter_config(method: str, model: nn.Module, *, base: str | None = None) -> PeftConfig:
@@ -140,7 +146,7 @@ def adapter_trainable(
 
     lm: Any = loaded.lm
     virtual = method in {"prefix", "prompt"}
-    folder = str(loaded.checkpoint.folder.resolve())
+    folder = loaded.checkpoint.location
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)  # an adapter starts at random
         config = adapter_config(method, lm, base=folder)

@@ -158,7 +158,7 @@ class KSCallback(TrainerCallback):
         self._trainer: weakref.ref[Trainer] | None = None
 
     def attach(self, trainer: Trainer) -> KSCallback:
-        """Add this callback to a Trainer, and log its checks through that Trainer; returns the callback.
+        """Add this callback to a Trainer, `trainer`, and log its checks through it; returns the callback.
 
         A callback is told everything but its Trainer, and the trackers can be reached through nothing else. The Trainer is
         referenced weakly: a callback that is kept for its tickets keeps no model. `ks_lottery.tune` attaches what it is given.

@@ -9,6 +9,7 @@ import fnmatch
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
@@ -19,7 +20,6 @@ from ks_lottery.tuning.trainer import whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
-    from pathlib import Path
 
     import torch
     from torch import nn
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LAYER = re.compile(r"\.(\d+)\.")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TunedModel:
     """A whole model after full tuning.
 
@@ -50,11 +50,16 @@ class TunedModel:
     parameters: int
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that transformers loads: weights in float32, config, tokenizer."""
+    def __repr__(self) -> str:
+        return f"TunedModel({self.parameters:,} parameters trained, base {self.loaded.checkpoint.name})"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a folder that transformers loads: weights in float32, config, tokenizer; and return it."""
+        folder = Path(folder).expanduser()
         with quiet():
             self.loaded.lm.save_pretrained(folder, state_dict=dict(self.state))
             self.loaded.tokenizer.save_pretrained(folder)
+        return folder
 
 
 def chosen_parameters(model: nn.Module, layers: str | None) -> list[str]:

@@ -26,8 +26,8 @@ class Product(Protocol):
         """Number of trained parameters."""
         ...
 
-    def save(self, folder: Path) -> object:
-        """Write it into a folder."""
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, and return the folder."""
         ...
 
 
@@ -54,7 +54,7 @@ class Trainable(Generic[ProductT]):
     callbacks: Sequence[TrainerCallback] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TuneResult(Generic[ProductT]):
     """What a tuning made, and the losses on the way.
 
@@ -78,15 +78,18 @@ class TuneResult(Generic[ProductT]):
     validation: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
 
-    def save(self, folder: Path, tokens: Sequence[str] | None = None) -> None:
-        """Write the product, its rows as ``rows.json``, and the losses as ``training.json``.
+    def __repr__(self) -> str:
+        return f"TuneResult({self.product!r}, {len(self.losses):,} losses)"
+
+    def save(self, folder: str | Path, tokens: Sequence[str] | None = None) -> Path:
+        """Write the product, its rows as ``rows.json``, and the losses as ``training.json`` into a folder, and return it.
 
         Parameters
         ----------
         tokens
             Each row's token, for people who read ``rows.json``.
         """
-        self.product.save(folder)
+        folder = self.product.save(folder)
         if self.rows is not None:
             self.rows.save(folder / "rows.json", tokens)
         losses, validation = (
@@ -100,6 +103,7 @@ class TuneResult(Generic[ProductT]):
             "kept": self.best_step,
         }
         write_json(folder / "training.json", content)
+        return folder
 
     def sections(self) -> list[Section]:
         """Return what was trained, with its first and last loss."""

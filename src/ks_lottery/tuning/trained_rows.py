@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from ks_lottery.models.sources import open_source
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from ks_lottery.checkpoint.tensors import Source
 
 BLOCK_ROWS = 4096
 """Rows of a base checkpoint that are read at a time."""
@@ -74,7 +71,7 @@ class TrainedRows:
         values: Any = self.parameter.detach()
         return values.full_tensor() if hasattr(values, "full_tensor") else values
 
-    def values_in(self, base: str | Path | Source) -> torch.Tensor:
+    def values_in(self, base: Any) -> torch.Tensor:
         """Read the same rows of a checkpoint, rounded to the type that they are trained in, shape (K, d), on the CPU.
 
         Raises
@@ -82,7 +79,7 @@ class TrainedRows:
         UserError
             When the base cannot be read, is no model, or its embedding has another shape.
         """
-        source = open_source(base) if isinstance(base, str | Path) else base
+        source = open_source(base)
         if isinstance(source, RowPatch):
             raise UserError(f"base {base} is a row patch: give the model that the training was started from")
         unit, width = source.units[source.embedding], int(self.parameter.shape[1])

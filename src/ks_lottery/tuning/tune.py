@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from ks_lottery.config.settings import TextSource, TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.corpus.prompts import instruction, render_prompt
-from ks_lottery.errors import UserError
-from ks_lottery.models.load import LoadedModel, choose_device, choose_dtype, load_model, load_tokenizer, open_checkpoint
+from ks_lottery.corpus.source import open_corpus
+from ks_lottery.errors import LearningRateWarning, UserError
+from ks_lottery.models.devices import choose_device, choose_dtype
+from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
+from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tuning.checks import check_reports, check_sharding
 from ks_lottery.tuning.methods import default_rates, method_rows
-from ks_lottery.tuning.processes import launched
+from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
 from ks_lottery.tuning.tuning import Tuning
@@ -28,17 +34,14 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch, Side
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.batches import Example
-    from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.adapters import Adapter
     from ks_lottery.tuning.full import TunedModel
+    from ks_lottery.tuning.tune_settings import AdapterMethod, RowMethod, TuneSettings
 
     Base = str | Path | Checkpoint | LoadedModel
-    Text = Corpus | Sequence[Example]
+    Text = Corpus | TextSource | str | Path | Sequence[Example]
 
 __all__ = ["Trainable", "TuneResult", "TuneSpec", "Tuning", "prepare", "tune"]
-
-RowMethod = Literal["embed", "partial", "frequency", "occurrence", "random", "random-reachable", "frozen"]
-AdapterMethod = Literal["lora", "qlora", "prefix", "prompt"]
 
 
 def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = None) -> Tuning:
@@ -51,7 +54,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     base
         A folder, GGUF file or hub id, an opened checkpoint, or a loaded model.
     corpus
-        Text, or examples that `ks_lottery.corpus.batches.encode` made.
+        Text (see `open_corpus`), or examples that `ks_lottery.corpus.batches.encode` made.
     spec
         What is asked for.
     validation
@@ -62,8 +65,9 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     UserError
         For whatever is wrong with model, text, method or settings.
     """
-    if isinstance(base, str | Path):
-        base = open_checkpoint(str(base))
+    corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
+    if not isinstance(base, LoadedModel):
+        base = open_checkpoint(base)
     if isinstance(base, LoadedModel):
         spec = replace(spec, dtype=str(base.lm.dtype).removeprefix("torch."))
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
@@ -74,13 +78,13 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         )
     if isinstance(corpus, Corpus) and spec.template != "chat":
         render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
-    _check_reports(spec)
+    check_reports(spec)
     if spec.patience and not validation:
         raise UserError("patience needs a validation text: give --validation or --validation-share")
     if spec.patience and spec.folder is None:
         raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
     loaded = _load(base, spec)
-    _check_sharding(spec, loaded)
+    check_sharding(spec, loaded)
     examples = _encode(loaded, corpus, spec)
     held_out = [] if validation is None else _encode(loaded, validation, spec)
     if spec.kind == "rows":
@@ -97,6 +101,10 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     )
 
 
+def _opened(text: Text) -> Corpus | Sequence[Example]:
+    return open_corpus(text) if isinstance(text, str | Path | TextSource) else text
+
+
 def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     device = next(base.lm.parameters()).device.type if isinstance(base, LoadedModel) else spec.device
@@ -110,7 +118,7 @@ def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
     return base if isinstance(base, LoadedModel) else load_model(checkpoint, dtype=spec.dtype, **more)
 
 
-def _encode(loaded: LoadedModel, corpus: Text, spec: TuneSpec) -> Sequence[Example]:
+def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneSpec) -> Sequence[Example]:
     if not isinstance(corpus, Corpus):
         if not corpus:
             raise UserError("there is no example: give at least one")
@@ -121,96 +129,107 @@ def _encode(loaded: LoadedModel, corpus: Text, spec: TuneSpec) -> Sequence[Examp
     return examples
 
 
-def _check_reports(spec: TuneSpec) -> None:
-    """Refuse trackers that are not installed."""
-    if not spec.report_to:
-        return
-    from transformers.integrations.integration_utils import get_available_reporting_integrations
-
-    available = get_available_reporting_integrations()
-    for name in spec.report_to:
-        if name not in available:
-            raise UserError(
-                f"tracker {name} is not known to transformers or not installed; here are {', '.join(available) or 'none'}"
-            )
-
-
-def _check_sharding(spec: TuneSpec, loaded: LoadedModel) -> None:
-    """Refuse sharding where the Trainer would quietly do something else."""
-    if not spec.fsdp:
-        return
-    if next(loaded.lm.parameters()).device.type == "cpu":
-        raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
-    if not launched():
-        raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")
-
-
 @overload
-def tune(base: Base, corpus: Text, *, method: RowMethod = ..., **more: Any) -> RowPatch: ...
+def tune(base: Base, corpus: Text, *, method: RowMethod = ..., **settings: Unpack[TuneSettings]) -> RowPatch: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: AdapterMethod, **more: Any) -> Adapter: ...
+def tune(base: Base, corpus: Text, *, method: AdapterMethod, **settings: Unpack[TuneSettings]) -> Adapter: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: Literal["full"], **more: Any) -> TunedModel: ...
+def tune(base: Base, corpus: Text, *, method: Literal["full"], **settings: Unpack[TuneSettings]) -> TunedModel: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: str, **more: Any) -> Any: ...
+def tune(base: Base, corpus: Text, *, method: str, **settings: Unpack[TuneSettings]) -> Any: ...
 def tune(
     base: Base,
     corpus: Text,
     *,
-    method: str = "embed",
-    tickets: Tickets | None = None,
+    method: str = TuneSpec.method,
+    tickets: Tickets | str | Path | None = None,
     size: int | None = None,
     target_text: Sequence[str] | None = None,
-    side: Side = "input",
+    side: Side = TuneSpec.side,
     layers: str | None = None,
     quantize: str | None = None,
-    template: str = "alpaca",
-    max_tokens: int = 512,
+    template: str = TuneSpec.template,
+    max_tokens: int = TuneSpec.max_tokens,
     validation: Text | None = None,
     folder: str | Path | None = None,
-    save_every: int = 100,
-    evaluate_every: int = 0,
-    patience: int = 0,
+    save_every: int = TuneSpec.save_every,
+    evaluate_every: int = TuneSpec.evaluate_every,
+    patience: int = TuneSpec.patience,
     report_to: Sequence[str] = (),
     callbacks: Sequence[TrainerCallback] = (),
-    seed: int = 0,
-    **settings: Any,
+    seed: int = TuneSpec.seed,
+    dtype: str = TuneSpec.dtype,
+    device: str = TuneSpec.device,
+    trust_remote_code: bool = False,
+    learning_rate: float | None = None,
+    embed_learning_rate: float | None = None,
+    epochs: float | None = None,
+    embed_epochs: float | None = None,
+    batch_size: int = TrainConfig.batch_size,
+    gradient_accumulation: int = TrainConfig.gradient_accumulation,
+    warmup_ratio: float = TrainConfig.warmup_ratio,
+    max_grad_norm: float = TrainConfig.max_grad_norm,
+    weight_decay: float = TrainConfig.weight_decay,
+    share_prefix: bool = TrainConfig.share_prefix,
+    gradient_checkpointing: bool = TrainConfig.gradient_checkpointing,
+    progress: bool = False,
 ) -> Any:
     """Tune a model on `corpus` by one of the paper's methods; `base` is unchanged afterwards.
 
-    The same as ``prepare(base, corpus, TuneSpec(...)).run().product``; `TuneSpec` says more of each setting.
+    The same as ``prepare(base, corpus, TuneSpec(...)).run().product``.
 
     Parameters
     ----------
     base
-        A folder, GGUF file or hub id, an opened checkpoint, or a loaded model.
+        A folder, GGUF file or hub id, an opened checkpoint, or a loaded model, which is used as it is. Full tuning and a body
+        in 4 bits get a copy of their own.
     corpus
-        Text, or examples that `ks_lottery.corpus.batches.encode` made.
+        A corpus, or examples that `ks_lottery.corpus.batches.encode` made; or a file or a dataset, English to Catalan unless a
+        `TextSource` says otherwise.
     method
-        Rows: ``embed`` (every row the corpus reaches), ``partial`` (the `tickets`), ``frozen`` (every row but the first
-        `size` tickets), ``frequency``, ``occurrence``, ``random`` (of the whole vocabulary) and ``random-reachable`` (`size`
-        rows, by default as many as there are tickets). Others: ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
+        Rows: ``embed`` (every row the corpus reaches; the default), ``partial`` (the `tickets`), ``frozen`` (every row but the
+        first `size` tickets), ``frequency``, ``occurrence``, ``random`` (of the whole vocabulary) and ``random-reachable``
+        (`size` rows, by default as many as there are tickets). Others: ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
+    tickets
+        Tickets, or the file that they were saved to.
+    size
+        Number of rows, 1 or more.
     target_text
         Sentences of the target language, whose tokens ``frequency`` counts.
     side
-        The embedding whose rows are trained: ``input``, ``output`` or ``both``.
+        The embedding whose rows are trained: ``input`` (the default), ``output`` or ``both``.
     layers
-        For ``full``: numbers (``3``, ``0,4-7``) or glob patterns for names.
+        For ``full``: numbers (``3``, ``0,4-7``) or glob patterns for names; None (the default) for all.
     quantize
         ``nf4``: the frozen body in 4 bits (needs bitsandbytes); ``qlora`` always has that.
+    template, max_tokens
+        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example (512 tokens).
     validation
-        Text that the loss is measured on, once an epoch or after every `evaluate_every` steps.
+        Text that the loss is measured on, once an epoch or after every `evaluate_every` steps (0, the default: an epoch).
     folder
-        Where checkpoints are written every `save_every` steps, and from which an interrupted training resumes.
+        Where checkpoints are written every `save_every` steps (100), and from which an interrupted training resumes.
     patience
         Stop after so many measurements without a better one, and keep the best parameters; needs `validation` and `folder`.
-    report_to
-        Trackers, by the names that transformers has for them.
-    callbacks
-        The transformers Trainer's own kind; a `KSCallback` is attached to the Trainer.
-    settings
-        Fields of `TrainConfig`, such as ``learning_rate``, ``epochs`` and ``batch_size``. Learning rate and epochs are the
-        paper's for the method (`ks_lottery.config.choices.METHODS`) unless given.
+        0 (the default) never stops.
+    report_to, callbacks
+        Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is
+        attached.
+    seed
+        Seed of every random choice (0).
+    dtype, device, trust_remote_code
+        As `load_model` takes them, for a base that is not loaded yet.
+    learning_rate, epochs
+        Above 0; the paper's for the method (`ks_lottery.config.choices.METHODS`) unless given. `embed_learning_rate` and
+        `embed_epochs` take their place in embed tuning.
+    batch_size, gradient_accumulation
+        Examples a batch (8), and batches a step (1).
+    warmup_ratio, max_grad_norm, weight_decay
+        Share of the steps in which the learning rate rises (0.03), norm that gradients are clipped to (1; 0 clips nothing), and
+        decay of what is trained (0).
+    share_prefix, gradient_checkpointing
+        Compute what all prompts of a batch begin with once (on); compute activations again instead of keeping them (off).
+    progress
+        Show a bar on standard output; off by default.
 
     Returns
     -------
@@ -220,19 +239,35 @@ def tune(
     Raises
     ------
     UserError
-        When a setting or the method is not known, no example fits into `max_tokens`, the model cannot be handled, or the
+        When a value or the method is not known, no example fits into `max_tokens`, the model cannot be handled, or the
         training diverges.
+
+    Warns
+    -----
+    LearningRateWarning
+        When the learning rate and the number of steps cannot move a row so far that the KS test would see it.
     """
-    if isinstance(base, str | Path):
-        base = open_checkpoint(str(base))
+    settings = {name: value for name, value in locals().items() if name in TrainConfig.__dataclass_fields__}
+    if not isinstance(base, LoadedModel):
+        base = open_checkpoint(base)
     frequencies = {}
     if target_text is not None:
         tokenizer = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base)
         frequencies = token_counts(tokenizer, target_text)
     spec = TuneSpec(
-        method=method, tickets=tickets, size=size, frequencies=frequencies, side=side, layers=layers, quantize=quantize,
-        template=template, max_tokens=max_tokens, seed=seed, settings=settings, save_every=save_every,
-        folder=None if folder is None else Path(folder), evaluate_every=evaluate_every, patience=patience,
-        report_to=report_to,
+        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, size=size,
+        frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, max_tokens=max_tokens,
+        dtype=dtype, device=device, trust_remote_code=trust_remote_code, seed=seed, settings=settings,
+        save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
+        evaluate_every=evaluate_every, patience=patience, report_to=report_to,
     )  # fmt: skip
-    return prepare(base, corpus, spec, validation).run(callbacks=callbacks).product
+    tuning = prepare(base, corpus, spec, validation)
+    scale = scale_of(tuning)
+    if scale is not None and not scale.is_measurable:
+        warnings.warn(LearningRateWarning(scale.sentence()), stacklevel=2)
+    if not progress:
+        return tuning.run(callbacks=callbacks).product
+    from ks_lottery.report.screen import Screen
+
+    with Screen().training(f"{method} tuning") as watch:
+        return tuning.run(watch=watch, callbacks=callbacks).product

@@ -14,6 +14,7 @@ from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
 from ks_lottery.tuning.processes import process_count
 from ks_lottery.tuning.row_training import row_trainable
+from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import TuneResult
 
 if TYPE_CHECKING:
@@ -182,4 +183,7 @@ class Tuning:
             sentences.append(
                 f"{count:,} of the {len(self.rows):,} random rows occur in the text; the others cannot move"
             )
+        scale = scale_of(self)
+        if scale is not None and not scale.is_measurable:
+            sentences.append(scale.sentence())
         return [Section(sentences=sentences)]

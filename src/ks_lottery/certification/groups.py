@@ -1,0 +1,57 @@
+"""The small models of each certificate, and whether they belong to the model and to each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ks_lottery.certification.candidates import Candidate, check_side, nested_transfers, patched, transfer_of, transfers
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from ks_lottery.certification.spec import CertifySpec
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.tickets.scan import Scan
+
+TRANSFER = "transfer"
+"""Name of the certificate of partial transfers."""
+
+
+def check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> None:
+    """Refuse patches or tickets of another base or of other sides.
+
+    Raises
+    ------
+    UserError
+        For the first that does not belong.
+    """
+    tuned.check_base(loaded.checkpoint)
+    for name, patch in spec.small.items():
+        patch.check_base(loaded.checkpoint)
+        check_side(tuned, patch, name)
+    check_side(tuned, tuned, "the tuned patch")
+    base = (spec.tickets.made_from.get("base") or {}).get("fingerprint") if spec.tickets is not None else None
+    if base not in {None, loaded.checkpoint.fingerprint}:
+        raise UserError(f"the tickets were selected on another base than {loaded.checkpoint.name}: give its own")
+
+
+def candidate_groups(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, list[Candidate]]:
+    """Return the small models of each certificate, by its name."""
+    groups: dict[str, list[Candidate]] = {}
+    alphas = spec.config.alphas
+    if spec.transfer and spec.epsilon is not None:
+        groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
+    elif spec.transfer and spec.tickets is not None and not spec.small:
+        groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
+    elif spec.transfer:
+        groups[TRANSFER] = transfers(tuned, scan, alphas)
+    if spec.small:
+        name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
+        groups[name] = [patched(patch, label, spec.tickets) for label, patch in spec.small.items()]
+    missing = [candidate.name for candidates in groups.values() for candidate in candidates if candidate.alpha is None]
+    if spec.config.tau != "empirical" and missing:
+        raise UserError(
+            f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
+            "give tickets that select --alpha wrote, or take --tau empirical"
+        )
+    return groups

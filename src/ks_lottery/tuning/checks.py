@@ -1,0 +1,36 @@
+"""What is refused before a training: trackers that are missing, and sharding that would not be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ks_lottery.errors import UserError
+from ks_lottery.tuning.processes import launched
+
+if TYPE_CHECKING:
+    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.tuning.tune_spec import TuneSpec
+
+
+def check_reports(spec: TuneSpec) -> None:
+    """Refuse trackers that are not installed."""
+    if not spec.report_to:
+        return
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    available = get_available_reporting_integrations()
+    for name in spec.report_to:
+        if name not in available:
+            raise UserError(
+                f"tracker {name} is not known to transformers or not installed; here are {', '.join(available) or 'none'}"
+            )
+
+
+def check_sharding(spec: TuneSpec, loaded: LoadedModel) -> None:
+    """Refuse sharding where the Trainer would quietly do something else."""
+    if not spec.fsdp:
+        return
+    if next(loaded.lm.parameters()).device.type == "cpu":
+        raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
+    if not launched():
+        raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")
