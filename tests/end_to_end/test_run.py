@@ -60,6 +60,11 @@ def test_a_run_writes_what_it_promises(finished):
     assert {counts[name] for name in same} == {counts["partial"]}
     assert counts["partial"] == 32 * len(summary["tickets"])
     assert summary["methods"]["embed"]["loss"] < summary["methods"]["original"]["loss"]
+    for name, compared in summary["comparisons"]["systems"].items():
+        gap = summary["methods"][name]["accuracy"] - summary["methods"]["partial"]["accuracy"]
+        assert compared["difference"] == pytest.approx(gap)
+        assert compared["interval"][0] <= gap <= compared["interval"][1]
+    assert list(summary["comparisons"]["systems"]) == ["random", "occurrence", "lca", "gradient"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
                  "embed/attribution.parquet",
                  "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
@@ -338,7 +343,12 @@ def test_translate_takes_lines_of_standard_input(finished, capsys, monkeypatch):
 
 def test_the_certificate_of_a_run_is_that_of_the_command(finished, tied_model, tmp_path, capsys):
     """Integers are equal; a probability may differ by rounding, since other models share the batches."""
-    text = ["--data", str(finished / "text" / "test.jsonl"), "--calibration", str(finished / "text" / "calibration.jsonl")]
+    text = [
+        "--data",
+        str(finished / "text" / "test.jsonl"),
+        "--calibration",
+        str(finished / "text" / "calibration.jsonl"),
+    ]
     tuned = ["--tuned", str(finished / "embed"), "--scan", str(finished / "scan.parquet"), "--max-tokens", "512"]
     call = ["certify", str(tied_model), *tuned, *text, "--alphas", "0.05", "0.5", "1", "--json"]
     small = ["--small", str(finished / "partial"), "--tickets", str(finished / "tickets.json")]
