@@ -73,6 +73,7 @@ RANKINGS = {
     "ks": "p of the KS test, ascending",
     "cos": "1 - cosine of the row before and after",
     "absolute": "mean absolute change",
+    "absolute-signed": "mean change with its sign",
     "relative": "mean of after / before",
     "ratio": "mean of (after - before) / before",
     "kl": "KL(softmax(after) || softmax(before))",
@@ -93,8 +94,8 @@ SELECTORS = {
 }
 """Every selector; those beyond `RANKINGS` belong to tuning methods."""
 
-SCORES = ("ks", "cos", "absolute", "relative", "ratio", "kl")
-"""Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper."""
+SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
+"""Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
 ATTRIBUTIONS = ("lca", "gradient")
 """Selectors that an attribution answers."""
@@ -109,6 +110,12 @@ UNITS = {
     "all": "rows of every matrix, and every vector as one unit",
 }
 """What a scan compares."""
+
+COMPARISONS = {
+    "coarser": "the coarser of the two types: what rounding to it hides does not count as change",
+    "float32": "float32: every stored value as it is; rounding that happened to one side alone counts as change",
+}
+"""Types in which a scan compares two checkpoints that stand alone."""
 
 SIDES = ("input", "output", "both")
 """Which embedding a patch changes."""

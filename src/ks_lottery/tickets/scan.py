@@ -62,9 +62,10 @@ class Scan:
     spread
         Mean absolute change over the standard deviation of the unit before, shape (N,): what the test can see. Infinite for a
         constant unit that moved, and 0 for any that did not.
-    cos, absolute, relative, kl
-        Rival scores of appendix C, shape (N,): 1 - cosine of before and after; mean absolute change; mean of after / before;
-        KL(softmax(after) || softmax(before)), which is our reading. NaN where not defined.
+    cos, absolute, absolute_signed, relative, kl
+        Rival scores of appendix C, shape (N,): 1 - cosine of before and after; mean absolute change; mean change with its sign,
+        which fits the column "Absolute" of table 3; mean of after / before; KL(softmax(after) || softmax(before)), which is our
+        reading. NaN where not defined, and `absolute_signed` also in a scan that was saved before it had this column.
     made_from, settings
         Fingerprints and settings.
     """
@@ -78,6 +79,7 @@ class Scan:
     spread: npt.NDArray[np.float64]
     cos: npt.NDArray[np.float64]
     absolute: npt.NDArray[np.float64]
+    absolute_signed: npt.NDArray[np.float64]
     relative: npt.NDArray[np.float64]
     kl: npt.NDArray[np.float64]
     made_from: Mapping[str, Any]
@@ -139,7 +141,7 @@ class Scan:
         """Return one of `SCORES`."""
         if name not in SCORES:
             raise UserError(f"score {name} is not known; there are {', '.join(SCORES)}")
-        return self.statistics if name == "ks" else getattr(self, name)
+        return self.statistics if name == "ks" else getattr(self, name.replace("-", "_"))
 
     def only(self, tensor: str) -> Scan:
         """Return the scan of one of its tensors.
@@ -155,10 +157,12 @@ class Scan:
                 f"the scan has no tensor {tensor}; it has {', '.join(part.tensor for part in self.parts[:5])}"
             )
         columns = {name: getattr(self, name)[self.units(part)] for name in _COLUMNS}
-        return replace(self, parts=(replace(part, start=0),), **columns)
+        # The shortfall of several tensors together is not that of one of them.
+        settings = {key: value for key, value in self.settings.items() if key != "shortfall" or len(self.parts) == 1}
+        return replace(self, parts=(replace(part, start=0),), settings=settings, **columns)
 
     def passing(self, alpha: float, correction: str = "none") -> npt.NDArray[np.int64]:
-        """Return the units with p < alpha, by ascending p, then ascending unit.
+        """Return the units with p < alpha, by ascending p; ties by descending distance moved, then by ascending unit.
 
         Parameters
         ----------
@@ -173,6 +177,10 @@ class Scan:
             When alpha is out of range.
         """
         return power.passing(self, alpha, correction)
+
+    def by_pvalue(self) -> npt.NDArray[np.int64]:
+        """Return all units by ascending p; ties by descending distance moved, then by ascending unit."""
+        return power.by_pvalue(self, np.arange(len(self), dtype=np.int64))
 
     def power(self, alpha: float, correction: str = "none") -> dict[str, Any]:
         """Say whether the test could see anything; see `ks_lottery.tickets.power.power`."""
@@ -234,7 +242,7 @@ class Scan:
             "log_pvalue": self.log_pvalues,
             **{name: getattr(self, name) for name in _COLUMNS if name != "counts"},
             "ratio": self.ratio,
-            **{f"rank_{name}": self.rank(name) for name in SCORES},
+            **{f"rank_{name.replace('-', '_')}": self.rank(name) for name in SCORES},
         }
         settings = {**self.settings, "parts": [asdict(part) for part in self.parts]}
         write_table(Path(path), columns, manifest("scan", made_from=self.made_from, settings=settings))
@@ -251,6 +259,7 @@ class Scan:
         columns, about = read_table(Path(path), "scan")
         settings = dict(about["settings"])
         parts = tuple(Part(**part) for part in settings.pop("parts"))
+        columns.setdefault("absolute_signed", np.full(len(columns["count"]), np.nan))
         arrays = {name: columns["count" if name == "counts" else name] for name in _COLUMNS}
         return cls(parts=parts, **arrays, made_from=about["made_from"], settings=settings)
 
