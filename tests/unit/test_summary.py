@@ -80,7 +80,7 @@ def drawn(section) -> str:
 
 def test_the_table_has_every_method():
     row = {"accuracy": 0.3, "interval": [0.28, 0.32], "loss": 3.0, "chrf": 20.0, "bytes": 1500}
-    methods = dict.fromkeys(("original", "embed", "lca", "gradient"), {**row, "trained_parameters": 1234567})
+    methods = {name: {**row, "trained_parameters": 1234567} for name in ("original", "embed", "lca", "gradient")}
     text = drawn(methods_section(methods, 0.95))
     for word in (
         "original model",

@@ -142,8 +142,14 @@ METRICS: dict[str, tuple[str, ...]] = {
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 
-TEMPLATES = ("alpaca", "plain", "chat")
-"""Prompt templates that have a name."""
+TEMPLATES = ("alpaca", "alpaca-stanford", "alpaca-single", "plain", "chat")
+"""Prompt templates that have a name; the first is the default and is this project's own form of Stanford's wording."""
+
+PRESETS = {
+    "paper": "the paper's learning rate and epochs for the method; batches of 128 in all, warm-up 0.03, clipping 1.0, no "
+    "weight decay, seed 42 and at most 1,024 tokens, as in the scripts of its authors"
+}
+"""Settings of a training that have a name."""
 
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""

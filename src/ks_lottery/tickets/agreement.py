@@ -1,8 +1,6 @@
 """Are partially tuned rows distributed like embed-tuned ones? One cell of table 6 of the paper.
 
-The alpha of a cell is the one that selected the tickets; each alpha has a partial tuning of its own. The level of the second
-test, of the partially tuned against the embed-tuned values, is fixed. A row that one tuning alone changes is counted,
-not compared.
+Its alpha is the one that selected the tickets; the level of this second test is fixed. Rows of one tuning alone are counted.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.load import LoadedModel, choose_device, choose_dtype, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
-from ks_lottery.tuning.methods import default_rates, method_rows
+from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.processes import launched
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -165,7 +165,8 @@ def tune(
     layers: str | None = None,
     quantize: str | None = None,
     template: str = "alpaca",
-    max_tokens: int = 512,
+    max_tokens: int | None = None,
+    preset: str | None = None,
     validation: Text | None = None,
     folder: str | Path | None = None,
     save_every: int = 100,
@@ -173,7 +174,7 @@ def tune(
     patience: int = 0,
     report_to: Sequence[str] = (),
     callbacks: Sequence[TrainerCallback] = (),
-    seed: int = 0,
+    seed: int | None = None,
     **settings: Any,
 ) -> Any:
     """Tune a model on `corpus` by one of the paper's methods; `base` is unchanged afterwards.
@@ -198,6 +199,11 @@ def tune(
         For ``full``: numbers (``3``, ``0,4-7``) or glob patterns for names.
     quantize
         ``nf4``: the frozen body in 4 bits (needs bitsandbytes); ``qlora`` always has that.
+    max_tokens, seed
+        Longest example that is kept, and seed of every random choice: 512 and 0 unless given or preset.
+    preset
+        ``paper``: the training settings of the paper and of its authors' scripts (`ks_lottery.config.presets`); what is given
+        goes over it.
     validation
         Text that the loss is measured on, once an epoch or after every `evaluate_every` steps.
     folder
@@ -229,9 +235,10 @@ def tune(
     if target_text is not None:
         tokenizer = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base)
         frequencies = token_counts(tokenizer, target_text)
+    chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
         method=method, tickets=tickets, size=size, frequencies=frequencies, side=side, layers=layers, quantize=quantize,
-        template=template, max_tokens=max_tokens, seed=seed, settings=settings, save_every=save_every,
+        template=template, **chosen, save_every=save_every,
         folder=None if folder is None else Path(folder), evaluate_every=evaluate_every, patience=patience,
         report_to=report_to,
     )  # fmt: skip
