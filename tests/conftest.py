@@ -80,7 +80,7 @@ def scan_of_counts(counts: Sequence[int], width: int) -> Scan:
     from ks_lottery.tickets.scan import Part, Scan
 
     k = np.array(counts, dtype=np.int64)
-    columns = dict.fromkeys(("distance", "largest", "spread", "cos", "absolute", "kl"), k / width)
+    columns = dict.fromkeys(("distance", "largest", "spread", "cos", "absolute", "absolute_signed", "kl"), k / width)
     part = Part(tensor="embed_tokens.weight", start=0, count=len(k), width=width, compared_as="float32")
     return Scan(
         parts=(part,), counts=k, moved=(k > 0).astype(np.int64), zeros=np.zeros_like(k), **columns, relative=1 + k / width,

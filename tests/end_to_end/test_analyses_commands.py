@@ -67,7 +67,7 @@ def bare(file, out, **changes):
 def test_alike_is_table_6(run, capfd, tmp_path):
     call = ["alike", str(run / "embed"), str(run / "partial"), "--tickets", str(run / "tickets.json")]
     file = tmp_path / "alike.json"
-    content = json.loads(printed(capfd, *call, "--alpha", "0", "0.05", "0.9", "1", "--json", "--out", str(file)))
+    content = json.loads(printed(capfd, *call, "--level", "0.9", "--json", "--out", str(file)))
     embed, partial = RowPatch.open(run / "embed"), RowPatch.open(run / "partial")
     pvalues = {
         int(row): ks_2samp(
@@ -76,9 +76,8 @@ def test_alike_is_table_6(run, capfd, tmp_path):
         for row in Tickets.open(run / "tickets.json").ids
     }
     assert {row["row"]: pytest.approx(row["pvalue"], rel=1e-9) for row in content["rows"]} == pvalues
-    for level in content["levels"][:-1]:
-        assert level["unchanged"] == pytest.approx(1 - sum(p < level["alpha"] for p in pvalues.values()) / 20)
-    assert content["levels"][-1]["unchanged"] == 0
+    assert content["unchanged"] == pytest.approx(1 - sum(p < 0.9 for p in pvalues.values()) / 20)
+    assert (content["alpha"], content["level"], content["own_tickets"]) == (None, 0.9, True)  # selected by --top-k
     saved = json.loads(file.read_text(encoding="utf-8"))
     assert saved["kind"] == "compared-tunings"
     assert saved["made_from"]["embed"] == embed.content
@@ -101,9 +100,10 @@ def test_alike_without_tickets_or_tokens_or_base(run, capfd):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--alpha", "1.5"], "alpha is 1.5, but must be from 0 to 1"),
-        (["--alpha", "0.1", "-1"], "alpha is -1.0"),
-        (["--alpha", "x"], "invalid float value"),
+        (["--level", "1.5"], "level is 1.5, but must be from 0 to 1"),
+        (["--level", "-1"], "level is -1.0"),
+        (["--level", "x"], "invalid float value"),
+        (["--alpha", "0.05", "0.5"], "alike has no --alpha: the level of the test is --level"),
         (["--side", "output"], "--side output was asked for"),
         (["--top", "-1"], "top is -1"),
         (["--tickets", "nowhere.json"], "nowhere.json does not exist"),

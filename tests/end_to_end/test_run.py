@@ -60,6 +60,11 @@ def test_a_run_writes_what_it_promises(finished):
     assert {counts[name] for name in same} == {counts["partial"]}
     assert counts["partial"] == 32 * len(summary["tickets"])
     assert summary["methods"]["embed"]["loss"] < summary["methods"]["original"]["loss"]
+    for name, compared in summary["comparisons"]["systems"].items():
+        gap = summary["methods"][name]["accuracy"] - summary["methods"]["partial"]["accuracy"]
+        assert compared["difference"] == pytest.approx(gap)
+        assert compared["interval"][0] <= gap <= compared["interval"][1]
+    assert list(summary["comparisons"]["systems"]) == ["random", "occurrence", "lca", "gradient"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
                  "embed/attribution.parquet",
                  "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip

@@ -65,8 +65,8 @@ def test_the_table_and_the_sentences(tied_model, tuned, capfd):
 def test_the_saved_table_holds_everything(tied_model, tuned, saved):
     table = pq.read_table(saved).to_pydict()
     names = ["tensor", "row", "token", "count", "statistic", "pvalue", "log_pvalue", "moved", "distance", "largest", "spread",
-             "cos", "absolute", "relative", "ratio", "kl", "rank_ks", "rank_cos", "rank_absolute", "rank_relative",
-             "rank_ratio", "rank_kl"]  # fmt: skip
+             "cos", "absolute", "absolute_signed", "relative", "ratio", "kl", "rank_ks", "rank_cos", "rank_absolute",
+             "rank_absolute_signed", "rank_relative", "rank_ratio", "rank_kl"]  # fmt: skip
     assert set(names) <= set(table)
     before, after = (open_checkpoint(str(f)).rows(np.arange(384)).double().numpy() for f in (tied_model, tuned))
     for row in range(384):
@@ -74,6 +74,10 @@ def test_the_saved_table_holds_everything(tied_model, tuned, saved):
     absolute = np.abs(after - before).mean(axis=1)
     np.testing.assert_allclose(table["absolute"], absolute)
     np.testing.assert_allclose(table["rank_absolute"], rankdata(-absolute) / 384)
+    signed = (after - before).mean(axis=1)
+    np.testing.assert_allclose(table["absolute_signed"], signed, atol=1e-12)
+    assert (signed < 0).any()  # the sign is kept: such a row is less important than one that did not move
+    np.testing.assert_allclose(table["rank_absolute_signed"], rankdata(-signed.round(15)) / 384)
     np.testing.assert_allclose(table["rank_ks"], rankdata(-np.array(table["count"])) / 384)
     known = ~np.isnan(np.array(table["rank_relative"], dtype=float))
     assert known.sum() == 384
@@ -110,9 +114,15 @@ def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
     tensors = load_file(small / "model.safetensors")
     tensors["model.embed_tokens.weight"][1:] += 1e-2
     save_file(tensors, small / "model.safetensors", metadata={"format": "pt"})
-    out = printed(capfd, "scan", str(tied_model), str(small), "--alpha", "0.01")
+    file = tmp_path / "scan.parquet"
+    out = printed(capfd, "scan", str(tied_model), str(small), "--alpha", "0.01", "--out", str(file))
     assert "Nothing passes p < 0.01: the test had no power at this scale" in out
-    assert "times as large" in out
+    factor = Scan.open(file).power(0.01)["needed"]
+    assert f"With moves {factor:.2g} times as large a unit would pass, measured on this pair of models" in out
+    before = load_file(tied_model / "model.safetensors")["model.embed_tokens.weight"].double()
+    after = before + factor * (tensors["model.embed_tokens.weight"].double() - before)
+    pvalues = [ks_2samp(x.numpy(), y.numpy()).pvalue for x, y in zip(before.float(), after.float(), strict=True)]
+    assert min(pvalues) < 0.01
 
 
 @pytest.mark.parametrize(

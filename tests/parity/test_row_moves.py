@@ -38,6 +38,7 @@ def test_definitions(d: int, dtype: type) -> None:
         "moved": (x != y).sum(axis=1),
         "squares": ((y - x) ** 2).sum(axis=1),
         "total": np.abs(y - x).sum(axis=1),
+        "net": (y - x).sum(axis=1),
         "largest": np.abs(y - x).max(axis=1),
         "variance": x.var(axis=1),
         "cosine": [cosine(u, v) for u, v in zip(x, y, strict=True)],
@@ -76,7 +77,7 @@ def test_extremes() -> None:
     assert found["nonzero"].tolist() == [0, 2, 3]
     assert found["cosine"][1] == pytest.approx(2)
     assert found["moved"].tolist() == [1, 2, 0]
-    for name in ("squares", "total", "largest", "cosine", "kl"):
+    for name in ("squares", "total", "net", "largest", "cosine", "kl"):
         assert found[name][2] == 0, name
 
 
@@ -97,7 +98,7 @@ def test_what_is_compiled_anew_gives_the_bits_of_what_was_kept(tmp_path) -> None
         "import hashlib, numpy as np\n"
         "from ks_lottery.stats.moves import row_moves, row_moves_16\n"
         "draw = np.random.default_rng(0)\n"
-        "a, out = draw.normal(size=(50, 99)).astype(np.float32), np.empty((2, 50, 9))\n"
+        "a, out = draw.normal(size=(50, 99)).astype(np.float32), np.empty((2, 50, 10))\n"
         "b = a + draw.normal(size=a.shape).astype(np.float32)\n"
         "row_moves(a, b, out[0])\n"
         "row_moves_16(*((x.view(np.uint32) >> 16).astype(np.uint16) for x in (a, b)), 0x7F80, out[1])\n"

@@ -63,7 +63,19 @@ def test_a_patch_is_scanned_like_the_checkpoint_it_makes(base, tied_model, tmp_p
     ids = np.flatnonzero((tuned.rows(np.arange(384)) != base.rows(np.arange(384))).any(dim=1).numpy())
     found = scan(base, RowPatch(ids, tuned.rows(ids), base.describe()))
     whole = scan(base, tuned)
-    for name in ("counts", "moved", "distance", "largest", "spread", "cos", "absolute", "relative", "ratio", "kl"):
+    for name in (
+        "counts",
+        "moved",
+        "distance",
+        "largest",
+        "spread",
+        "cos",
+        "absolute",
+        "absolute_signed",
+        "relative",
+        "ratio",
+        "kl",
+    ):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name), name)
 
 

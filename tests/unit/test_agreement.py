@@ -49,15 +49,35 @@ def test_rows_are_tested_as_scipy_tests_them(two):
 
 
 def test_the_share_of_unchanged_rows_is_one_less_changed_over_all(two):
-    alphas = (0.0, 0.01, 0.05, 0.5, 0.9, 1.0)
-    found = compare_tunings(*two, alphas=alphas)
-    for alpha in alphas[:-1]:
-        changed = sum(p < alpha for p in found.pvalues)
-        assert found.ratios[alpha] == pytest.approx(1 - changed / 19)
-    assert found.ratios[0.0] == 1
-    assert found.ratios[1.0] == 0  # every row by definition, also the one that is the same in both
-    assert 0 < found.ratios[0.05] < 1
-    assert compare_tunings(*reversed(two), alphas=alphas).ratios == found.ratios
+    found = {level: compare_tunings(*two, level=level) for level in (0.0, 0.01, 0.05, 0.5, 0.9, 1.0)}
+    for level in (0.0, 0.01, 0.05, 0.5, 0.9):
+        changed = sum(p < level for p in found[level].pvalues)
+        assert found[level].unchanged == pytest.approx(1 - changed / 19)
+    assert found[0.0].unchanged == 1
+    assert found[1.0].unchanged == 0  # every row by definition, also the one that is the same in both
+    assert 0 < found[0.05].unchanged < 1
+    assert compare_tunings(*two).level == 0.05
+    assert compare_tunings(*reversed(two)).unchanged == found[0.05].unchanged
+
+
+def test_alpha_is_the_one_that_selected_the_tickets(two):
+    """Table 6 has it; the level of the second test is another thing, and both are said."""
+    embed, partial = two
+    chosen = [i for i in range(20) if i != 3]
+    by_p = Tickets(rows=np.array(chosen), rule={"selector": "ks", "alpha": 0.3})
+    cell = compare_tunings(embed, partial, by_p, level=0.01)
+    assert (cell.alpha, cell.level, cell.own_tickets) == (0.3, 0.01, True)
+    (table, text, *_) = cell.sections()
+    assert [column.title for column in table.columns][:2] == ["tickets at alpha", "level"]
+    assert table.rows[0][:2] == [0.3, 0.01]
+    assert "cell of the paper's table 6 for alpha 0.3" in text.sentences[-1]
+    fewer = compare_tunings(embed, partial, replace(by_p, rows=by_p.rows[:5]))
+    assert fewer.own_tickets is False
+    assert "each alpha has a partial tuning of its own" in fewer.sections()[1].sentences[-1]
+    for other in (None, tickets(7, 19), Tickets(rows=np.array([7]), rule={"selector": "ks", "top_k": 1})):
+        cell = compare_tunings(embed, partial, other)
+        assert cell.alpha is None
+        assert "this is no cell of the paper's table 6" in cell.sections()[1].sentences[-1]
 
 
 def test_tickets_choose_the_rows_and_the_others_are_counted(two):
@@ -66,7 +86,7 @@ def test_tickets_choose_the_rows_and_the_others_are_counted(two):
     assert (found.only_embed, found.only_partial, found.in_neither) == (2, 0, 1)
     same = compare_tunings(two[0], two[0], tickets(1, 2))
     assert same.counts.tolist() == [0, 0]
-    assert same.unchanged(0.999) == 1
+    assert compare_tunings(two[0], two[0], tickets(1, 2), level=0.999).unchanged == 1
 
 
 def test_wide_rows_have_an_exact_p():
@@ -95,8 +115,8 @@ def test_sides_are_not_mixed():
         (patch([1], 1), patch([1], 1, base={"name": "other", "fingerprint": "e" * 64}), {}, "different bases, base"),
         (patch([1], 1), patch([2], 1), {}, "no row in common: "),
         (patch([1], 1), patch([1], 1), {"tickets": tickets(4)}, "among the 1 tickets"),
-        (patch([1], 1), patch([1], 1), {"alphas": [0.1, 1.5]}, "alpha is 1.5"),
-        (patch([1], 1), patch([1], 1), {"alphas": [float("nan")]}, "alpha is nan"),
+        (patch([1], 1), patch([1], 1), {"level": 1.5}, "level is 1.5"),
+        (patch([1], 1), patch([1], 1), {"level": float("nan")}, "level is nan"),
         (patch([1], 1), patch([1], 1, width=4), {}, "40 and 4 coordinates"),
         (patch([1], 1), patch([1], 1), {"tickets": tickets(1, base={"fingerprint": "d" * 64})}, "another base"),
         (patch([1, 7], 1), replace(patch([1, 7], 1), values=torch.tensor([[0.0] * 40, [float("nan")] * 40])), {}, "row 7"),
@@ -117,8 +137,8 @@ def test_patches_and_tickets_are_opened_by_their_names(two, tmp_path):
 
 def test_a_table_of_fewer_than_no_rows_is_refused(two):
     found = compare_tunings(*two)
-    (levels, _, rows) = found.sections(3)
-    assert [row[0] for row in levels.rows] == [0.05]
+    (cell, _, rows) = found.sections(3)
+    assert [row[1] for row in cell.rows] == [0.05]
     assert [row[1] for row in rows.rows] == sorted(found.counts.tolist(), reverse=True)[:3]
     with pytest.raises(UserError, match="top is -1"):
         found.sections(-1)

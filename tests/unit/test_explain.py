@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 
 from ks_lottery import Attribution, Scan, Tickets, UserError, explain, select, select_by_attribution
+from ks_lottery.config.choices import SCORES
 from ks_lottery.tickets.scan import Part
 from ks_lottery.tickets.selectors import Basis, select_rows
 
@@ -25,7 +26,10 @@ def scan():
     """A scan of real rows: 60 of 90 moved, the first half of them by little."""
     rng = np.random.default_rng(0)
     k = np.concatenate([rng.integers(1, 20, 60), np.zeros(30, dtype=np.int64)])
-    columns = {name: np.where(k > 0, rng.random(90).round(1), 0) for name in ("cos", "absolute", "kl")}
+    columns = {
+        name: np.where(k > 0, rng.random(90).round(1), 0) for name in ("cos", "absolute", "absolute_signed", "kl")
+    }
+    columns["absolute_signed"] -= 0.4 * (k > 0)
     relative = np.where(k > 0, rng.normal(1, 1, 90), 1)
     relative[4], relative[5] = np.nan, np.inf
     plain = dict.fromkeys(("distance", "largest", "spread"), k / 40)
@@ -54,7 +58,7 @@ def test_ranks_of_tickets(scan, counts, attribution):
     chosen = select(scan, top_k=12)
     found = explain(chosen, scan, frequencies=counts, attribution=attribution)
     assert found.rows.tolist() == chosen.rows.tolist()
-    for name in ("ks", "cos", "absolute", "kl"):
+    for name in ("ks", "cos", "absolute", "absolute-signed", "kl"):
         wanted = rankdata(-scan.score(name)) / 90
         np.testing.assert_allclose(found.ranks[name], wanted[chosen.rows])
     often = [counts[row] for row in range(90)]
@@ -72,7 +76,7 @@ def test_agreement_is_spearmans_over_the_rows_that_moved(scan, counts, attributi
     found = explain(select(scan, top_k=12), scan, frequencies=counts, attribution=attribution).agreement
     moved = np.arange(60)
     scores = {
-        "cos": scan.cos[:60], "absolute": scan.absolute[:60], "kl": scan.kl[:60],
+        "cos": scan.cos[:60], "absolute": scan.absolute[:60], "absolute-signed": scan.absolute_signed[:60], "kl": scan.kl[:60],
         "frequency": np.array([counts[row] for row in moved]), **attribution.scores,
     }  # fmt: skip
     for name, score in scores.items():
@@ -96,7 +100,7 @@ def test_a_score_that_is_the_test_agrees_with_it(make_scan):
 def test_first_rows_are_those_that_select_would_take(scan, counts, attribution):
     chosen = select(scan, top_k=12)
     found = explain(chosen, scan, frequencies=counts, attribution=attribution).agreement
-    rivals = {name: select(scan, top_k=12, by=name) for name in ("cos", "absolute", "relative", "ratio", "kl")}
+    rivals = {name: select(scan, top_k=12, by=name) for name in SCORES[1:]}
     rivals["frequency"] = select_rows("frequency", Basis(vocabulary=90, size=12, frequencies=counts))
     rivals |= {name: select_by_attribution(attribution, name, 12) for name in ("lca", "gradient")}
     for name, tickets_of in rivals.items():

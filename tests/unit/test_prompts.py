@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ks_lottery import UserError
+from ks_lottery import Corpus, UserError, open_checkpoint
+from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.languages import language_name
-from ks_lottery.corpus.prompts import TEMPLATES, instruction, render_prompt
+from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.corpus.prompts import JOINT, TEMPLATES, instruction, render_prompt
+from ks_lottery.models.load import load_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,7 @@ def test_unknown_languages(code, near):
     assert near in str(caught.value)
 
 
-def test_alpaca_is_the_published_wording():
+def test_alpaca_is_the_published_wording_with_a_line_break_of_ours():
     prompt = render_prompt("alpaca", instruction("en", "ca"), "Good morning.")
     assert prompt == (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -41,6 +45,54 @@ def test_alpaca_is_the_published_wording():
         "### Instruction:\nTranslate the following sentence from English to Catalan.\n\n"
         "### Input:\nGood morning.\n\n### Response:\n"
     )
+
+
+def test_the_published_forms_are_offered_as_they_are():
+    """`PROMPT_DICT["prompt_input"]` of Stanford Alpaca's train.py, and of two files of the authors' code (arXiv 2311.09071)."""
+    stanford = (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+    )
+    example = {"instruction": "Translate.", "input": "Good morning."}
+    assert render_prompt("alpaca-stanford", *example.values()) == stanford.format_map(example)
+    assert render_prompt("alpaca-single", *example.values()) == stanford.replace("\n\n", "\n").format_map(example)
+    assert TEMPLATES["alpaca"] == TEMPLATES["alpaca-stanford"] + "\n"
+
+
+@pytest.mark.parametrize("template", sorted(JOINT))
+def test_published_forms_are_tokenized_as_one_text(tied_model, template):
+    """As `preprocess` of Stanford Alpaca's train.py does: labels begin after as many tokens as the prompt has by itself."""
+    tokenizer = load_tokenizer(open_checkpoint(str(tied_model)))
+    pairs = (Pair("The house is old", "La casa"), Pair("A dog", "\n  Un gos"), Pair("Nothing", ""))
+    corpus = Corpus(pairs=pairs, source_language="en", target_language="ca", origin="here")
+    examples, _ = encode(tokenizer, corpus, template=template)
+    order = instruction("en", "ca")
+    for pair, example in zip(pairs, examples, strict=True):
+        prompt = render_prompt(template, order, pair.source)
+        whole = tokenizer(prompt + pair.target + tokenizer.eos_token)["input_ids"]
+        assert example.sequence == whole
+        assert len(example.prompt) == len(tokenizer(prompt)["input_ids"])
+    form = PromptForm(tokenizer, template)
+    assert form.prompts([order], ["The house is old"])[0] == examples[0].prompt  # what generation meets
+    assert form.pairs([], [], []) == []
+
+
+def test_a_merge_over_the_boundary_is_kept_as_it_is():
+    """Stanford's labels then begin inside what the prompt by itself does not end in."""
+
+    class Merging:
+        eos_token_id = 9
+
+        def __call__(self, texts, **_):
+            return {"input_ids": [[1, *(2 if part == ":L" else 3 for part in text.split("|"))] for text in texts]}
+
+    class Form(PromptForm):
+        def render(self, order, source):
+            return "a|:"
+
+    form = Form(Merging(), "alpaca-stanford")
+    assert form.pairs(["o"], ["s"], ["L|a"]) == [((1, 3, 2), (3, 9))]
 
 
 @pytest.mark.parametrize("template", [*TEMPLATES, "{instruction}: {source} ->"])

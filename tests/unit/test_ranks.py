@@ -44,7 +44,8 @@ import numpy as np
 from pathlib import Path
 from ks_lottery.tickets.scan import Part, Scan
 part = Part(tensor="w", start=0, count=2, width=4, compared_as="float32")
-columns = {{name: np.ones(2) for name in ("distance", "largest", "spread", "cos", "absolute", "relative", "kl")}}
+names = ("distance", "largest", "spread", "cos", "absolute", "absolute_signed", "relative", "kl")
+columns = {{name: np.ones(2) for name in names}}
 whole = {{name: np.ones(2, dtype=np.int64) for name in ("counts", "moved", "zeros")}}
 Scan(parts=(part,), **whole, **columns, made_from={{}}, settings={{}}).save(Path({str(tmp_path / "scan.parquet")!r}))
 sys.exit("scipy.stats" in sys.modules or "torch" in sys.modules)

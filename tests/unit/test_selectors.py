@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp, rankdata
 
-from ks_lottery import Attribution, Tickets, UserError, select, select_by_attribution
+from ks_lottery import Attribution, Scan, Tickets, UserError, select, select_by_attribution
 from ks_lottery.config.choices import SELECTORS as CHOICES
 from ks_lottery.corpus.batches import Example
+from ks_lottery.store.files import read_table, write_table
 from ks_lottery.tickets.selectors import SELECTORS, Basis, select_rows
 
 
@@ -31,10 +34,36 @@ def test_the_bounds_of_alpha(make_scan):
 
 
 def test_order_is_by_p_then_by_row(make_scan):
-    tickets = select(make_scan([40, 64, 40, 64], 64))
+    tickets = select(make_scan([40, 64, 40, 64], 64))  # rows of one count moved equally far here
     assert tickets.rows.tolist() == [1, 3, 0, 2]
     assert tickets.ids.tolist() == [0, 1, 2, 3]
     assert [s["pvalue"] for s in tickets.scores] == pytest.approx([pvalue(64)] * 2 + [pvalue(40)] * 2, rel=1e-9)
+
+
+def test_ties_of_p_go_to_the_row_that_moved_farther(make_scan):
+    scan = replace(make_scan([40, 64, 40, 64, 40, 3], 64), distance=np.array([0.2, 0.1, 0.7, 0.1, 0.7, 9.0]))
+    wanted = [1, 3, 2, 4, 0, 5]
+    for size in range(7):
+        assert select(scan, top_k=size).rows.tolist() == wanted[:size]
+    assert select(scan, alpha=0.05).rows.tolist() == wanted[:5]
+    assert select(scan, interval=(0.0, 1.0)).rows.tolist() == wanted
+    assert [row["row"] for row in scan.top(6)] == wanted
+
+
+def test_absolute_keeps_its_sign_on_request(make_scan):
+    scan = replace(make_scan([9, 9, 0, 9], 64), absolute_signed=np.array([-0.5, 0.1, 0.0, 0.3]))
+    assert select(scan, top_k=4, by="absolute-signed").rows.tolist() == [3, 1, 2, 0]
+    assert scan.rank("absolute-signed").tolist() == [1.0, 0.5, 0.75, 0.25]
+
+
+def test_a_scan_that_was_saved_without_the_signed_score_is_still_read(make_scan, tmp_path):
+    make_scan([9, 3], 64).save(tmp_path / "scan.parquet")
+    columns, about = read_table(tmp_path / "scan.parquet", "scan")
+    write_table(tmp_path / "old.parquet", {k: v for k, v in columns.items() if "signed" not in k}, about)
+    scan = Scan.open(tmp_path / "old.parquet")
+    assert select(scan, top_k=1).rows.tolist() == [0]
+    with pytest.raises(UserError, match="no absolute-signed of any row: scan again"):
+        select(scan, top_k=1, by="absolute-signed")
 
 
 def reachable(by: str, pool, size: int | None = None, seed: int = 0, **more) -> Tickets:

@@ -11,46 +11,65 @@ from ks_lottery.recipes.summary import findings, methods_section, tickets_sectio
 from ks_lottery.report.terminal import print_sections
 
 
-def summary(partial=0.3, random=0.2, occurrence=0.25, lca=0.25, gradient=0.25, passing=10) -> dict:
-    accuracies = {
-        "original": 0.1, "embed": 0.5, "partial": partial, "random": random,
-        "occurrence": occurrence, "lca": lca, "gradient": gradient,
-    }  # fmt: skip
-    row = {"loss": 3.0, "chrf": 20.0, "bytes": 1500, "trained_parameters": 1234567}
-    methods = {n: {**row, "accuracy": a, "interval": [a - 0.02, a + 0.02]} for n, a in accuracies.items()}
+def summary(passing=10, needed=None, **gaps) -> dict:
+    """Return a summary; `gaps` are a rival's accuracy less that of the tickets, each with an interval of 0.04."""
     power = {"alpha": 0.05, "rows_moved": 1000, "rows_passing": passing, "critical_statistic": 0.08,
-             "largest_statistic": 0.05 if not passing else 0.2, "largest_spread": 0.01}  # fmt: skip
-    return {"methods": methods, "scan": power}
+             "largest_statistic": 0.05 if not passing else 0.2, "largest_spread": 0.01,
+             "measured_shortfall": needed is not None, "needed": needed}  # fmt: skip
+    gaps = {"random": -0.1, "occurrence": -0.05, "lca": -0.05, "gradient": -0.05, **gaps}
+    systems = {name: {"difference": gap, "interval": [gap - 0.02, gap + 0.02]} for name, gap in gaps.items()}
+    return {"comparisons": {"systems": systems}, "scan": power, "confidence": 0.95}
 
 
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
-        ({}, "better than as many random rows: 0.300 against 0.200"),
-        ({"random": 0.3}, "Random rows do as well as the tickets here: 0.300 against 0.300"),
-        ({"occurrence": 0.33}, "occur most do better than the tickets: 0.330 against 0.300 (their intervals overlap)"),
-        ({"occurrence": 0.4}, "occur most do better than the tickets: 0.400 against 0.300."),
+        ({}, "The tickets are better than as many random rows: +0.100 (+0.080 to +0.120)."),
         (
-            {"lca": 0.4},
-            "lowered the loss most while embed tuning (lca) do better than the tickets: 0.400 against 0.300.",
+            {"random": -0.01},
+            "No difference shown between the tickets and as many random rows: +0.010 (-0.010 to +0.030).",
+        ),
+        ({"random": 0.1}, "As many random rows are better than the tickets: +0.100 (+0.080 to +0.120)."),
+        ({"occurrence": 0.019}, "No difference shown between the tickets and the rows that occur most: -0.019 ("),
+        ({"occurrence": 0.021}, "The rows that occur most are better than the tickets: +0.021 (+0.001 to +0.041)."),
+        (
+            {"lca": 0.1},
+            "The rows that lowered the loss most while embed tuning (lca) are better than the tickets: +0.100",
         ),
         (
-            {"gradient": 0.33},
-            "largest summed gradient while embed tuning do better than the tickets: 0.330 against 0.300 (",
+            {"gradient": 0.1},
+            "The rows of largest summed gradient while embed tuning are better than the tickets: +0.100",
         ),
+        ({}, "the paired difference in accuracy, with its 95% interval over sentences. One seed of training"),
         ({"passing": 0}, "No ticket: the largest D is 0.0500, and p < 0.05 needs 0.0800"),
-        ({"passing": 0}, "had no power at this learning rate"),
+        (
+            {"passing": 0, "needed": 5.3},
+            "no power at this scale. With moves 5.3 times as large a unit would pass, measured",
+        ),
     ],
 )
 def test_findings(figures, said):
     assert said in " ".join(findings(summary(**figures)))
 
 
-def test_findings_do_not_boast():
-    text = " ".join(findings(summary(occurrence=0.29, lca=0.3)))
-    assert "occur most" not in text
-    assert "(lca)" not in text
-    assert "gradient" not in text
+def test_findings_say_better_only_where_the_interval_excludes_0():
+    """Whether the two marginal intervals overlap, by which it was said before, decides nothing."""
+    for gap in (-0.02, 0.0, 0.02):
+        text = " ".join(findings(summary(random=gap, occurrence=gap, lca=gap, gradient=gap)))
+        assert "better" not in text
+        assert text.count("No difference shown") == 4
+
+
+def test_findings_give_no_advice_that_was_not_measured():
+    text = " ".join(findings(summary(passing=0)))
+    assert "times as large" not in text
+    assert "learning rate" not in text
+
+
+def test_findings_of_a_run_without_paired_differences_compare_nothing():
+    known = summary()
+    del known["comparisons"]
+    assert len(findings(known)) == 1
 
 
 def drawn(section) -> str:
@@ -60,7 +79,9 @@ def drawn(section) -> str:
 
 
 def test_the_table_has_every_method():
-    text = drawn(methods_section(summary()["methods"], 0.95))
+    row = {"accuracy": 0.3, "interval": [0.28, 0.32], "loss": 3.0, "chrf": 20.0, "bytes": 1500}
+    methods = {name: {**row, "trained_parameters": 1234567} for name in ("original", "embed", "lca", "gradient")}
+    text = drawn(methods_section(methods, 0.95))
     for word in (
         "original model",
         "embed tuning",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import DEVICES, DTYPES
+from ks_lottery.config.choices import DEVICES, DTYPES, TEMPLATES
 from ks_lottery.config.settings import TextSource
 
 if TYPE_CHECKING:
     import argparse
+
+TEMPLATES_HELP = f"{TEMPLATES[0]} (default; this project's form of it), {', '.join(TEMPLATES[1:])}"
 
 
 def text_source(arguments: argparse.Namespace, text: str) -> TextSource:
@@ -48,7 +50,7 @@ def add_text(group: Any, *, split: str) -> None:
     group.add_argument("--dataset-split", default=split, metavar="NAME", help=f"split of a dataset (default: {split})")
     group.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
     group.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
-    group.add_argument("--template", default="alpaca", help="prompt: alpaca (default), plain, chat, or your own")
+    group.add_argument("--template", default="alpaca", help=f"prompt: {TEMPLATES_HELP}, or your own")
     group.add_argument("--instruction", help="instruction of every prompt, in place of the text's own or the default")
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ks_lottery.config.choices import PRESETS
 from ks_lottery.config.keys import check_keys, flat
+from ks_lottery.config.presets import run_preset
 from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.errors import UserError
 
@@ -18,13 +20,14 @@ if TYPE_CHECKING:
 
     from jsonargparse import ArgumentParser
 
-OWN = ("--help", "-h", "--print-config", "--out")
+OWN = ("--help", "-h", "--print-config", "--out", "--preset")
 
 
 def parse_run(arguments: Sequence[str]) -> tuple[RunConfig, Path] | None:
-    """Read ``[config.yaml] [--section.key value ...] [--out FOLDER] [--print-config]``.
+    """Read ``[config.yaml] [--preset paper] [--section.key value ...] [--out FOLDER] [--print-config]``.
 
-    Flags go over the file, the file over the defaults. Dashes and underscores in keys are alike.
+    Flags go over the file, the file over the preset, the preset over the defaults, which are ours.
+    Dashes and underscores in keys are alike.
 
     Returns
     -------
@@ -47,9 +50,19 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunConfig, Path] | None:
     options = rest[1:] if file is not None else rest
     wants_print = "--print-config" in options
     options = [option for option in options if option != "--print-config"]
+
+    def build(content: dict[str, Any]) -> Any:
+        parsed = parser.parse_args(options, namespace=parser.parse_object(content, defaults=True) if content else None)
+        return parser.instantiate(parsed)
+
     try:
-        parsed = parser.parse_args(options, namespace=parser.parse_object(given, defaults=True) if given else None)
-        built: Any = parser.instantiate(parsed)
+        built = build(given)
+        if built.preset is not None:
+            explicit = {*flags, *(key for key, _ in flat(given))}
+            sizes = [built.train.batch_size] if "train.batch_size" in explicit else []
+            if "train.gradient_accumulation" in explicit:
+                sizes = []  # what is given goes over the preset, whatever a step then has
+            built = build(_merged(run_preset(built.preset, *sizes), given))
     except ArgumentError as error:
         raise UserError(_sentence(str(error))) from error
     config = RunConfig(**{key: getattr(built, key) for key in as_dict(RunConfig())})
@@ -86,13 +99,29 @@ def _parser() -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog="ks-lottery run [config.yaml]",
-        description="The main job on your own model and text. Every field of config.yaml is a flag as well.",
+        description="The main job on your own model and text. Every field of config.yaml is a flag as well. The defaults are "
+        "ours, made for a small model and a short training, and not the paper's: see --preset.",
         exit_on_error=False,
     )
     parser.add_argument("--out", type=str | None, default=None, help="folder of the run")
+    parser.add_argument(
+        "--preset",
+        type=str | None,
+        default=None,
+        help=f"{'; '.join(f'{name}: {said}' for name, said in PRESETS.items())}. File and flags go over it",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the config that would run, and stop")
     parser.add_class_arguments(RunConfig, None)
     return parser
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return nested values, with those of `over` in place of those of `under`."""
+    both = {**under, **over}
+    return {
+        key: _merged(under[key], value) if isinstance(value, dict) and isinstance(under.get(key), dict) else value
+        for key, value in both.items()
+    }
 
 
 def _underscored(argument: str) -> str:

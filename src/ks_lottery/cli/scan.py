@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ks_lottery.config.choices import CORRECTIONS, UNITS
+from ks_lottery.config.choices import COMPARISONS, CORRECTIONS, UNITS
 
 if TYPE_CHECKING:
     import argparse
@@ -28,6 +28,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--correction", default="none", choices=CORRECTIONS, help="correct p for the number of units (default: none)"
     )
+    parser.add_argument(
+        "--compare-as", choices=COMPARISONS,
+        help=f"type in which two checkpoints are compared: {'; '.join(f'{n}, {s}' for n, s in COMPARISONS.items())} "
+        "(default: coarser; float32 for a full tuning that tune made over base)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--ignore-tokenizer", action="store_true", help="compare by id although the tokenizers differ")
     parser.add_argument("--fail-above", type=float, metavar="D", help="exit with 1 when a unit's D is above this")
@@ -56,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.tuned,
             units=arguments.units,
             tensors=arguments.tensors,
+            alpha=arguments.alpha,
+            compare_as=arguments.compare_as,
             ignore_tokenizer=arguments.ignore_tokenizer,
             tick=tick,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.cli.options import add_text, second_source, text_source
-from ks_lottery.config.choices import DEVICES, DTYPES, METHODS, QUANTIZATIONS, SIDES
+from ks_lottery.config.choices import DEVICES, DTYPES, METHODS, PRESETS, QUANTIZATIONS, SIDES
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.errors import UserError
 
@@ -28,7 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the command."""
     parser.epilog = (
         "Learning rate and epochs are the paper's for each method unless given; on the embedded model, whose rows are narrow, "
-        "methods that train rows use 1e-2. The same command resumes an interrupted training. Several processes: start it with "
+        "methods that train rows use 1e-2. The other defaults are ours: --preset paper sets the paper's; flags go over it. "
+        "The same command resumes an interrupted training. Several processes: start it with "
         "torchrun or accelerate launch; a step then has processes x batch-size x gradient-accumulation examples."
     )
     parser.add_argument("model", help="folder, GGUF file, hub id, or asset:smollm2-135m-instruct")
@@ -61,7 +62,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("text")
     group.add_argument("--train", required=True, metavar="TEXT", help="file, or name of a Hugging Face dataset")
     add_text(group, split="train")
-    group.add_argument("--max-tokens", type=int, default=512, help="longer examples are left out (default: 512)")
+    group.add_argument("--max-tokens", type=int, help="longer examples are left out (default: 512)")
     measured = group.add_mutually_exclusive_group()
     measured.add_argument("--validation", metavar="TEXT", help="text to measure the loss on")
     measured.add_argument("--validation-share", type=float, metavar="P", help="or this share of --train, by hash")
@@ -69,6 +70,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
+    group.add_argument("--preset", choices=PRESETS, help=f"{'; '.join(f'{n}: {s}' for n, s in PRESETS.items())}")
     group.add_argument("--learning-rate", type=float, metavar="LR", help="peak of the cosine (default: the method's)")
     group.add_argument("--epochs", type=float, help="passes over the text (default: the method's)")
     group.add_argument("--batch-size", type=int, metavar="N", help="pairs a batch and process (default: 8)")
@@ -88,7 +90,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="type of the frozen body; what is trained is float32 (full tuning computes in this type)",
     )  # fmt: skip
     group.add_argument("--device", default="auto", choices=DEVICES, help="where to train")
-    group.add_argument("--seed", type=int, default=0, help="seed for all random choices (default: 0)")
+    group.add_argument("--seed", type=int, help="seed for all random choices (default: 0)")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
 
 
@@ -173,10 +175,12 @@ def _texts(arguments: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
 def _spec(arguments: argparse.Namespace, checkpoint: Checkpoint, folder: Path) -> TuneSpec:
     from ks_lottery.store.files import read_json
     from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.methods import defaults
     from ks_lottery.tuning.tune import TuneSpec
 
     trackers = [str(name) for name in arguments.report_to or []]
-    given = vars(arguments)
+    given = {field.name: vars(arguments)[field.name] for field in fields(TrainConfig) if field.name in arguments}
+    chosen = defaults(arguments.preset, arguments.method, given, seed=arguments.seed, max_tokens=arguments.max_tokens)
     return TuneSpec(
         method=arguments.method,
         tickets=None if arguments.tickets is None else Tickets.open(Path(arguments.tickets)),
@@ -186,12 +190,12 @@ def _spec(arguments: argparse.Namespace, checkpoint: Checkpoint, folder: Path) -
         layers=arguments.layers,
         quantize=arguments.quantize,
         template=arguments.template,
-        max_tokens=arguments.max_tokens,
+        max_tokens=chosen["max_tokens"],
         dtype=arguments.dtype,
         device=arguments.device,
         trust_remote_code=arguments.trust_remote_code,
-        seed=arguments.seed,
-        settings={field.name: given[field.name] for field in fields(TrainConfig) if field.name in given},
+        seed=chosen["seed"],
+        settings=chosen["settings"],
         folder=folder,
         save_every=arguments.save_every,
         evaluate_every=arguments.evaluate_every,

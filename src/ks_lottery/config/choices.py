@@ -73,6 +73,7 @@ RANKINGS = {
     "ks": "p of the KS test, ascending",
     "cos": "1 - cosine of the row before and after",
     "absolute": "mean absolute change",
+    "absolute-signed": "mean change with its sign",
     "relative": "mean of after / before",
     "ratio": "mean of (after - before) / before",
     "kl": "KL(softmax(after) || softmax(before))",
@@ -93,8 +94,8 @@ SELECTORS = {
 }
 """Every selector; those beyond `RANKINGS` belong to tuning methods."""
 
-SCORES = ("ks", "cos", "absolute", "relative", "ratio", "kl")
-"""Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper."""
+SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
+"""Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
 ATTRIBUTIONS = ("lca", "gradient")
 """Selectors that an attribution answers."""
@@ -109,6 +110,12 @@ UNITS = {
     "all": "rows of every matrix, and every vector as one unit",
 }
 """What a scan compares."""
+
+COMPARISONS = {
+    "coarser": "the coarser of the two types: what rounding to it hides does not count as change",
+    "float32": "float32: every stored value as it is; rounding that happened to one side alone counts as change",
+}
+"""Types in which a scan compares two checkpoints that stand alone."""
 
 SIDES = ("input", "output", "both")
 """Which embedding a patch changes."""
@@ -135,8 +142,14 @@ METRICS: dict[str, tuple[str, ...]] = {
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 
-TEMPLATES = ("alpaca", "plain", "chat")
-"""Prompt templates that have a name."""
+TEMPLATES = ("alpaca", "alpaca-stanford", "alpaca-single", "plain", "chat")
+"""Prompt templates that have a name; the first is the default and is this project's own form of Stanford's wording."""
+
+PRESETS = {
+    "paper": "the paper's learning rate and epochs for the method; batches of 128 in all, warm-up 0.03, clipping 1.0, no "
+    "weight decay, seed 42 and at most 1,024 tokens, as in the scripts of its authors"
+}
+"""Settings of a training that have a name."""
 
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""

@@ -11,7 +11,7 @@ from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL
 from ks_lottery.errors import UserError
 
 ALPHA_GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Significance levels of the certificate: the 0.05 .. 1 of tables 5 and 7."""
+"""Significance levels of the certificate: our grid over 0.05 .. 1, the range of table 5, which has no 0.4, 0.6 and 0.8."""
 
 
 def _require(condition: bool, key: str, value: object, wanted: str) -> None:
@@ -98,7 +98,8 @@ class TextConfig:
     instruction: str | None = None
     """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
     template: str = "alpaca"
-    """Prompt: alpaca, plain, chat (the tokenizer's own chat template), or your own text with {instruction} and {source}."""
+    """Prompt: alpaca (this project's form of it), alpaca-stanford and alpaca-single (the published forms), plain, chat (the
+    tokenizer's own chat template), or your own text with {instruction} and {source}."""
     min_words: int = 4
     """Pairs with fewer words on a side are dropped."""
     drop_placeholders: bool = True
@@ -140,18 +141,21 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How rows are trained. Every method uses the same settings, so that what differs is the rows."""
+    """How rows are trained. Every method uses the same settings, so that what differs is the rows.
+
+    The defaults are ours; `--preset paper` sets the paper's.
+    """
 
     learning_rate: float = 1e-2
-    """Peak learning rate of Adam for the trained rows (the paper's for partial tuning)."""
+    """Peak learning rate of Adam for the trained rows; the default is the paper's of partial tuning, for every method."""
     embed_learning_rate: float | None = None
-    """Another one for embed tuning; the paper: 2e-5, at a scale where that finds tickets."""
+    """Another one for embed tuning, which has 2e-5 in the paper."""
     epochs: float = 5.0
-    """Passes over the training text."""
+    """Passes over the training text; the default is the paper's of partial tuning, for every method."""
     embed_epochs: float | None = None
-    """Another number for embed tuning; the paper: 3."""
+    """Another number for embed tuning, which has 3 in the paper."""
     batch_size: int = 8
-    """Sentence pairs a step and device."""
+    """Sentence pairs a batch and device; the authors' scripts have steps of 128 in all."""
     gradient_accumulation: int = 1
     """Batches added up before a step."""
     warmup_ratio: float = 0.03
@@ -243,7 +247,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The main job, whole: text and model in, certified ticket patch out."""
+    """The main job, whole: text and model in, certified ticket patch out. The defaults are ours, not the paper's."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     text: TextConfig = field(default_factory=TextConfig)

@@ -61,7 +61,7 @@ def encode(
     Parameters
     ----------
     template
-        ``alpaca``, ``plain``, ``chat``, or a text of your own; see `PromptForm`.
+        One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; see `PromptForm`.
     max_tokens
         Longest example, prompt and response together.
 
@@ -78,9 +78,8 @@ def encode(
         When the template is not known, or the tokenizer has none to chat with.
     """
     form = PromptForm(tokenizer, template)
-    prompts = form.prompts(orders(corpus), [pair.source for pair in corpus.pairs])
-    responses = form.responses([pair.target for pair in corpus.pairs])
-    examples = [Example(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
+    examples = [Example(prompt, response) for prompt, response in form.pairs(orders(corpus), sources, targets)]
     kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
     return [examples[index] for index in kept], kept
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.chat import Turn, chat_prompt, read_turn
-from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template, render_prompt
+from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, render_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +34,13 @@ def special_token(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
 class PromptForm:
     """How sentences are shown to one model: a template and its tokenizer.
 
-    Prompt and response are tokenized apart, so that training sees the boundary that generation will meet.
+    Prompt and response are tokenized apart, so that training sees the boundary that generation will meet; with the templates in
+    `JOINT` they are tokenized as one text.
 
     Parameters
     ----------
     template
-        ``alpaca``, ``plain``, ``chat``, or a text with ``{source}`` and, if you like, ``{instruction}``.
+        One of `ks_lottery.config.choices.TEMPLATES`, or a text with ``{source}`` and, if you like, ``{instruction}``.
 
     Raises
     ------
@@ -78,9 +79,28 @@ class PromptForm:
             return []
         if self._turn is not None:  # the template has written its beginning of sentence itself
             return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        return self._open(texts)
+
+    def _open(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Tokenize texts as the model expects them to begin, open at the end."""
         closing = self.tokenizer.eos_token_id
-        every = self.tokenizer(texts)["input_ids"]
+        every = self.tokenizer(list(texts))["input_ids"]
         return [tuple(ids[:-1] if ids and ids[-1] == closing else ids) for ids in every]
+
+    def pairs(
+        self, orders: Sequence[str], sources: Sequence[str], targets: Sequence[str]
+    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Tokenize prompts and their responses, each with its end token, as training sees them.
+
+        Of what is tokenized as one text, as many tokens are the prompt as it has by itself, as in Stanford Alpaca's training.
+        """
+        prompts = self.prompts(orders, sources)
+        if self.template not in JOINT or not prompts:
+            return list(zip(prompts, self.responses(targets), strict=True))
+        parts = zip(orders, sources, targets, strict=True)
+        wholes = self._open([f"{self.render(order, source)}{target}" for order, source, target in parts])
+        lengths = [len(prompt) for prompt in prompts]
+        return [(ids[:n], (*ids[n:], self.end)) for ids, n in zip(wholes, lengths, strict=True)]
 
     def responses(self, targets: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize responses, each with its end token."""

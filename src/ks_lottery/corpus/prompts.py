@@ -19,9 +19,28 @@ TEMPLATES = {
         "Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n{instruction}\n\n### Input:\n{source}\n\n### Response:\n"
     ),
+    "alpaca-stanford": (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{source}\n\n### Response:"
+    ),
+    "alpaca-single": (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n"
+        "### Instruction:\n{instruction}\n### Input:\n{source}\n### Response:"
+    ),
     "plain": "{instruction}\n{source}\n",
 }
-"""Name to template. ``alpaca`` is the wording of Stanford Alpaca, as in the paper."""
+"""Name to template.
+
+- ``alpaca``: Stanford Alpaca's wording with a line break after ``### Response:``, which is ours: prompt and response are
+  tokenized apart.
+- ``alpaca-stanford``: Stanford Alpaca's own, which is also in one file of the paper's authors (arXiv 2311.09071).
+- ``alpaca-single``: single line breaks, as in another file of theirs.
+"""
+
+JOINT = frozenset({"alpaca-stanford", "alpaca-single"})
+"""Templates whose prompt and response are tokenized as one text, as their authors do."""
 
 CHAT = "chat"
 """Name of the template that the tokenizer brings along; see `ks_lottery.corpus.chat`."""
@@ -69,7 +88,7 @@ def render_prompt(template: str, order: str, source: str) -> str:
     Parameters
     ----------
     template
-        ``alpaca``, ``plain``, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
+        A name of `TEMPLATES`, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
 
     Raises
     ------

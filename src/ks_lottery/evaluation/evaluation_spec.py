@@ -37,7 +37,7 @@ class EvaluationSpec:
     share_prefix
         Compute what all prompts begin with once.
     template
-        Prompt: ``alpaca``, ``plain``, ``chat``, or a text of your own.
+        Prompt: one of `ks_lottery.config.choices.TEMPLATES`, or a text of your own.
     max_tokens
         Longest example; longer ones are left out and counted. None refuses a text with an example beyond the model's context.
     spm

@@ -78,7 +78,8 @@ def inspect(
     model
         Whose tokenizer: a folder, a GGUF file, a hub id, an opened checkpoint, or a loaded model.
     template
-        ``alpaca``, ``plain``, ``chat``, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
+        One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own with ``{source}`` and, if you like,
+        ``{instruction}``.
     max_tokens
         Longest example that training takes, prompt and response together, 8 or more.
     examples

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Section
 from ks_lottery.stats.intervals import bootstrap_interval
@@ -112,6 +113,25 @@ class Predictions(ByContent, Shown):
     def loss_interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
         """Return a bootstrap interval of the loss, in nats; `confidence`, `resamples` and `seed` as for `interval`."""
         return self._interval(-self.log_p, confidence, resamples, seed)
+
+    def difference(
+        self, other: Predictions, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    ) -> tuple[float, tuple[float, float]]:
+        """Return this accuracy minus that of `other`, and a bootstrap interval of the paired difference.
+
+        `confidence`, `resamples` and `seed` as for `interval`.
+
+        Both are resampled by the same draw of sentences, which is also the draw of `interval` with the same seed.
+
+        Raises
+        ------
+        UserError
+            When the two are not of the same positions of the same text.
+        """
+        if any(not np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS[:3]):
+            raise UserError("predictions of different positions or text cannot be compared: measure both on one text")
+        gaps = self.correct.astype(np.float64) - other.correct
+        return float(gaps.mean()), self._interval(gaps, confidence, resamples, seed)
 
     def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
         size = int(self.sentence.max()) + 1

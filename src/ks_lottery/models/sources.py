@@ -12,6 +12,8 @@ from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.load import LoadedModel, open_checkpoint
+from ks_lottery.store.files import read_json
+from ks_lottery.store.work_folder import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from ks_lottery.checkpoint.tensors import Source
@@ -63,6 +65,19 @@ def _open_folder(path: Path, text: str, base: Source | None) -> Source | RowPatc
     if not any(path.glob("*.safetensors")) and any(f.suffix in PICKLES for f in path.iterdir()):
         return PickledCheckpoint.open(path, text)
     return Checkpoint.open(path, text)
+
+
+def is_full_tuning_of(tuned: Source | RowPatch, base: Source) -> bool:
+    """Say whether a folder holds a full tuning over this base, by the manifest that `tune` wrote into it."""
+    file = tuned.folder / MANIFEST_FILE if isinstance(tuned, Checkpoint) else None
+    if file is None or not isinstance(base, Checkpoint) or not file.is_file():
+        return False
+    try:
+        about = read_json(file, "tuning")
+    except UserError:
+        return False
+    named = about["made_from"].get("base", {}).get("fingerprint")
+    return about["settings"].get("method") == "full" and named == base.fingerprint
 
 
 def _open_patch(path: Path, text: str, base: Source | None) -> RowPatch:

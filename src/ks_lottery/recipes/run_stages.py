@@ -171,7 +171,7 @@ def _rows(job: Job, method: str) -> Tickets:
 def _scan(job: Job, tick: Tick) -> Made:
     alpha = job.config.select.alpha
     embed = job.patch(EMBED)
-    result = scan(job.checkpoint, embed)
+    result = scan(job.checkpoint, embed, alpha=alpha)
     result.save(job.folder.scan, job.tokens)
     tickets = select(result, alpha=alpha)
     tickets.save(job.folder.tickets, job.tokens)

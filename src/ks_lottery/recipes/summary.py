@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.recipes.job import ORIGINAL
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import read_json
+from ks_lottery.tickets.scan_sections import no_power
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,11 +33,12 @@ TITLES = {
 """What each method is called."""
 
 RIVALS = {
-    "occurrence": "The rows that occur most",
-    "lca": "The rows that lowered the loss most while embed tuning (lca)",
-    "gradient": "The rows of largest summed gradient while embed tuning",
+    "random": "as many random rows",
+    "occurrence": "the rows that occur most",
+    "lca": "the rows that lowered the loss most while embed tuning (lca)",
+    "gradient": "the rows of largest summed gradient while embed tuning",
 }
-"""As many rows as there are tickets, chosen otherwise: how a sentence begins that compares them."""
+"""As many rows as there are tickets, chosen otherwise: what a sentence that compares them calls them."""
 
 
 _MANIFEST = ("kind", "format", "made_from", "settings", "versions")
@@ -67,6 +70,7 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "translations": min(config.evaluate.translations, len(job.test)),
         "methods": {method: _method(job, method, evaluation) for method, evaluation in evaluations.items()},
+        "comparisons": _comparisons(job),
         "scan": job.scan.power(config.select.alpha),
         "tickets": read_json(job.folder.tickets, "tickets")["rows"],
         "certificate": {
@@ -74,6 +78,19 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
             for name, content in certificates.items()
         },
     }
+
+
+def _comparisons(job: Job) -> dict[str, Any]:
+    """Return each rival's accuracy less that of the tickets, paired: both are resampled by one draw of sentences."""
+    settings, seed = job.config.evaluate, job.config.seed
+    tickets = Predictions.open(job.folder.predictions("partial"))
+    systems: dict[str, Any] = {}
+    for name in RIVALS:
+        difference, interval = Predictions.open(job.folder.predictions(name)).difference(
+            tickets, confidence=settings.confidence, resamples=settings.resamples, seed=seed
+        )
+        systems[name] = {"difference": difference, "interval": interval}
+    return {"baseline": "partial", "metric": "accuracy", "systems": systems}
 
 
 def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -163,31 +180,52 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """Say in sentences what the figures say, also where they speak against the method."""
-    methods, power = summary["methods"], summary["scan"]
-    lines: list[str] = []
+    power = summary["scan"]
     if power["rows_passing"] == 0:
-        lines.append(
+        return [
             f"No ticket: the largest D is {power['largest_statistic']:.4f}, and p < {power['alpha']:g} needs "
             f"{power['critical_statistic']:.4f}. The row that moved most moved {power['largest_spread']:.2f} of its own "
-            "spread: the test had no power at this learning rate and number of steps; raise one of them."
-        )
-        return lines
-    lines.append(
+            f"spread{no_power(power)}."
+        ]
+    first = (
         f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
         f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
     )
-    partial, random = (methods[name]["accuracy"] for name in ("partial", "random"))
-    if random >= partial:
-        lines.append(f"Random rows do as well as the tickets here: {random:.3f} against {partial:.3f}.")
-    else:
-        lines.append(f"The tickets do better than as many random rows: {partial:.3f} against {random:.3f}.")
-    for name, title in RIVALS.items():
-        rival = methods[name]["accuracy"]
-        if rival > partial:
-            overlap = methods[name]["interval"][0] <= methods["partial"]["interval"][1]
-            close = " (their intervals overlap)" if overlap else ""
-            lines.append(f"{title} do better than the tickets: {rival:.3f} against {partial:.3f}{close}.")
-    return lines
+    systems = summary.get("comparisons", {}).get("systems", {})
+    if not systems:  # a run of an earlier version
+        return [first]
+    return [
+        first,
+        *(compared(RIVALS[name], **system) for name, system in systems.items()),
+        f"Each is the paired difference in accuracy, with its {summary['confidence']:.0%} interval over sentences. One seed of "
+        "training and one draw of random rows: the intervals do not cover what another seed would change.",
+    ]
+
+
+def compared(rival: str, difference: float, interval: Sequence[float]) -> str:
+    """Compare rows that were chosen otherwise with the tickets; "better" is said where the interval excludes 0 alone.
+
+    Parameters
+    ----------
+    difference, interval
+        Accuracy of the rival less that of the tickets.
+
+    Examples
+    --------
+    >>> compared("as many random rows", -0.2, (-0.3, -0.1))
+    'The tickets are better than as many random rows: +0.200 (+0.100 to +0.300).'
+    >>> compared("as many random rows", 0.01, (-0.02, 0.04))
+    'No difference shown between the tickets and as many random rows: -0.010 (-0.040 to +0.020).'
+    """
+    low, high = interval
+    if low > 0:
+        return (
+            f"{rival[0].upper()}{rival[1:]} are better than the tickets: {difference:+.3f} ({low:+.3f} to {high:+.3f})."
+        )
+    figures = f"{-difference:+.3f} ({-high:+.3f} to {-low:+.3f})."
+    if high < 0:
+        return f"The tickets are better than {rival}: {figures}"
+    return f"No difference shown between the tickets and {rival}: {figures}"
 
 
 def _next_commands(folder: str) -> list[str]:

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from ks_lottery.stats.kernels import compiled
 
-MOVES = ("moved", "squares", "total", "largest", "variance", "cosine", "relative", "nonzero", "kl")
+MOVES = ("moved", "squares", "total", "largest", "variance", "cosine", "relative", "nonzero", "kl", "net")
 """Columns of `row_moves`."""
 
 
@@ -95,7 +95,7 @@ FAST = {"reassoc", "contract", "nsz"}
 # Inlined: as a function of its own it would be compiled to other roundings when it comes from the cache.
 @njit(inline="always", fastmath=FAST)
 def _measure(x: Any, y: Any, weights: Any, out: Any) -> None:  # noqa: PLR0915 (one loop, by design)
-    """Fill `out`, shape (9,), with the columns `MOVES` of one row; `weights` is room for d numbers."""
+    """Fill `out`, shape (10,), with the columns `MOVES` of one row; `weights` is room for d numbers."""
     d = len(x)
     moved = 0
     squares = 0.0
@@ -148,6 +148,9 @@ def _measure(x: Any, y: Any, weights: Any, out: Any) -> None:  # noqa: PLR0915 (
     else:
         for i in range(d):
             beyond += weights[i] * _beyond_linear(shift - (np.float64(y[i]) - np.float64(x[i])))
+    net = 0.0
+    for i in range(d):  # a loop of its own, so that the others are compiled to the roundings that they had
+        net += np.float64(y[i]) - np.float64(x[i])
     norms = np.sqrt(before) * np.sqrt(after)
     gap = cross / (np.sqrt(before) + np.sqrt(after)) if norms > 0 else 0.0
     out[0] = moved
@@ -159,6 +162,7 @@ def _measure(x: Any, y: Any, weights: Any, out: Any) -> None:  # noqa: PLR0915 (
     out[6] = relative
     out[7] = nonzero
     out[8] = np.log1p(beyond / weight)
+    out[9] = net
 
 
 @compiled(fastmath=FAST)
@@ -168,10 +172,11 @@ def row_moves(a: Any, b: Any, out: Any) -> None:
     Parameters
     ----------
     out
-        Shape (rows, 9), columns `MOVES`: coordinates that differ; sum of squared changes; sum of absolute changes; largest
+        Shape (rows, 10), columns `MOVES`: coordinates that differ; sum of squared changes; sum of absolute changes; largest
         absolute change; variance of the row before; 1 - cosine, as (|a - b|^2 - (|a| - |b|)^2) / (2 |a| |b|), which does not
         cancel; sum of after / before over the coordinates that are not 0 before; their number; KL(softmax(b) || softmax(a)), as
-        log(1 + E[e^z - 1 - z]) with z = E[w] - w, w = b - a, E under softmax(b), which does not cancel either.
+        log(1 + E[e^z - 1 - z]) with z = E[w] - w, w = b - a, E under softmax(b), which does not cancel either;
+        sum of changes.
     """
     weights = np.empty(a.shape[1])
     for r in range(len(a)):

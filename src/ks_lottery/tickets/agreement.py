@@ -1,6 +1,6 @@
-"""Are partially tuned rows distributed like embed-tuned ones? Table 6 of the paper, for any significance level.
+"""Are partially tuned rows distributed like embed-tuned ones? One cell of table 6 of the paper.
 
-A row that only one of the two tunings changes is counted, not compared.
+Its alpha is the one that selected the tickets; the level of this second test is fixed. Rows of one tuning alone are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ks_lottery.tickets.power import check_alpha
 from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
@@ -45,8 +45,12 @@ class ComparedTunings(Shown):
         Integer KS counts k, shape (K,); D = k / d.
     width
         Coordinates d of a row, the size of both samples.
-    alphas
-        Significance levels that were asked for, each in [0, 1].
+    level
+        Level of this second test, in [0, 1].
+    alpha
+        Significance level that selected the tickets; None where they were selected otherwise, or are not known.
+    own_tickets
+        Whether the partial tuning trained exactly the tickets, as in table 6; None without tickets.
     side
         Embedding whose rows were compared, ``input`` or ``output``.
     only_embed, only_partial, in_neither
@@ -62,7 +66,9 @@ class ComparedTunings(Shown):
     rows: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
     width: int
-    alphas: tuple[float, ...]
+    level: float
+    alpha: float | None
+    own_tickets: bool | None
     side: Side
     only_embed: int
     only_partial: int
@@ -76,8 +82,8 @@ class ComparedTunings(Shown):
         return len(self.rows)
 
     def __repr__(self) -> str:
-        ratios = ", ".join(f"{ratio:.3f} unchanged at {alpha:g}" for alpha, ratio in self.ratios.items())
-        return f"ComparedTunings({len(self):,} rows of the {self.side} embedding, {ratios})"
+        unchanged = f"{self.unchanged:.3f} unchanged at level {self.level:g}"
+        return f"ComparedTunings({len(self):,} rows of the {self.side} embedding, {unchanged})"
 
     @property
     def statistics(self) -> npt.NDArray[np.float64]:
@@ -94,25 +100,15 @@ class ComparedTunings(Shown):
         """Exact p of each row; 0 where it underflows."""
         return np.exp(self.log_pvalues)
 
-    def changed(self, alpha: float) -> int:
-        """Return how many rows have p < alpha: none at 0, and every row at 1, by definition.
-
-        Raises
-        ------
-        UserError
-            When alpha is not in [0, 1].
-        """
-        check_alpha(alpha)
-        return int(np.count_nonzero(self.counts >= critical_count(self.width, alpha)))
-
-    def unchanged(self, alpha: float) -> float:
-        """Return the figure of table 6, 1 - changed / compared."""
-        return 1 - self.changed(alpha) / len(self)
+    @property
+    def changed(self) -> int:
+        """Number of rows with p < level: none at 0, and every row at 1, by definition."""
+        return int(np.count_nonzero(self.counts >= critical_count(self.width, self.level)))
 
     @property
-    def ratios(self) -> dict[float, float]:
-        """The figure of table 6 at each of `alphas`."""
-        return {alpha: self.unchanged(alpha) for alpha in self.alphas}
+    def unchanged(self) -> float:
+        """The figure of table 6, 1 - changed / compared."""
+        return 1 - self.changed / len(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything in plain values, for JSON, the rows that differ most first."""
@@ -124,16 +120,12 @@ class ComparedTunings(Shown):
             "not_compared": {
                 "only_embed": self.only_embed, "only_partial": self.only_partial, "in_neither": self.in_neither
             },
-            "levels": [
-                {
-                    "alpha": alpha,
-                    "critical_statistic": critical_count(self.width, alpha) / self.width,
-                    "compared": len(self),
-                    "changed": self.changed(alpha),
-                    "unchanged": ratio,
-                }
-                for alpha, ratio in self.ratios.items()
-            ],
+            "alpha": self.alpha,
+            "own_tickets": self.own_tickets,
+            "level": self.level,
+            "critical_statistic": critical_count(self.width, self.level) / self.width,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
             "rows": [
                 {
                     "row": int(self.rows[i]),
@@ -150,7 +142,7 @@ class ComparedTunings(Shown):
     def save(self, path: str | Path) -> Path:
         """Write everything to `path` as JSON, and return the path."""
         path = Path(path).expanduser()
-        settings = {"alphas": list(self.alphas), "side": self.side, "tickets": self.file}
+        settings = {"level": self.level, "side": self.side, "tickets": self.file}
         about = manifest("compared-tunings", made_from=self.made_from, settings=settings)
         write_json(path, {**about, **self.as_dict()})
         return path
@@ -171,11 +163,13 @@ def compare_tunings(
     partial: RowPatch | str | Path,
     tickets: Tickets | str | Path | None = None,
     *,
-    alphas: Sequence[float] = (0.05,),
+    level: float = 0.05,
     side: Side | None = None,
     tokens: Mapping[int, str] | None = None,
 ) -> ComparedTunings:
     """Test the embed-tuned against the partially tuned values of each ticket (section 4.2 and table 6 of the paper).
+
+    One call is one cell of table 6: the tickets were selected at its alpha, and `partial` is the partial tuning of them.
 
     Parameters
     ----------
@@ -183,8 +177,9 @@ def compare_tunings(
         Two patches over one base, or their folders; the test takes them alike, so their order does not matter.
     tickets
         Rows to compare, or the file that they were saved to; by default all that both patches change.
-    alphas
-        Levels of this second test, which the paper does not name.
+    level
+        Level of this second test, which the paper does not name. Another level over the same tickets is another table, and
+        not another alpha of table 6.
     side
         ``input`` or ``output``; by default the input embedding, where both patches change it.
     tokens
@@ -193,16 +188,15 @@ def compare_tunings(
     Returns
     -------
     ComparedTunings
-        Values are compared in float32, as they were trained, and p is exact at any width. p < alpha is a threshold on a
+        Values are compared in float32, as they were trained, and p is exact at any width. p < level is a threshold on a
         distance and no error rate; that a row passes as unchanged says that the test sees no difference at this width.
 
     Raises
     ------
     UserError
-        When the bases differ, no row is in common, a row holds NaN, or an alpha is not in [0, 1].
+        When the bases differ, no row is in common, a row holds NaN, or the level is not in [0, 1].
     """
-    for alpha in alphas:
-        check_alpha(alpha)
+    check_alpha(level, "level")
     embed, partial = (p if isinstance(p, RowPatch) else RowPatch.open(p) for p in (embed, partial))
     file = str(tickets) if isinstance(tickets, str | Path) else None
     tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
@@ -225,7 +219,9 @@ def compare_tunings(
         rows=rows,
         counts=ks_counts(before, after),
         width=int(before.shape[1]),
-        alphas=tuple(float(alpha) for alpha in alphas),
+        level=float(level),
+        alpha=_alpha_of(tickets),
+        own_tickets=None if tickets is None else np.array_equal(partial.ids, tickets.ids),
         side=chosen,
         only_embed=int(np.count_nonzero(in_embed & ~in_partial)),
         only_partial=int(np.count_nonzero(in_partial & ~in_embed)),
@@ -234,6 +230,12 @@ def compare_tunings(
         tokens=tokens or {},
         file=file,
     )
+
+
+def _alpha_of(tickets: Tickets | None) -> float | None:
+    """Return the alpha that selected tickets by p; None where another rule did."""
+    rule = {} if tickets is None else tickets.rule
+    return float(rule["alpha"]) if rule.get("selector") == "ks" and "alpha" in rule else None
 
 
 def _check_base(embed: RowPatch, partial: RowPatch, tickets: Tickets | None) -> None:

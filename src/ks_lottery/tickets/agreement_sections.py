@@ -1,4 +1,4 @@
-"""How two compared tunings show themselves: how many rows differ at each alpha, and those that differ most."""
+"""How two compared tunings show themselves: how many rows differ, and those that differ most."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ if TYPE_CHECKING:
 
 
 def agreement_sections(content: Mapping[str, Any], top: int) -> list[Section]:
-    """Return table 6 of the paper, what was compared, and the `top` rows that differ most; see `ComparedTunings.as_dict`."""
+    """Return the cell of table 6, what was compared, and the `top` rows that differ most; see `ComparedTunings.as_dict`."""
     rows = content["rows"]
     shown = rows[: check_top(top)]
     more = [f"... and {len(rows) - top:,} more that differ less"] if 0 < top < len(rows) else []
     return [
-        _levels(content["levels"]),
+        _cell(content),
         Section(sentences=_sentences(content)),
         *([_rows(shown, more)] if shown else []),
     ]
 
 
-def _levels(levels: Sequence[Mapping[str, Any]]) -> Section:
-    """Return one row an alpha."""
+def _cell(content: Mapping[str, Any]) -> Section:
+    """Return one row: the alpha that selected the tickets, the level of this test, and what came out."""
     columns = [
-        Column(title="alpha", form="g"),
+        Column(title="tickets at alpha", form="g"),
+        Column(title="level", form="g"),
         Column(title="critical D", form=".4f"),
         Column(title="compared", form="integer"),
         Column(title="changed", form="integer"),
         Column(title="unchanged", form=".3f"),
     ]
-    rows = [
-        [
-            level["alpha"],
-            level["critical_statistic"] if level["critical_statistic"] <= 1 else None,
-            level["compared"],
-            level["changed"],
-            level["unchanged"],
-        ]
-        for level in levels
+    critical = content["critical_statistic"]
+    row = [
+        content["alpha"],
+        content["level"],
+        critical if critical <= 1 else None,
+        content["compared"],
+        content["changed"],
+        content["unchanged"],
     ]
-    return Section(columns=columns, rows=rows)
+    return Section(columns=columns, rows=[row])
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
@@ -82,7 +82,22 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     if others:
         lines.append(f"Not compared: {', '.join(others)}.")
     lines.append(
-        "A row counts as changed when p < alpha; the share of the others is that of the paper's table 6. "
+        f"A row counts as changed when p < {content['level']:g}, the level of this test, which the paper does not name. "
         "Unchanged means that the test sees no difference at this width."
     )
-    return lines
+    return [*lines, _table_6(content)]
+
+
+def _table_6(content: Mapping[str, Any]) -> str:
+    """Say whether the figure is a cell of table 6."""
+    if content["alpha"] is None:
+        return (
+            "It is not known which alpha selected these rows, so this is no cell of the paper's table 6: give --tickets, "
+            "selected with --alpha."
+        )
+    if not content["own_tickets"]:
+        return (
+            f"The tickets were selected at alpha {content['alpha']:g}, but the second patch changes other rows than these: in "
+            "the paper's table 6 each alpha has a partial tuning of its own tickets."
+        )
+    return f"This is the cell of the paper's table 6 for alpha {content['alpha']:g}, which selected the tickets."

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
 from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
 from ks_lottery.tickets.pairs import COARSENESS, blocks_of, has_text, pairs_of
+from ks_lottery.tickets.power import check_alpha
 from ks_lottery.tickets.scan import Part, Scan
+from ks_lottery.tickets.shortfall import shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,13 +51,16 @@ def scan_sources(
     *,
     units: str = "embedding",
     tensors: str | None = None,
+    alpha: float = 0.05,
+    compare_as: str | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Test each unit, before against after (section 3.1 of the paper): two-sample KS over its coordinates.
 
     Two checkpoints that were stored independently are rounded to the coarser of their types first, since otherwise rounding
     alone counts as change; a patch or an adapter over the base is compared in float32, where its small moves are. Where the
-    embeddings have different numbers of rows the common ones are compared.
+    embeddings have different numbers of rows the common ones are compared. Where no unit has p < alpha, the moves are scaled
+    and tested again (`shortfall`), and the settings of the scan say by which factor they fall short.
 
     Under ``torchrun`` or ``accelerate launch`` the blocks are shared out among the processes; each gets the whole scan.
 
@@ -64,6 +70,10 @@ def scan_sources(
         One of `ks_lottery.config.choices.UNITS`.
     tensors
         Glob pattern: only tensors whose name matches.
+    alpha
+        Significance level that the shortfall is measured for.
+    compare_as
+        One of `ks_lottery.config.choices.COMPARISONS` for two checkpoints; by default ``coarser``.
     tick
         Called with blocks done and blocks in all.
 
@@ -72,6 +82,7 @@ def scan_sources(
     UserError
         When the two do not fit each other, nothing is left to compare, or a unit holds NaN.
     """
+    check_alpha(alpha)
     made_from: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
     if isinstance(tuned, RowPatch):
         if tuned.side == "output" and units == "embedding":
@@ -80,7 +91,7 @@ def scan_sources(
             tuned.check_base(base)
         made_from = {"base": dict(tuned.base), "patch": tuned.content}
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
-    pairs, alone = pairs_of(base, after, units, tensors)
+    pairs, alone = pairs_of(base, after, units, tensors, compare_as)
     starts = np.concatenate([[0], np.cumsum([pair.count for pair in pairs])])
     columns = _columns(int(starts[-1]))
     blocks = list(blocks_of(pairs))
@@ -123,13 +134,15 @@ def scan_sources(
         "only_in_base": alone[0],
         "only_in_tuned": alone[1],
     }
-    return Scan(parts=parts, **columns, made_from={**made_from, "compared": content}, settings=settings)
+    result = Scan(parts=parts, **columns, made_from={**made_from, "compared": content}, settings=settings)
+    short = shortfall(result, base, after, pairs, alpha)
+    return result if short is None else replace(result, settings={**settings, "shortfall": short})
 
 
 def _columns(count: int) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of units that did not move."""
     columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(count) for name in ("distance", "largest", "spread")}
-    columns |= {name: np.zeros(count) for name in ("cos", "absolute", "kl")}
+    columns |= {name: np.zeros(count) for name in ("cos", "absolute", "absolute_signed", "kl")}
     columns |= {name: np.zeros(count, dtype=np.int64) for name in ("counts", "moved", "zeros")}
     return {**columns, "relative": np.ones(count)}
 
@@ -225,6 +238,7 @@ def _moves(measured: Mapping[str, npt.NDArray[np.float64]], width: int) -> dict[
         "zeros": width - measured["nonzero"].astype(np.int64),
         "cos": np.where(still, 0.0, measured["cosine"]),
         "absolute": mean,
+        "absolute_signed": measured["net"] / width,
         "relative": np.where(still, 1.0, relative),
         "kl": np.where(still, 0.0, measured["kl"]),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
-from ks_lottery.models.sources import open_source
+from ks_lottery.models.sources import is_full_tuning_of, open_source
 from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.progress import progress_bar
@@ -72,6 +72,8 @@ def compare(
     *,
     units: str = "embedding",
     tensors: str | None = None,
+    alpha: float = 0.05,
+    compare_as: str | None = None,
     ignore_tokenizer: bool = False,
     tick: Callable[[int, int], None] | None = None,
 ) -> Compared:
@@ -85,7 +87,9 @@ def compare(
         other = vocabulary_of_source(after)
         if not ignore_tokenizer:
             check_same(vocabulary, other, (before.name, after.name))
-    result = scan_sources(before, after, units=units, tensors=tensors, tick=tick)
+    if compare_as is None and is_full_tuning_of(after, before):
+        compare_as = "float32"
+    result = scan_sources(before, after, units=units, tensors=tensors, alpha=alpha, compare_as=compare_as, tick=tick)
     vocabularies = [part for part in result.parts if result.is_vocabulary(part)]
     rows = max((part.count for part in vocabularies), default=0)
     tokens = None if vocabulary is None else _strings(vocabulary, range(rows))
@@ -109,6 +113,8 @@ def scan(
     *,
     units: str = "embedding",
     tensors: str | None = None,
+    alpha: float = 0.05,
+    compare_as: str | None = None,
     ignore_tokenizer: bool = False,
     progress: bool = False,
 ) -> Scan:
@@ -127,6 +133,14 @@ def scan(
         ``embedding`` (the default), ``output``, ``matrix-rows`` or ``all``.
     tensors
         Glob pattern for the names of tensors; None (the default) for all.
+    alpha
+        Significance level that the advice of a scan without power is measured for: where no unit has p < alpha, the moves are
+        scaled and tested again, and the scan says by which factor they fall short.
+    compare_as
+        Type in which two checkpoints are compared: ``coarser`` (of their two types; what rounding to it hides does not count as
+        change) or ``float32`` (every stored value as it is; rounding that happened to one side alone counts as change). By
+        default ``float32`` for a full tuning of ours over its base, and ``coarser`` for other pairs. Patches and adapters are
+        always compared in float32.
     ignore_tokenizer
         Compare by id although the two tokenizers mean different strings by the same ids; off by default.
     progress
@@ -135,8 +149,7 @@ def scan(
     Returns
     -------
     Scan
-        One entry a unit. Rows that only one side has are listed in its parts and not compared. Independent checkpoints are
-        rounded to the coarser of their types first; patches and adapters are compared in float32.
+        One entry a unit. Rows that only one side has are listed in its parts and not compared.
 
     Raises
     ------
@@ -144,4 +157,13 @@ def scan(
         When one of the two cannot be read, they do not fit each other, or a unit holds NaN.
     """
     with progress_bar("scan", show=progress) as tick:
-        return compare(base, tuned, units=units, tensors=tensors, ignore_tokenizer=ignore_tokenizer, tick=tick).scan
+        return compare(
+            base,
+            tuned,
+            units=units,
+            tensors=tensors,
+            alpha=alpha,
+            compare_as=compare_as,
+            ignore_tokenizer=ignore_tokenizer,
+            tick=tick,
+        ).scan

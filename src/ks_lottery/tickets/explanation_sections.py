@@ -9,7 +9,10 @@ from ks_lottery.report.section import Column, Section, check_top
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-HEADS = {"cos": "cos", "absolute": "abs", "relative": "rel", "kl": "kl", "lca": "lca", "gradient": "grad"}
+HEADS = {
+    "cos": "cos", "absolute": "abs", "absolute-signed": "abs+-", "relative": "rel", "kl": "kl",
+    "lca": "lca", "gradient": "grad",
+}  # fmt: skip
 """Scores that have a column, and its head. `ratio` ranks as `relative`, which stands for both."""
 
 
@@ -66,7 +69,7 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     size, corpus = content["vocabulary"], content["corpus"]
     lines = [
         f"cos and what follows are rank / {size:,} among all rows, {1 / size:.2g} for the most important; rel stands for "
-        "relative and ratio, whose ranks agree."
+        "relative and ratio, whose ranks agree; abs is the mean of |after - before|, abs+- that of after - before, signed."
     ]
     if corpus is not None:
         lines.append(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ks_lottery.config.choices import UNITS
+from ks_lottery.config.choices import COMPARISONS, UNITS
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,9 +67,17 @@ def has_text(base: Source) -> bool:
 
 
 def pairs_of(
-    base: Source, tuned: Source, units: str, pattern: str | None
+    base: Source, tuned: Source, units: str, pattern: str | None, compare_as: str | None = None
 ) -> tuple[list[TensorPair], tuple[list[str], list[str]]]:
-    """Return what is compared with what, and the tensors that only one side has."""
+    """Return what is compared with what, and the tensors that only one side has.
+
+    Parameters
+    ----------
+    compare_as
+        Type of two checkpoints that stand alone: ``coarser``, the default, or ``float32``.
+    """
+    if compare_as is not None and compare_as not in COMPARISONS:
+        raise UserError(f"compare_as {compare_as} is not known; there are {', '.join(COMPARISONS)}")
     if units not in UNITS:
         raise UserError(f"units {units} is not known; there are {', '.join(UNITS)}")
     wanted: Iterable[tuple[str, str, str]]
@@ -89,10 +97,10 @@ def pairs_of(
     if not chosen:
         what = f"tensor matches {pattern}" if pattern else "tensor stands in both"
         raise UserError(f"{base.name} and {tuned.name}: no {what}, so there is nothing to compare")
-    return [_pair(base, tuned, *names) for names in chosen], alone
+    return [_pair(base, tuned, *names, exact=compare_as == "float32") for names in chosen], alone
 
 
-def _pair(base: Source, tuned: Source, name: str, before: str, after: str) -> TensorPair:
+def _pair(base: Source, tuned: Source, name: str, before: str, after: str, *, exact: bool) -> TensorPair:
     a, b = base.units[before], tuned.units[after]
     vocabulary = a.matrix and has_text(base) and before in {base.embedding, base.head}
     if a.width != b.width or (a.count != b.count and not vocabulary):
@@ -101,7 +109,7 @@ def _pair(base: Source, tuned: Source, name: str, before: str, after: str) -> Te
             "they cannot be compared unit by unit"
         )
     touched = tuned.changed(after)
-    kind = max(a.dtype, b.dtype, key=COARSENESS.index) if touched is None else torch.float32
+    kind = max(a.dtype, b.dtype, key=COARSENESS.index) if touched is None and not exact else torch.float32
     common = min(a.count, b.count)
     return TensorPair(
         name=name,

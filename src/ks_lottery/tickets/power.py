@@ -20,8 +20,13 @@ POWER_ALPHAS = (0.05, 0.5, 0.9)
 """Significance levels that a summary has, beside the one that was asked for."""
 
 
-def check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float, name: str = "alpha") -> None:
     """Refuse a significance level that is no probability.
+
+    Parameters
+    ----------
+    name
+        What the caller calls it.
 
     Raises
     ------
@@ -29,18 +34,23 @@ def check_alpha(alpha: float) -> None:
         When alpha is not in [0, 1].
     """
     if not 0 <= alpha <= 1:
-        raise UserError(f"alpha is {alpha}, but must be from 0 to 1")
+        raise UserError(f"{name} is {alpha}, but must be from 0 to 1")
 
 
 def passing(scan: Scan, alpha: float, correction: str = "none") -> npt.NDArray[np.int64]:
-    """Return the units with p < alpha, by ascending p, then ascending unit; see `Scan.passing`."""
+    """Return the units with p < alpha, in the order of `by_pvalue`; see `Scan.passing`."""
     check_alpha(alpha)
     if correction == "none":
         critical = np.concatenate([np.full(part.count, critical_count(part.width, alpha)) for part in scan.parts])
         units = np.flatnonzero(scan.counts >= critical)
     else:
         units = np.flatnonzero(adjust(scan.log_pvalues, correction) < math.log(alpha) if alpha > 0 else [])
-    return units[np.argsort(scan.log_pvalues[units], kind="stable")]
+    return by_pvalue(scan, units)
+
+
+def by_pvalue(scan: Scan, units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return units by ascending p; ties by descending distance moved, then by ascending unit."""
+    return units[np.lexsort((units, -scan.distance[units], scan.log_pvalues[units]))]
 
 
 def power(scan: Scan, alpha: float, correction: str = "none") -> dict[str, Any]:
@@ -51,8 +61,10 @@ def power(scan: Scan, alpha: float, correction: str = "none") -> dict[str, Any]:
     dict
         ``alpha``, ``rows_moved``, ``rows_passing``, ``critical_statistic`` (smallest D with p < alpha, at the width of the unit
         with the smallest p), ``largest_statistic``, ``largest_spread`` (largest mean move of a unit over its standard
-        deviation, constant units apart), and ``needed``: by which factor the moves, and so about lr x steps, fall short of the
-        critical D (D grows in proportion to a small move); None where something passes or nothing moved.
+        deviation, constant units apart), ``measured_shortfall``, whether the scan measured by which factor its moves fall short
+        at this alpha without correction, and ``needed``, that factor: with moves so many times as large, one unit of this pair
+        of models would pass. It is no forecast for another learning rate or number of steps. None where it was not measured, or
+        no factor up to `ks_lottery.tickets.scan_sections.LARGEST` is enough.
 
     Raises
     ------
@@ -63,15 +75,17 @@ def power(scan: Scan, alpha: float, correction: str = "none") -> dict[str, Any]:
     first = int(np.argmin(scan.log_pvalues))
     width = scan.part_of(first).width
     critical = min(1.0, critical_count(width, alpha) / width)
-    count, largest = len(passing(scan, alpha, correction)), float(scan.statistics[first])
+    measured = scan.settings.get("shortfall", {})
+    known = correction == "none" and measured.get("alpha") == alpha
     return {
         "alpha": alpha,
         "rows_moved": int(np.count_nonzero(scan.moved)),
-        "rows_passing": count,
+        "rows_passing": len(passing(scan, alpha, correction)),
         "critical_statistic": critical,
-        "largest_statistic": largest,
+        "largest_statistic": float(scan.statistics[first]),
         "largest_spread": float(scan.spread[np.isfinite(scan.spread)].max(initial=0.0)),
-        "needed": None if count or largest == 0 else critical / largest,
+        "measured_shortfall": known,
+        "needed": measured["factor"] if known else None,
     }
 
 

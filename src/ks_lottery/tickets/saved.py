@@ -156,13 +156,13 @@ def alike_saved(
     partial: str | Path,
     tickets: str | Path | None = None,
     *,
-    alphas: Sequence[float] = (0.05,),
+    level: float = 0.05,
     side: Side | None = None,
 ) -> ComparedTunings:
     """Compare two saved tunings, with the token strings that are at hand; see `compare_tunings`."""
     from ks_lottery.tickets.agreement import compare_tunings
 
-    comparison = compare_tunings(embed, partial, tickets, alphas=alphas, side=side)
+    comparison = compare_tunings(embed, partial, tickets, level=level, side=side)
     tokens = {} if tickets is None else Tickets.tokens(tickets)
     if not tokens:
         tokens = dict(enumerate(tokens_here(str(comparison.made_from["base"].get("name", ""))) or ()))

@@ -68,9 +68,10 @@ class Scan(ByContent, Shown):
     spread
         Mean absolute change over the standard deviation of the unit before, shape (N,): what the test can see. Infinite for a
         constant unit that moved, and 0 for any that did not.
-    cos, absolute, relative, kl
-        Rival scores of appendix C, shape (N,): 1 - cosine of before and after; mean absolute change; mean of after / before;
-        KL(softmax(after) || softmax(before)), which is our reading. NaN where not defined.
+    cos, absolute, absolute_signed, relative, kl
+        Rival scores of appendix C, shape (N,): 1 - cosine of before and after; mean absolute change; mean change with its sign,
+        which fits the column "Absolute" of table 3; mean of after / before; KL(softmax(after) || softmax(before)), which is our
+        reading. NaN where not defined, and `absolute_signed` also in a scan that was saved before it had this column.
     made_from, settings
         Fingerprints and settings.
     """
@@ -84,6 +85,7 @@ class Scan(ByContent, Shown):
     spread: npt.NDArray[np.float64]
     cos: npt.NDArray[np.float64]
     absolute: npt.NDArray[np.float64]
+    absolute_signed: npt.NDArray[np.float64]
     relative: npt.NDArray[np.float64]
     kl: npt.NDArray[np.float64]
     made_from: Mapping[str, Any]
@@ -154,7 +156,7 @@ class Scan(ByContent, Shown):
         """Return one of `SCORES` by its `name`, shape (N,)."""
         if name not in SCORES:
             raise UserError(f"score {name} is not known; there are {', '.join(SCORES)}")
-        return self.statistics if name == "ks" else getattr(self, name)
+        return self.statistics if name == "ks" else getattr(self, name.replace("-", "_"))
 
     def only(self, tensor: str) -> Scan:
         """Return the scan of one of its tensors.
@@ -170,10 +172,12 @@ class Scan(ByContent, Shown):
                 f"the scan has no tensor {tensor}; it has {', '.join(part.tensor for part in self.parts[:5])}"
             )
         columns = {name: getattr(self, name)[self.units(part)] for name in _COLUMNS}
-        return replace(self, parts=(replace(part, start=0),), **columns)
+        # The shortfall of several tensors together is not that of one of them.
+        settings = {key: value for key, value in self.settings.items() if key != "shortfall" or len(self.parts) == 1}
+        return replace(self, parts=(replace(part, start=0),), settings=settings, **columns)
 
     def passing(self, alpha: float, correction: str = "none") -> npt.NDArray[np.int64]:
-        """Return the units with p < alpha, by ascending p, then ascending unit.
+        """Return the units with p < alpha, by ascending p; ties by descending distance moved, then by ascending unit.
 
         Parameters
         ----------
@@ -188,6 +192,10 @@ class Scan(ByContent, Shown):
             When alpha is out of range.
         """
         return power.passing(self, alpha, correction)
+
+    def by_pvalue(self) -> npt.NDArray[np.int64]:
+        """Return all units by ascending p; ties by descending distance moved, then by ascending unit."""
+        return power.by_pvalue(self, np.arange(len(self), dtype=np.int64))
 
     def power(self, alpha: float, correction: str = "none") -> dict[str, Any]:
         """Say whether the test could see anything at `alpha` under a `correction`; see `ks_lottery.tickets.power.power`."""
@@ -251,10 +259,9 @@ class Scan(ByContent, Shown):
         tokens
             Token strings of the rows of a vocabulary, for the tensors that have as many rows.
         """
-        path = Path(path).expanduser()
         settings = {**self.settings, "parts": [asdict(part) for part in self.parts]}
         about = manifest("scan", made_from=self.made_from, settings=settings)
-        write_table(path, table_columns(self, tokens), about)
+        write_table(path := Path(path).expanduser(), table_columns(self, tokens), about)
         return path
 
     @classmethod
@@ -269,6 +276,7 @@ class Scan(ByContent, Shown):
         columns, about = read_table(Path(path).expanduser(), "scan")
         settings = dict(about["settings"])
         parts = tuple(Part(**part) for part in settings.pop("parts"))
+        columns.setdefault("absolute_signed", np.full(len(columns["count"]), np.nan))
         arrays = {name: columns["count" if name == "counts" else name] for name in _COLUMNS}
         return cls(parts=parts, **arrays, made_from=about["made_from"], settings=settings)
 
@@ -278,10 +286,7 @@ class Scan(ByContent, Shown):
         Units whose score is not defined get NaN.
         """
         score = self.score(name)
-        ranks = np.empty(len(self))
-        for part in self.parts:
-            ranks[self.units(part)] = rank_fraction(score[self.units(part)])
-        return ranks
+        return np.concatenate([rank_fraction(score[self.units(part)]) for part in self.parts])
 
     def tokens_of(self, part: Part, tokens: Sequence[str]) -> Sequence[str]:
         """Return the token string of each unit of a part; empty where its rows are no tokens."""

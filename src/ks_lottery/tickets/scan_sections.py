@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ks_lottery.tickets.scan import Scan
 
+LARGEST = 1000.0
+"""Largest factor of the moves that a shortfall is measured to."""
+
 MOST_NAMED = 8
 """Rows of one side alone that are named in a sentence."""
 
@@ -67,7 +70,7 @@ def sections(
 def top(scan: Scan, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return the units with the smallest p, those that did not move apart, in plain values; see `Scan.top`."""
     log_p, scores = scan.log_pvalues, {name: scan.score(name) for name in SCORES if name != "ks"}
-    order = np.lexsort((np.arange(len(scan)), -scan.distance, log_p))[: check_top(most)]
+    order = scan.by_pvalue()[: check_top(most)]
     listed: list[dict[str, Any]] = []
     for unit in order[scan.moved[order] > 0].tolist():
         part = scan.part_of(unit)
@@ -120,17 +123,23 @@ def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int,
         f"{level['rows_passing']:,} pass p < {level['alpha']:g} (D of {level['critical_statistic']:.4f})"
         for level in summary["levels"]
     )
-    largest, spread, needed = summary["largest_statistic"], summary["largest_spread"], summary["needed"]
+    largest, spread = summary["largest_statistic"], summary["largest_spread"]
     lines.append(f"{passing}. The largest D is {largest:.4f}, the largest move {spread:.3g} of a unit's own spread.")
     if not summary["rows_passing"]:
-        reason = (
-            "the test had no power at this scale: the moves, and so about lr x steps, would have to be "
-            f"{needed:.2g} times as large"
-            if needed is not None and needed > 1
-            else "the moves left every unit's distribution as it was, or the correction asks for more"
-        )
-        lines.append(f"Nothing passes p < {summary['alpha']:g}: {reason}.")
+        lines.append(f"Nothing passes p < {summary['alpha']:g}{no_power(summary)}.")
     return lines
+
+
+def no_power(power: Mapping[str, Any]) -> str:
+    """Say by which factor moves fall short, as the end of a sentence; nothing where it was not measured (see `Scan.power`)."""
+    if not power.get("measured_shortfall"):
+        return ""
+    if power["needed"] is None:
+        return f": no unit of this pair of models would pass with moves up to {LARGEST:,.0f} times as large (measured)"
+    return (
+        f": the test had no power at this scale. With moves {power['needed']:.2g} times as large a unit would pass, measured "
+        "on this pair of models, and so for this text and these settings alone"
+    )
 
 
 def _named(rows: Sequence[tuple[int, str]]) -> str:

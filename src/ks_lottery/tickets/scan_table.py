@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.tickets.scan import Scan
 
-MEASURED = ("moved", "zeros", "distance", "largest", "spread", "cos", "absolute", "relative", "kl")
+MEASURED = ("moved", "zeros", "distance", "largest", "spread", "cos", "absolute", "absolute_signed", "relative", "kl")
 """Columns that the file has as the scan has them."""
 
 
@@ -33,5 +33,5 @@ def table_columns(scan: Scan, tokens: Sequence[str] | None = None) -> dict[str, 
         "log_pvalue": scan.log_pvalues,
         **{name: getattr(scan, name) for name in MEASURED},
         "ratio": scan.ratio,
-        **{f"rank_{name}": scan.rank(name) for name in SCORES},
+        **{f"rank_{name.replace('-', '_')}": scan.rank(name) for name in SCORES},
     }

@@ -37,7 +37,8 @@ def select(
     interval
         All rows with p in [low, high), as in figure 8 of the paper; high = 1 takes p = 1 in.
     top_k
-        The first rows by `by`; ties go to the lower row.
+        The first rows by `by`. Ties of ``ks`` go to the row that moved farther, then to the lower one; other ties to the
+        lower row.
     by
         ``ks`` or one of the rival scores (`ks_lottery.config.choices.SCORES`).
     correction

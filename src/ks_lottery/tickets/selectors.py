@@ -114,8 +114,7 @@ def _by_score(by: str) -> Callable[[Basis], Tickets]:
         rule: dict[str, Any] = {"selector": by}
         if by != "ks" or basis.size is not None:
             size = check_size(by, basis.size)
-            score = -scan.log_pvalues if by == "ks" else scan.score(by)
-            rows = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")[:size]
+            rows = scan.by_pvalue()[:size] if by == "ks" else _by_value(by, scan.score(by))[:size]
             rule |= {"top_k": size}
         else:
             rows, more = _by_pvalue(scan, basis)
@@ -123,6 +122,13 @@ def _by_score(by: str) -> Callable[[Basis], Tickets]:
         return Tickets(rows=rows.astype(np.int64), rule=rule, scores=_scores(scan, rows, by), made_from=scan.made_from)
 
     return selector
+
+
+def _by_value(by: str, score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return all rows by falling score, those without one last; ties go to the lower row."""
+    if len(score) and np.isnan(score).all():
+        raise UserError(f"the scan has no {by} of any row: scan again with this version")
+    return np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")
 
 
 def _by_pvalue(scan: Scan, basis: Basis) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:

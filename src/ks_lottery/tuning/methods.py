@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import DEFAULT_MODEL, DEMO_RATE
+from ks_lottery.config.presets import tune_preset
+from ks_lottery.config.settings import TrainConfig
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.tickets.selectors import Basis, select_rows
-from ks_lottery.tuning.tune_spec import method_named
+from ks_lottery.tuning.processes import process_count
+from ks_lottery.tuning.tune_spec import TuneSpec, method_named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.tickets import Tickets
-    from ks_lottery.tuning.tune_spec import TuneSpec
 
 
 def default_rates(name: str, model: str) -> dict[str, float]:
@@ -29,6 +31,34 @@ def default_rates(name: str, model: str) -> dict[str, float]:
     method = method_named(name)
     rate = DEMO_RATE if method.kind == "rows" and model == DEFAULT_MODEL else method.learning_rate
     return {"learning_rate": rate, "epochs": method.epochs}
+
+
+def defaults(
+    preset: str | None, method: str, given: Mapping[str, Any], *, seed: int | None = None, max_tokens: int | None = None
+) -> dict[str, Any]:
+    """Return ``seed``, ``max_tokens`` and ``settings`` of a `TuneSpec`: what is given, else the preset's, else our defaults.
+
+    Parameters
+    ----------
+    preset
+        One of `ks_lottery.config.choices.PRESETS`, or None.
+    given
+        Fields of `TrainConfig` that the user gave.
+
+    Raises
+    ------
+    UserError
+        When the preset or method is not known, or does not fit what is given.
+    """
+    method_named(method)
+    chosen: dict[str, Any] = {"seed": TuneSpec.seed, "max_tokens": TuneSpec.max_tokens, "settings": dict(given)}
+    if preset is not None:
+        own = {name: value for name, value in given.items() if value != getattr(TrainConfig, name)}
+        chosen = tune_preset(preset, method, own, processes=process_count())
+        seed = None if seed == TuneSpec.seed else seed
+        max_tokens = None if max_tokens == TuneSpec.max_tokens else max_tokens
+    explicit = {"seed": seed, "max_tokens": max_tokens}
+    return {**chosen, **{name: value for name, value in explicit.items() if value is not None}}
 
 
 def method_rows(spec: TuneSpec, loaded: LoadedModel, examples: Sequence[Example]) -> Tickets | None:

@@ -20,7 +20,7 @@ from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.checks import check_reports, check_sharding
-from ks_lottery.tuning.methods import default_rates, method_rows
+from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -150,6 +150,7 @@ def tune(
     quantize: str | None = None,
     template: str = TuneSpec.template,
     max_tokens: int = TuneSpec.max_tokens,
+    preset: str | None = None,
     validation: Text | None = None,
     folder: str | Path | None = None,
     save_every: int = TuneSpec.save_every,
@@ -204,6 +205,9 @@ def tune(
         ``nf4``: the frozen body in 4 bits (needs bitsandbytes); ``qlora`` always has that.
     template, max_tokens
         Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example (512 tokens).
+    preset
+        ``paper``: the training settings of the paper and of its authors' scripts (`ks_lottery.config.presets`), in place of
+        every setting that has its default value; None (the default) for none.
     validation
         Text that the loss is measured on, once an epoch or after every `evaluate_every` steps (0, the default: an epoch).
     folder
@@ -254,10 +258,11 @@ def tune(
     if target_text is not None:
         tokenizer = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base)
         frequencies = token_counts(tokenizer, target_text)
+    chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
         method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, size=size,
-        frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, max_tokens=max_tokens,
-        dtype=dtype, device=device, trust_remote_code=trust_remote_code, seed=seed, settings=settings,
+        frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, dtype=dtype,
+        device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to,
     )  # fmt: skip

@@ -31,6 +31,7 @@ class TuneSettings(TypedDict, total=False):
     quantize: str | None
     template: str
     max_tokens: int
+    preset: str | None
     validation: Corpus | TextSource | str | Path | Sequence[Example] | None
     folder: str | Path | None
     save_every: int

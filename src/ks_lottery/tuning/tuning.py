@@ -170,7 +170,9 @@ class Tuning:
         sentences += [
             f"{len(self.examples):,} examples to train on, {len(self.validation):,} to validate on; {too_long}",
             f"learning rate {config.learning_rate:g}, {config.epochs:g} epochs, "
-            f"batches of {config.batch_size} x {config.gradient_accumulation}",
+            f"batches of {config.batch_size} x {config.gradient_accumulation}, seed {spec.seed}, warm-up "
+            f"{config.warmup_ratio:g}, clipping {config.max_grad_norm:g}, weight decay {config.weight_decay:g}, at most "
+            f"{spec.max_tokens:,} tokens",
         ]
         shares = spec.settings.get("share_prefix") is not False and spec.method not in {"prefix", "prompt"}
         if config.gradient_checkpointing and shares:
