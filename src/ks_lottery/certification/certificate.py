@@ -31,6 +31,8 @@ class Audit:
     ----------
     accuracy
         Certified accuracy: share of all positions that are certified.
+    verified
+        Share of all positions whose half gap exceeds tau: the gap that the rule goes by, of the tuned or the original model.
     positions, violations
         Certified positions, and those of them that the small model answers differently.
     rate
@@ -40,6 +42,7 @@ class Audit:
     """
 
     accuracy: float
+    verified: float
     positions: int
     violations: int
     rate: float
@@ -48,16 +51,9 @@ class Audit:
 
 @dataclass(frozen=True)
 class Bound:
-    """One tau: what it verifies, and its audit by rule.
-
-    Parameters
-    ----------
-    verified
-        Share of positions whose half gap under the tuned model exceeds tau.
-    """
+    """One tau, and what each rule verifies and certifies with it."""
 
     tau: float
-    verified: float
     rules: Mapping[str, Audit]
 
 
@@ -95,10 +91,15 @@ class Certificate:
     ----------
     tau
         The kind of tau that reports show; the others are there too.
+    counted
+        How many first positions of a sentence count, a number or ``all``: for the ``bound`` and its audit, and for a
+        ``guarantee``, None where there is none.
     half_gap_range
         Smallest and largest (p_A - p_B) / 2 of the tuned model, s_min and s_max of section 4.2.
     full
         What verifies every position (tau(alpha) < s_min), by kind of tau: see `full_verification`.
+    original_half_gap_range, original_full
+        The same for the gaps of the original model, which the rules ``algorithm1`` and ``both`` go by.
     worst
         Certified positions that a small model answers differently, the largest half gap first; see `audit.worst`.
     guarantees
@@ -111,10 +112,13 @@ class Certificate:
     tau: str
     positions: int
     sentences: int
+    counted: Mapping[str, int | str | None]
     original_accuracy: float
     tuned_accuracy: float
     half_gap_range: tuple[float, float]
     full: Mapping[str, Mapping[str, float | int | None]]
+    original_half_gap_range: tuple[float, float]
+    original_full: Mapping[str, Mapping[str, float | int | None]]
     levels: tuple[Level, ...]
     columns: Mapping[str, npt.NDArray[Any]]
     made_from: Mapping[str, Any]
@@ -129,10 +133,13 @@ class Certificate:
             "tau",
             "positions",
             "sentences",
+            "counted",
             "original_accuracy",
             "tuned_accuracy",
             "half_gap_range",
             "full",
+            "original_half_gap_range",
+            "original_full",
         )
         return {
             "meaning": MEANING,
@@ -148,7 +155,7 @@ class Certificate:
         lines: list[dict[str, Any]] = [
             {
                 "model": level.name, "alpha": level.alpha, "tickets": level.tickets, "kind": kind, "tau": bound.tau,
-                "verified": bound.verified, "rule": rule, "original_accuracy": self.original_accuracy,
+                "verified": audit.verified, "rule": rule, "original_accuracy": self.original_accuracy,
                 "tuned_accuracy": self.tuned_accuracy, "certified_accuracy": audit.accuracy,
                 "prediction_accuracy": level.prediction_accuracy, "agreement": level.agreement,
                 "certified_positions": audit.positions, "violations": audit.violations, "violation_rate": audit.rate,

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.algorithm import certify_predictions
 from ks_lottery.certification.audit import worst
-from ks_lottery.certification.calibration import choice_of, guarantees_of, open_texts, parted
+from ks_lottery.certification.calibration import CALIBRATION_FOLDER, Calibration, open_texts, parted
 from ks_lottery.certification.candidates import (
     ORIGINAL,
     TUNED,
     Candidate,
+    candidate_groups,
     check_side,
-    nested_transfers,
-    patched,
     predict_candidates,
-    transfer_of,
-    transfers,
 )
 from ks_lottery.certification.choice import check_budget
 from ks_lottery.certification.spec import CertifySpec
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.tickets.scan import Scan
 
-TRANSFER = "transfer"
-"""Name of the certificate of partial transfers."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
@@ -51,6 +45,8 @@ class Certified:
         Of the partial transfers (``transfer``), and of the patches: by the patch's name, or ``small`` where there are several.
     predictions
         On the text reported on, by model.
+    calibration
+        What was answered on the calibration text, where there is one.
     chosen
         The transfer that was chosen, where one was asked for and found.
     overlong
@@ -61,6 +57,7 @@ class Certified:
 
     certificates: Mapping[str, Certificate]
     predictions: Mapping[str, Predictions]
+    calibration: Calibration | None
     chosen: RowPatch | None
     overlong: int
     computed: int
@@ -72,11 +69,13 @@ class Certified:
         return next(iter(self.certificates.values()))
 
     def save(self, folder: Path) -> None:
-        """Write every certificate, the predictions of every model, and the chosen transfer into a folder."""
+        """Write every certificate, the predictions of every model on both texts, and the chosen transfer into a folder."""
         for name, certificate in self.certificates.items():
             certificate.save(folder, "certificate" if len(self.certificates) == 1 else name)
         for name, predictions in self.predictions.items():
             predictions.save(folder / "predictions" / f"{name.replace('/', '_')}.parquet")
+        if self.calibration is not None:
+            self.calibration.save(folder / CALIBRATION_FOLDER)
         if self.chosen is not None:
             self.chosen.save(folder / "chosen")
 
@@ -110,34 +109,43 @@ def certify_with(
     """
     spec.check()
     _check_patches(loaded, tuned, spec)
-    groups = _candidates(tuned, scan, spec)
+    groups = candidate_groups(tuned, scan, spec, loaded.checkpoint)
     texts = open_texts(
         loaded, corpus, spec.calibration,
-        pool=spec.pool, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens, seed=spec.seed,
+        pool=spec.pool, rest=spec.rest, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens,
+        seed=spec.split_seed,
     )  # fmt: skip
+    config = spec.config
     if texts.pool is not None and spec.epsilon is not None:
-        check_budget(texts.pool.drawn, spec.epsilon, spec.config.delta, pool=texts.pool, kind=spec.loss)
-    parts = [text for text in (texts.report, texts.calibration) if text is not None]
+        check_budget(
+            texts.pool.drawn, spec.epsilon, config.delta, pool=texts.pool, kind=spec.loss, bounding=config.bound
+        )
+    examples = [example.cut(config.positions) for example in texts.report.examples]
+    if texts.calibration is not None:
+        first = config.calibration_positions
+        examples += [e if first is None else e.cut(first) for e in texts.calibration.examples]
     shared = predict_candidates(
         loaded,
         tuned,
         [candidate for candidates in groups.values() for candidate in candidates],
-        [example.cut(spec.config.positions) for part in parts for example in part.examples],
+        examples,
         batch_size=spec.batch_size,
         share_prefix=spec.share_prefix,
         tick=tick,
     )
     sides = {name: parted(every, len(texts.report.examples)) for name, every in shared.predictions.items()}
-    reported, calibrated = ({name: side[i] for name, side in sides.items()} for i in (0, 1))
+    reported = {name: report for name, (report, _) in sides.items()}
+    calibration = _calibration({name: part for name, (_, part) in sides.items() if name != ORIGINAL}, texts, spec)
     certificates: dict[str, Certificate] = {}
     chosen: RowPatch | None = None
     for name, candidates in groups.items():
         certificate = _audited(name, candidates, reported, loaded, tuned, scan, texts, spec)
-        certificates[name], choice = _guaranteed(certificate, candidates, calibrated, texts, spec)
+        certificates[name], choice = _guaranteed(certificate, candidates, calibration)
         chosen = chosen if choice is None else choice.patch
     return Certified(
         certificates=certificates,
         predictions=reported,
+        calibration=calibration,
         chosen=chosen,
         overlong=texts.overlong,
         computed=shared.computed_tokens,
@@ -154,28 +162,6 @@ def _check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> N
     base = (spec.tickets.made_from.get("base") or {}).get("fingerprint") if spec.tickets is not None else None
     if base not in {None, loaded.checkpoint.fingerprint}:
         raise UserError(f"the tickets were selected on another base than {loaded.checkpoint.name}: give its own")
-
-
-def _candidates(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, list[Candidate]]:
-    """Return the small models of each certificate, by its name."""
-    groups: dict[str, list[Candidate]] = {}
-    alphas = spec.config.alphas
-    if spec.transfer and spec.epsilon is not None:
-        groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
-    elif spec.transfer and spec.tickets is not None and not spec.small:
-        groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
-    elif spec.transfer:
-        groups[TRANSFER] = transfers(tuned, scan, alphas)
-    if spec.small:
-        name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
-        groups[name] = [patched(patch, label, spec.tickets) for label, patch in spec.small.items()]
-    missing = [candidate.name for candidates in groups.values() for candidate in candidates if candidate.alpha is None]
-    if spec.config.tau != "empirical" and missing:
-        raise UserError(
-            f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
-            "give tickets that select --alpha wrote, or take --tau empirical"
-        )
-    return groups
 
 
 def _audited(
@@ -202,29 +188,43 @@ def _audited(
     )
 
 
+def _calibration(answers: Mapping[str, Predictions], texts: Texts, spec: CertifySpec) -> Calibration | None:
+    """Return the answers on calibration text with all that guarantees depend on; None where there is no such text."""
+    if texts.calibration is None or texts.pool is None:
+        return None
+    corpus, config = texts.calibration.corpus, spec.config
+    return Calibration(
+        answers=answers,
+        pool=texts.pool,
+        order=texts.order,
+        documents=[pair.document for pair in corpus] if texts.pool.unit == "document" else [],
+        positions=config.calibration_positions,
+        delta=config.delta,
+        epsilon=spec.epsilon,
+        loss=spec.loss,
+        bounding=config.bound,
+        seed=spec.split_seed,
+        text=corpus.fingerprint,
+    )
+
+
 def _guaranteed(
-    certificate: Certificate,
-    candidates: Sequence[Candidate],
-    answers: Mapping[str, Predictions],
-    texts: Texts,
-    spec: CertifySpec,
+    certificate: Certificate, candidates: Sequence[Candidate], calibration: Calibration | None
 ) -> tuple[Certificate, Candidate | None]:
     """Return the certificate with what calibration text guarantees or chooses, and the chosen candidate."""
-    if texts.calibration is None or texts.pool is None:
+    if calibration is None:
         return certificate, None
-    documents = [pair.document for pair in texts.calibration.corpus.pairs]
-    delta = spec.config.delta
-    if spec.epsilon is None:
-        guarantees = guarantees_of(
-            candidates, answers, texts.pool, delta=delta, documents=documents, seed=spec.seed
-        )  # fmt: skip
-        return replace(certificate, guarantees=guarantees), None
-    choice = choice_of(
-        candidates, answers, texts.pool,
-        epsilon=spec.epsilon, delta=delta, loss=spec.loss, documents=documents, seed=spec.seed,
-    )  # fmt: skip
+    first = "all" if calibration.positions is None else calibration.positions
+    certificate = replace(certificate, counted={**certificate.counted, "guarantee": first})
+    if calibration.epsilon is None:
+        return replace(certificate, guarantees=calibration.guarantees([one.name for one in candidates])), None
+    choice = calibration.choice({one.name: len(one.patch) for one in candidates})
     chosen = None if choice.chosen is None else candidates[choice.chosen]
-    content = {**choice.as_dict(), "model": None if chosen is None else chosen.name}
+    content = {
+        **choice.as_dict(),
+        "models": [one.name for one in candidates],
+        "model": None if chosen is None else chosen.name,
+    }
     return replace(certificate, choice=content), chosen
 
 
@@ -249,7 +249,7 @@ def certify(
         the setting ``tickets``, or of the rows of each alpha.
     settings
         Fields of `CertifySpec` (``tickets``, ``calibration``, ``epsilon``, ``template``, ...) and of `CertifyConfig`
-        (``alphas``, ``tau``, ``positions``, ``delta``).
+        (``alphas``, ``tau``, ``positions``, ``calibration_positions``, ``delta``, ``bound``).
 
     Raises
     ------
