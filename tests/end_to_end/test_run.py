@@ -182,8 +182,54 @@ def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path
 
 def test_another_seed_gives_another_run_and_zero_is_a_seed(finished, tied_model, text_file, tmp_path):
     assert main(command(tied_model, text_file, tmp_path / "other", "--seed", "1")) == 0
-    name = "embed/patch.safetensors"
-    assert hashes(finished)[name] != hashes(tmp_path / "other")[name]
+    one, other = hashes(finished), hashes(tmp_path / "other")
+    assert one["embed/patch.safetensors"] != other["embed/patch.safetensors"]
+    # The seed of training moves no sentence, so that seeds share one test text.
+    assert {name for name in one if name.startswith("text/") and one[name] != other[name]} == set()
+
+
+def test_another_split_seed_is_another_draw_from_a_pool_that_max_test_does_not_cut(
+    finished, tied_model, text_file, tmp_path, capsys
+):
+    out = tmp_path / "split"
+    more = ["--text.split-seed", "1", "--text.max-test", "6", "--text.min-pairs", "50"]
+    assert main(command(tied_model, text_file, out, *more)) == 0
+    one, other = (
+        {
+            part: (folder / "text" / f"{part}.jsonl").read_text().splitlines()
+            for part in ("train", "calibration", "test")
+        }
+        for folder in (finished, out)
+    )
+    assert not set(other["calibration"]) & (set(other["test"]) | set(other["train"]))
+    assert set(one["calibration"]) != set(other["calibration"])
+    assert len(other["test"]) == 6
+    report = json.loads((out / "text" / "report.json").read_text())
+    assert report["split_seed"] == 1
+    held_out = 120 - len(other["train"])
+    assert report["held_out"]["calibration"] + report["held_out"]["test"] == held_out > 6 + len(other["calibration"])
+    pool = json.loads((out / "certificate" / "transfer.json").read_text())["guarantees"][0]["pool"]
+    assert (pool["units"], pool["counted"], pool["drawn"]) == (held_out, held_out, len(other["calibration"]))
+    assert pool["seed"] == 1
+    # The same two files, given to certify: the pool is the same, whose size in tokens is not known there.
+    text = ["--data", str(out / "text" / "test.jsonl"), "--calibration", str(out / "text" / "calibration.jsonl")]
+    capsys.readouterr()
+    assert main(["certify", str(tied_model), "--tuned", str(out / "embed"), *text, "--transfer", "--json"]) == 0
+    pool = json.loads(capsys.readouterr().out)["guarantees"][0]["pool"]
+    assert (pool["units"], pool["counted"], pool["seed"]) == (held_out, None, 1)
+
+
+def test_the_guarantees_of_a_run_are_rechecked_from_its_files(finished, tmp_path, capsys):
+    assert main(["certify", "--recheck", str(finished)]) == 0
+    assert "12 recomputed: all equal." in capsys.readouterr().out
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    file = copy / "certificate" / "partial.json"
+    content = json.loads(file.read_text())
+    content["guarantees"][1]["statement"] = content["guarantees"][1]["statement"].replace("at least 0", "at least 1")
+    file.write_text(json.dumps(content))
+    assert main(["certify", "--recheck", str(copy)]) == 1
+    assert "no: statement" in capsys.readouterr().out
 
 
 def test_a_finished_run_does_nothing_again(finished, tied_model, text_file, capsys):

@@ -1,4 +1,4 @@
-"""The yes/no bound without replacement, by enumeration: every pool of up to 40 units, every draw of it.
+"""The bounds without replacement, by enumeration: every small pool, every draw of it, in every order.
 
 Must never use a sample: each probability is summed up.
 """
@@ -14,17 +14,18 @@ from scipy.stats import hypergeom
 
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.pool import Pool
+from ks_lottery.stats.betting import betting_upper
 from ks_lottery.stats.risk import clopper_pearson_upper
 
 DELTAS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.25)
 
 
 @cache
-def upper_of(failures: int, n: int, delta: float) -> float:
-    """Return the upper bound that `guarantee` reports for so many failed units."""
-    pool = Pool("pool", "", "sentence", n, n, "")
+def upper_of(failures: int, n: int, delta: float, size: int | None = None) -> float:
+    """Return the upper bound that `guarantee` reports for so many failed units, of a pool of known or unknown size."""
+    pool = Pool("pool", "", "sentence", n if size is None else size, n, "", counted=size)
     agree = np.arange(n) >= failures
-    return 1.0 - guarantee(agree, agree, np.arange(n), delta=delta, pool=pool)[0].lower
+    return 1.0 - guarantee(agree, agree, np.arange(n), delta=delta, pool=pool, order=range(n))[0].lower
 
 
 def violation(uppers: np.ndarray, probabilities: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
@@ -47,6 +48,34 @@ def test_the_bound_holds_in_every_small_pool(delta: float) -> None:
             rate, chances = draws(n, size)
             worst = max(worst, violation(uppers, chances, rate).max())
     assert 0.3 * delta < worst <= delta * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("delta", [*DELTAS, 0.6])
+def test_the_bound_that_knows_the_size_holds_in_every_small_pool(delta: float) -> None:
+    worst = 0.0
+    for size in range(1, 16):
+        for n in range(1, size + 1):
+            uppers = np.array([upper_of(k, n, delta, size) for k in range(n + 1)])
+            rate, chances = draws(n, size)
+            worst = max(worst, violation(uppers, chances, rate).max())
+    assert worst <= delta * (1 + 1e-9)
+    assert delta < 0.05 or worst > 0.5 * delta
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize(("values", "size"), [((0.0, 1.0), 11), ((0.0, 0.3, 1.0), 6), ((0.0, 0.1, 0.5, 0.9), 5)])
+def test_betting_holds_in_every_small_pool(values: tuple[float, ...], size: int, delta: float) -> None:
+    """Every order in which every pool of these losses can be drawn; orders of one pool are equally likely."""
+    orders = np.array(list(itertools.product(values, repeat=size)))
+    pools, of = np.unique(np.sort(orders, axis=1), axis=0, return_inverse=True)
+    means = pools.mean(axis=1)
+    worst = 0.0
+    for n in range(1, size + 1):
+        wrong = betting_upper(orders[:, :n], size, delta) < means[of.ravel()] - 1e-9
+        rates = np.bincount(of.ravel(), weights=wrong) / np.bincount(of.ravel())
+        worst = max(worst, rates.max())
+    assert worst <= delta * (1 + 1e-9)
+    assert worst > 0.0 or delta < 0.25
 
 
 def test_the_plain_bound_fails_only_where_all_but_one_failed() -> None:

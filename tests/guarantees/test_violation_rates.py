@@ -5,6 +5,7 @@ Must never pass by chance nor fail by it: seeds are fixed, and a rate is held to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from ks_lottery.certification.choice import choose
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.pool import Pool, draw
 from ks_lottery.corpus.corpus import Pair
+from ks_lottery.stats.betting import betting_upper
 from ks_lottery.stats.risk import (
     binomial_pvalue,
     clopper_pearson_upper,
@@ -196,7 +198,10 @@ def corpus_of(documents: np.ndarray | None, count: int) -> Corpus:
 
 
 def test_a_part_drawn_from_a_finite_pool() -> None:
-    """From `draw` to `guarantee`: nothing is random but the draw, without replacement, of 60 sentences of 120."""
+    """From `draw` to `guarantee`: nothing is random but the draw, without replacement, of 60 sentences of 120.
+
+    Both the bounds that know the size of the pool and those that do not; the former are the tighter ones.
+    """
     delta, count = 0.1, 120
     length, wrong = shared_fate(0.1, 0.3).sample(np.random.default_rng(12), (2, count))
     corpus = corpus_of(None, count)
@@ -206,17 +211,107 @@ def test_a_part_drawn_from_a_finite_pool() -> None:
         1 - (wrong[1] / length[0].clip(wrong[1])).mean(),
     )
     places = [np.arange(length[0][i]) for i in range(count)]
-    violated = np.zeros((3, REPEATS))
+    violated, lower = np.zeros((6, REPEATS)), np.zeros((6, REPEATS))
     for r in range(REPEATS):
         drawn = draw(corpus, 60, seed=r)
         ids = [int(pair.source[2:]) for pair in drawn.calibration]
         sentence = np.repeat(np.arange(60), length[0][ids])
         agree = np.concatenate([places[i] >= wrong[0][i] for i in ids])
         correct = np.concatenate([places[i] >= wrong[1][i] for i in ids])
-        bounds = guarantee(agree, correct, sentence, delta=delta, pool=drawn.pool)
-        violated[:, r] = [bound.lower > true + 1e-12 for bound, true in zip(bounds, truth, strict=True)]
+        bounds = [
+            bound
+            for bounding in ("finite", "independent")
+            for bound in guarantee(
+                agree, correct, sentence, delta=delta, pool=drawn.pool, order=drawn.order, bounding=bounding
+            )
+        ]
+        violated[:, r] = [bound.lower > true + 1e-12 for bound, true in zip(bounds, truth * 2, strict=True)]
+        lower[:, r] = [bound.lower for bound in bounds]
+    assert [bound.method for bound in bounds] == [
+        "hypergeometric", *2 * ["betting without replacement"], "Clopper-Pearson", *2 * ["Hoeffding-Bentkus"],
+    ]  # fmt: skip
     for row in violated:
         rate_is_at_most(row, delta)
+    assert (lower[:3].mean(axis=1) > lower[3:].mean(axis=1) + 0.01).all()
+
+
+BETS = {
+    "far": shared_fate(0.03, 1.0),
+    "dependent positions": shared_fate(0.05, 0.3),
+    "worse": shared_fate(0.4, 1.0),
+    "all or nothing": all_or_nothing(0.04),
+    "nothing is wrong but in one sentence of a hundred": all_or_nothing(0.01),
+}
+
+
+@pytest.mark.parametrize(("n", "size", "delta"), [(60, 120, 0.1), (90, 185, 0.05), (59, 2000, 0.05), (None, 90, 0.05)])
+@pytest.mark.parametrize("name", BETS)
+def test_betting_fails_no_more_often_than_delta(name: str, n: int | None, size: int, delta: float) -> None:
+    """Draws from one finite pool, in the order of the draw; and, without n, `size` independent units."""
+    generator = np.random.default_rng(15)
+    if n is None:
+        length, wrong = BETS[name].sample(generator, (REPEATS, size))
+        losses, risk = wrong / length, BETS[name].share
+        violated = risk > betting_upper(losses, None, delta)
+    else:
+        length, wrong = (x[0] for x in BETS[name].sample(generator, (1, size)))
+        pool = wrong / length
+        losses = pool[np.array([generator.permutation(size)[:n] for _ in range(REPEATS)])]
+        violated = pool.mean() > betting_upper(losses, size, delta) + 1e-12
+    rate_is_at_most(violated, delta)
+
+
+@pytest.mark.parametrize("kind", ["any", "share"])
+def test_the_chosen_set_of_a_finite_pool_exceeds_epsilon_no_more_often_than_delta(kind: str) -> None:
+    """The loss of the second set is just above epsilon in the pool; both tests know how large the pool is."""
+    generator, size, n, epsilon, delta = np.random.default_rng(16), 185, 90, 0.05, 0.05
+    failing = [2, 10, 11, 40]  # 10 of 185 exceed 0.05
+    pool = Pool("synthetic", "", "sentence", size, n, "", counted=size)
+    wrongly, chosen = np.zeros((2, REPEATS))
+    for r in range(REPEATS):
+        ids = generator.permutation(size)[:n]
+        found = choose(
+            [(ids < count).astype(float) for count in failing],
+            [400, 300, 200, 100],
+            epsilon,
+            delta,
+            pool=pool,
+            kind=kind,
+        )
+        wrongly[r], chosen[r] = found.passed > 1, found.passed
+    rate_is_at_most(wrongly, delta)
+    assert (chosen >= 1).mean() > 0.5
+    if kind == "any":
+        assert wrongly.mean() > delta / 10
+
+
+CLAIMED = re.compile(r"(every position|each of the first (\d+) positions) of a sentence")
+
+
+@pytest.mark.parametrize("positions", [None, 20])
+def test_the_statement_holds_as_it_is_worded(positions: int | None) -> None:
+    """Sentences of 10 to 60 positions that agree at first and less later: what is said is what was counted."""
+    delta, count, generator = 0.1, 120, np.random.default_rng(17)
+    length = generator.integers(10, 61, count)
+    agree = [generator.random(n) > np.where(np.arange(n) < 20, 0.003, 0.03) for n in length]
+    corpus = corpus_of(None, count)
+    truth = {most: np.mean([a[:most].all() for a in agree]) for most in (20, None)}
+    violated, as_whole = np.zeros((2, REPEATS))
+    for r in range(REPEATS):
+        drawn = draw(corpus, 60, seed=r)
+        kept = [agree[int(pair.source[2:])][:positions] for pair in drawn.calibration]
+        sentence = np.repeat(np.arange(60), [len(one) for one in kept])
+        right = np.concatenate(kept)
+        bound = guarantee(right, right, sentence, delta=delta, pool=drawn.pool, order=drawn.order, positions=positions)[
+            0
+        ]
+        said = CLAIMED.search(bound.statement)
+        assert said
+        violated[r] = bound.lower > truth[int(said[2]) if said[2] else None] + 1e-12
+        as_whole[r] = bound.lower > truth[None] + 1e-12
+    rate_is_at_most(violated, delta)
+    if positions is not None:
+        rate_is_far_above(as_whole, delta)  # said of whole sentences, it would be wrong
 
 
 def documents_of(generator: np.random.Generator, shape: tuple[int, int], longest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,7 +349,10 @@ def test_documents_drawn_from_a_finite_pool() -> None:
         assert drawn.unit == "document"
         ids = np.array([int(pair.source[2:]) for pair in drawn.calibration])
         index = np.arange(len(ids))
-        bounds = guarantee(~bad[ids], ~bad[ids], index, delta=delta, pool=drawn.pool, documents=documents[ids], seed=r)
+        bounds = guarantee(
+            ~bad[ids], ~bad[ids], index,
+            delta=delta, pool=drawn.pool, documents=documents[ids], order=drawn.order, seed=r,
+        )  # fmt: skip
         violated[:, r] = [bound.lower > truth + 1e-12 for bound in bounds]
         failures[r], sentences[r] = bad[ids].sum(), len(ids)
     for row in violated:

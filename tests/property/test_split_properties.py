@@ -54,6 +54,27 @@ def test_the_hash_is_the_published_one(sentence: str) -> None:
     assert hash_fraction(sentence) == float(Fraction(int(bits[:56], 2), 2**56))
 
 
+@given(st.text(max_size=20), st.integers(1, 2**32 - 1))
+@example("1 a", 0)
+def test_the_hash_of_a_seed_is_salted_by_it(sentence: str, seed: int) -> None:
+    salted = (f"{seed} " if seed else "") + sentence_key(sentence)
+    bits = f"{int(hashlib.sha256(salted.encode()).hexdigest(), 16):0256b}"
+    assert hash_fraction(sentence, seed) == float(Fraction(int(bits[:56], 2), 2**56))
+    assert hash_fraction(sentence.upper(), seed) == hash_fraction(sentence.upper() + " ", seed)
+
+
+def test_seeds_split_independently_and_0_is_today_s_split() -> None:
+    corpus = corpus_of([f"a {i}" for i in range(4000)])
+    assert split(corpus, seed=0) == split(corpus)
+    parts = [split(corpus, seed=seed) for seed in range(3)]
+    for one in parts:
+        keys = [{sentence_key(pair.source) for pair in getattr(one, name)} for name in PARTS]
+        assert sum(map(len, keys)) == len(set().union(*keys)) == 4000
+    tests = [{pair.source for pair in one.test} for one in parts]
+    # 15% of 4000 in each; two independent draws share 15% of that, 90, with a standard deviation below 10.
+    assert all(40 < len(tests[i] & tests[j]) < 140 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
 def test_shares_are_about_what_was_asked_for() -> None:
     parts = split(corpus_of([f"a {i}" for i in range(4000)]), calibration=0.2, test=0.1)
     assert len(parts.test) == pytest.approx(400, abs=80)

@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
+from ks_lottery.certification.bounds import Bounding
 from ks_lottery.certification.tau import tau_of
 from ks_lottery.certification.theorem import certified
 from ks_lottery.certification.units import Kind
@@ -39,6 +40,7 @@ from ks_lottery.tickets.selectors import SELECTORS
         (SIDES, choices.SIDES),
         (get_args(Side), choices.SIDES),
         (get_args(Kind), choices.LOSSES),
+        (get_args(Bounding), choices.BOUNDS),
     ],
 )
 def test_a_registry_has_the_names_that_are_offered(registry, offered):
@@ -52,6 +54,7 @@ def test_a_registry_has_the_names_that_are_offered(registry, offered):
         (ModelConfig, "device", choices.DEVICES),
         (TextConfig, "format", ("auto", *choices.TEXT_FORMATS)),
         (CertifyConfig, "tau", choices.TAUS),
+        (CertifyConfig, "bound", tuple(choices.BOUNDS)),
     ],
 )
 def test_a_config_takes_the_names_that_are_offered(config, field, offered):

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, hypergeom
 
 from ks_lottery import UserError
+from ks_lottery.certification.certificate_sections import spelled_out
 from ks_lottery.certification.choice import choose, nested_sizes
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.pool import Pool
 from ks_lottery.certification.units import unit_losses
+from ks_lottery.stats.betting import betting_pvalue, betting_upper
+from ks_lottery.stats.finite import hypergeometric_upper
 from ks_lottery.stats.risk import hoeffding_bentkus_upper
 
 SENTENCES = Pool("news.tsv", "f" * 64, "sentence", 1000, 200, "200 drawn", 0)
@@ -93,6 +96,123 @@ def test_what_is_said() -> None:
     assert "59 documents" in by_document[0].statement
     assert "a sentence of a document, both drawn at random," in by_document[0].statement
     assert [g.seed for g in by_document] == [4, None, None]
+
+
+def test_the_order_of_the_draw() -> None:
+    sentence, wrong = positions(4, sentences=30)
+    shares = unit_losses(wrong, sentence, kind="share")
+    order = np.random.default_rng(5).permutation(30)
+    drawn = unit_losses(wrong, sentence, kind="share", order=order.tolist())
+    assert drawn[order].tolist() == shares.tolist()
+    # A document is drawn with the first of its sentences.
+    names = [f"doc {i % 7}" for i in range(30)]
+    by_document = unit_losses(wrong, sentence, kind="share", documents=names)
+    turn = [min(order[i] for i in range(30) if i % 7 == d) for d in range(7)]
+    reordered = unit_losses(wrong, sentence, kind="share", documents=names, order=order.tolist())
+    assert reordered.tolist() == by_document[np.argsort(turn)].tolist()
+    whole = unit_losses(wrong, sentence, kind="any", documents=names, seed=3)
+    assert unit_losses(wrong, sentence, kind="any", documents=names, order=order.tolist(), seed=3).tolist() == (
+        whole[np.argsort(turn)].tolist()
+    )
+    with pytest.raises(ValueError, match="the order of 29 sentences is given"):
+        unit_losses(wrong, sentence, kind="share", order=range(29))
+
+
+def test_the_method_is_fixed_by_the_pool_and_not_by_the_losses() -> None:
+    sentence, wrong = positions(6, sentences=90)
+    known = replace(SENTENCES, units=185, drawn=90, counted=185)
+    order = np.random.default_rng(7).permutation(90).tolist()
+
+    def bounds(pool: Pool, **more):
+        return guarantee(~wrong, ~wrong, sentence, delta=0.05, pool=pool, order=order, **more)
+
+    finite, other, unknown = bounds(known), bounds(known, bounding="independent"), bounds(replace(known, counted=None))
+    assert [g.method for g in finite] == [
+        "hypergeometric",
+        "betting without replacement",
+        "betting without replacement",
+    ]
+    assert [g.method for g in other] == [g.method for g in unknown] == ["Clopper-Pearson", *2 * ["Hoeffding-Bentkus"]]
+    assert [g.lower for g in other] == [g.lower for g in unknown]
+    losses = unit_losses(wrong, sentence, kind="share", order=order)
+    assert finite[1].lower == pytest.approx(1 - betting_upper(losses, 185, 0.05))
+    failures = sum(wrong[sentence == i].any() for i in range(90))
+    assert finite[0].lower == pytest.approx(1 - hypergeometric_upper(failures, 90, 185, 0.05))
+    assert all(one.lower > two.lower for one, two in zip(finite, other, strict=True))
+    # One sentence of each document is drawn too: its failures are not hypergeometric.
+    names = [f"doc {i}" for i in range(90)]
+    documents = replace(known, unit="document")
+    assert [g.method for g in bounds(documents, documents=names)][:2] == [
+        "Clopper-Pearson",
+        "betting without replacement",
+    ]
+    with pytest.raises(ValueError, match="the order must be given"):
+        guarantee(~wrong, ~wrong, sentence, delta=0.05, pool=known)
+    with pytest.raises(ValueError, match="90 units were drawn from a pool of 80"):
+        bounds(replace(known, counted=80))
+
+
+@pytest.mark.parametrize(
+    ("positions", "all_agree", "share"),
+    [
+        (None, "answers every position of a sentence", "of the positions of a sentence"),
+        (20, "answers each of the first 20 positions of a sentence", "of the first 20 positions of a sentence"),
+        (1, "answers the first position of a sentence", "of the first position of a sentence"),
+    ],
+)
+def test_statements_name_the_positions_that_count(positions, all_agree: str, share: str) -> None:
+    sentence = np.repeat(np.arange(80), 1 if positions == 1 else 20)
+    right = np.ones(len(sentence), dtype=bool)
+    found = guarantee(right, right, sentence, delta=0.05, pool=SENTENCES, positions=positions)
+    assert all_agree in found[0].statement
+    assert all(share in one.statement for one in found[1:])
+    assert [one.as_dict()["positions"] for one in found] == 3 * [positions]
+    choice = choose([np.zeros(80)], [10], 0.05, 0.05, pool=SENTENCES, positions=positions)
+    assert share in choice.statement
+    assert choice.as_dict()["positions"] == positions
+    assert (
+        share.removeprefix("of ")
+        in choose([np.ones(80)], [10], 0.05, 0.05, pool=SENTENCES, positions=positions).statement
+    )
+    if positions is not None:
+        with pytest.raises(ValueError, match=f"the first {positions} are to count"):
+            guarantee([True] * (positions + 1), [True] * (positions + 1), [0] * (positions + 1), delta=0.05,
+                      pool=SENTENCES, positions=positions)  # fmt: skip
+
+
+def test_the_choice_in_a_pool_of_known_size() -> None:
+    pool = replace(SENTENCES, units=185, drawn=90, counted=185)
+    failing = [0, 1, 2, 30]
+    losses = [np.repeat([1.0, 0.0], [k, 90 - k]) for k in failing]
+    found = choose(losses, [4, 3, 2, 1], 0.05, 0.05, pool=pool, kind="any")
+    # More than 0.05 of 185 are 10 at least.
+    assert found.pvalues == pytest.approx([hypergeom(185, 10, 90).cdf(k) for k in failing])
+    assert (found.passed, found.method) == (2, "hypergeometric")
+    shares = choose(losses, [4, 3, 2, 1], 0.05, 0.05, pool=pool)
+    assert shares.pvalues == pytest.approx([float(betting_pvalue(x, 185, 0.05, 0.05)) for x in losses])
+    # A pool that is not large needs fewer of its units.
+    small = replace(SENTENCES, units=120, drawn=41, counted=120)
+    assert choose([np.zeros(41)], [10], 0.05, 0.05, pool=small, kind="any").size == 10
+    with pytest.raises(UserError, match="41 are needed"):
+        choose([np.zeros(40)], [10], 0.05, 0.05, pool=small, kind="any")
+
+
+def test_what_is_spelled_out() -> None:
+    def of(model: str, *lowers: float) -> list[dict]:
+        names = ("all_agree", "agreement", "accuracy")
+        return [{"model": model, "bounded": b, "lower": x} for b, x in zip(names, lowers, strict=True)]
+
+    tickets = {"original": 0, "small": 9, "middle": 85, "all": 2105}
+    several = [
+        *of("original", 0.2, 0.3, 0.1),
+        *of("small", 0.0, 0.0, 0.0),
+        *of("middle", 0.0, 0.3, 0.1),
+        *of("all", 0.9, 0.9, 0.5),
+    ]
+    found = spelled_out(several, tickets)
+    assert (found["model"], found["bounded"]) == ("middle", "agreement")
+    found = spelled_out([one for one in several if one["lower"] == 0 and one["model"] != "middle"], tickets)
+    assert (found["model"], found["bounded"]) == ("small", "all_agree")
 
 
 def test_what_is_refused() -> None:

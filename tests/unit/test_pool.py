@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import binomtest
 
 from ks_lottery import Corpus, UserError, read_corpus, split
-from ks_lottery.certification.pool import ENOUGH_DOCUMENTS, check_pool, draw
+from ks_lottery.certification.pool import ENOUGH_DOCUMENTS, check_pool, draw, hash_order, held_out_pool
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.selection import sentence_key
+from ks_lottery.corpus.selection import hash_fraction, sentence_key
 from ks_lottery.store.files import write_json
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def test_every_pair_lands_once_in_the_order_of_the_text() -> None:
         assert sources(part) == [s for s in sources(text) if s in set(sources(part))]
     assert sorted(sources(found.calibration) + sources(found.report)) == sorted(sources(text))
     assert (found.unit, found.pool.units, found.pool.drawn, found.pool.seed) == ("sentence", 100, 30, 0)
+    wanted = np.random.Generator(np.random.PCG64(0)).permutation(100)[:30]
+    by_turn = [s for _, s in sorted(zip(found.order, sources(found.calibration), strict=True))]
+    assert by_turn == [f"sentence {i}" for i in wanted]
     assert found.pool.fingerprint == text.fingerprint
     assert draw(text, 0.3, 0) == found
     assert draw(text, 30, 1).calibration != found.calibration
@@ -71,6 +74,9 @@ def test_whole_documents_are_drawn_where_they_are_known_and_enough() -> None:
     sides = [{pair.document for pair in part} for part in (found.calibration, found.report)]
     assert not sides[0] & sides[1]
     assert len(sides[0]) == ENOUGH_DOCUMENTS
+    turns = {pair.document: turn for pair, turn in zip(found.calibration, found.order, strict=True)}
+    assert [turns[pair.document] for pair in found.calibration] == list(found.order)
+    assert sorted(turns.values()) == list(range(ENOUGH_DOCUMENTS))
     assert draw(text, 500, 0) == found
     assert f"{ENOUGH_DOCUMENTS} of its {2 * ENOUGH_DOCUMENTS} documents" in found.description
 
@@ -129,13 +135,14 @@ def test_an_empty_calibration_is_one_sentence() -> None:
         check_pool(corpus_of(0), corpus_of(5), same_pool=True)
 
 
-def run_folder(folder: Path, count: int = 200, cut: int | None = None) -> tuple[Corpus, Corpus]:
-    parts = split(corpus_of(count))
-    parts = replace(parts, test=parts.test if cut is None else parts.test.head(cut))
+def run_folder(folder: Path, count: int = 200, cut: int | None = None, seed: int = 0) -> tuple[Corpus, Corpus]:
+    parts = split(corpus_of(count), seed=seed)
+    held_out = {"calibration": len(parts.calibration), "test": len(parts.test)}
+    parts = replace(parts, test=parts.test if cut is None else parts.test.head(cut), uncut=parts.test)
     for name in ("train", "calibration", "test"):
         getattr(parts, name).save(folder / "text" / f"{name}.jsonl")
     sizes = {name: len(getattr(parts, name)) for name in ("train", "calibration", "test")}
-    write_json(folder / "text" / "report.json", {"split": sizes})
+    write_json(folder / "text" / "report.json", {"split": sizes, "held_out": held_out, "split_seed": seed})
     return read(folder, "calibration"), read(folder, "test")
 
 
@@ -143,13 +150,37 @@ def read(folder: Path, part: str) -> Corpus:
     return read_corpus(folder / "text" / f"{part}.jsonl", source_language="en", target_language="ca")
 
 
+@pytest.mark.parametrize("seed", [0, 3])
 @pytest.mark.parametrize("cut", [None, 5])
-def test_the_split_of_a_run_is_one_pool(tmp_path: Path, cut: int | None) -> None:
-    calibration, report = run_folder(tmp_path, cut=cut)
+def test_the_split_of_a_run_is_one_pool(tmp_path: Path, cut: int | None, seed: int) -> None:
+    calibration, report = run_folder(tmp_path, cut=cut, seed=seed)
     pool = check_pool(calibration, report)
-    assert (pool.unit, pool.drawn) == ("sentence", len(calibration))
-    assert "split by a hash" in pool.how
+    assert (pool.unit, pool.drawn, pool.seed) == ("sentence", len(calibration), seed)
+    assert f"split by a hash of the source sentence with seed {seed}" in pool.how
+    parts = split(corpus_of(200), seed=seed)
+    assert pool.units == pool.counted == len(parts.calibration) + len(parts.test)  # before the test text was cut
     assert check_pool(calibration, report.head(3)).drawn == len(calibration)
+    # The order of the draw is that of the hashes.
+    by_turn = [pair.source for _, pair in sorted(zip(hash_order(calibration, pool), calibration, strict=True))]
+    assert by_turn == sorted(sources(calibration), key=lambda source: hash_fraction(source, seed))
+
+
+def test_a_run_that_does_not_say_what_was_cut_has_a_pool_of_unknown_size(tmp_path: Path) -> None:
+    calibration, report = run_folder(tmp_path)
+    sizes = {"calibration": len(calibration), "test": len(report)}
+    write_json(tmp_path / "text" / "report.json", {"split": sizes})
+    assert check_pool(calibration, report).counted is None
+
+
+def test_the_pool_of_a_run_is_what_calibration_was_drawn_from() -> None:
+    parts = split(corpus_of(400))
+    whole = len(parts.calibration) + len(parts.test)
+    cut = replace(parts, test=parts.test.head(20), uncut=parts.test)
+    report = {"origin": "text.tsv", "fingerprint": "f" * 64, "split_seed": 0}
+    pool = held_out_pool(cut, report)
+    assert (pool.units, pool.drawn, pool.seed) == (whole, len(parts.calibration), 0)
+    assert f"{len(parts.calibration)} of {whole} held-out sentences" in pool.how
+    assert held_out_pool(parts, report) == pool
 
 
 def test_files_that_only_look_like_a_run_are_refused(tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def test_embedded_texts_that_are_not_there(settings, message):
 def test_a_run_splits_what_the_library_reads(text_file):
     config = TextConfig(train=str(text_file), min_pairs=20, max_train=30, max_test=5)
     parts, report = load_text(config)
+    assert parts.uncut is not None
+    assert parts.test.pairs == parts.uncut.pairs[:5]
+    assert report["held_out"] == {"calibration": len(parts.calibration), "test": len(parts.uncut)}
     corpus = read_corpus(text_file, source_language="en", target_language="ca")
     together = [pair for part in (parts.train, parts.calibration, parts.test) for pair in part]
     assert (len(parts.train), len(parts.test)) == (30, 5)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.special import softmax
+from scipy.stats import binomtest, ks_2samp
 
 from ks_lottery.certification.algorithm import Small, certify_predictions
 from ks_lottery.certification.tau import full_verification, tau_of
-from ks_lottery.certification.theorem import certified
+from ks_lottery.certification.theorem import certified, half_gap
 from ks_lottery.config.choices import RULES, TAUS
-from ks_lottery.config.settings import CertifyConfig
+from ks_lottery.config.settings import ALPHA_GRID, CertifyConfig
 from ks_lottery.evaluation.predictions import Predictions
+from ks_lottery.stats.null import log_pvalues
 
 
 def predictions(seed: int, sentences: int = 12, length: int = 25) -> Predictions:
@@ -93,14 +95,16 @@ def test_the_certificate_counts_what_it_says(scan):
         assert tuple(level.bounds) == TAUS
         for kind, bound in level.bounds.items():
             assert bound.tau == tau_of(kind, scan, alpha=one.alpha)
-            gaps = [(tuned.p_first[i] - tuned.p_second[i]) / 2 for i in first]
-            assert bound.verified == pytest.approx(np.mean([gap > bound.tau for gap in gaps]))
             for rule in RULES:
                 marks = by_hand(rule, original, tuned, bound.tau)
                 inside = [i for i in first if marks[i]]
                 wrong = [i for i in inside if answers.first[i] != answers.label[i]]
                 audit = bound.rules[rule]
                 assert (audit.positions, audit.violations) == (len(inside), len(wrong))
+                by = tuned if rule == "theorem" else original  # whose gap the rule compares with tau
+                gaps = [(by.p_first[i] - by.p_second[i]) / 2 for i in first]
+                assert audit.verified == pytest.approx(np.mean([gap > bound.tau for gap in gaps]))
+                assert audit.verified >= audit.accuracy
                 assert audit.accuracy == pytest.approx(len(inside) / 240)
                 assert audit.rate == pytest.approx(len(wrong) / max(1, len(inside)))
                 if inside:
@@ -127,19 +131,88 @@ def test_without_alpha_only_the_empirical_tau_is_defined(scan):
         tau_of("exact", scan, rows=rows)
 
 
-@pytest.mark.parametrize("smallest", [1e-4, 0.011, 0.05, 0.2, 0.33, 0.5])
-def test_full_verification_is_where_tau_falls_below_the_smallest_gap(scan, smallest):
-    for kind, found in full_verification(scan, smallest).items():
-        if found["above"] is None:
-            below = np.nextafter(1.0, 0.0)
-            assert tau_of(kind, scan, alpha=below) >= smallest
-            assert found["tickets"] == len(scan)
-            continue
-        above = found["above"] * (1 + 1e-9) if found["above"] > 0 else 1e-300
-        assert tau_of(kind, scan, alpha=above) < smallest + 1e-12
-        assert found["tickets"] <= len(scan.passing(above))
-        if found["above"] > 0:
-            assert tau_of(kind, scan, alpha=found["above"] * (1 - 1e-9)) >= smallest - 1e-12
+GAPS = [1e-4, 0.011, 0.05, 0.2, 0.33, 0.5]
+GAPS += [gap for k in (2, 5, 9, 31) for gap in (k / 64, np.nextafter(k / 64, 0.0), np.nextafter(k / 64, 1.0))]
+
+
+@pytest.mark.parametrize("smallest", GAPS)
+@pytest.mark.parametrize("kind", TAUS)
+def test_full_verification_is_what_a_search_over_alpha_finds(scan, kind, smallest):
+    """Alphas just above the p of each count and around the table's formula: the fewest tickets with tau below the gap."""
+    p = np.exp(log_pvalues(64) + 1e-12)
+    edges = np.unique(np.concatenate([p, [2 * np.exp(-64 * smallest**2)]]).clip(0, 1))
+    near = np.concatenate([edges, np.nextafter(edges, 2.0), edges * (1 + 1e-14), edges * (1 + 1e-9)])
+    alphas = np.unique(near[(near > 0) & (near < 1)])
+    verifying = [alpha for alpha in alphas.tolist() if tau_of(kind, scan, alpha=alpha) < smallest]
+    found = full_verification(scan, smallest)[kind]
+    if not verifying:
+        assert (found["above"], found["tickets"]) == (None, len(scan))
+        return
+    assert found["tickets"] == min(len(scan.passing(alpha)) for alpha in verifying)
+    assert found["above"] == pytest.approx(min(verifying), rel=1e-12)
+    assert all((alpha > found["above"] * (1 + 1e-13)) <= (alpha in verifying) for alpha in alphas.tolist())
+
+
+@pytest.mark.parametrize(("smallest", "count"), [(0.08, 46), (0.05, 28)])
+def test_a_gap_between_two_counts_counts_the_rows_of_the_lower_one(make_scan, smallest, count):
+    """At d = 576 the largest D below 0.08 is 46/576: rows with exactly that count are selected too."""
+    scan = make_scan([0, count - 1, count, count, count + 1, 100], 576)
+    found = full_verification(scan, smallest)["exact"]
+    assert (found["count"], found["tickets"]) == (count, 4)
+    assert tau_of("exact", scan, alpha=np.nextafter(found["above"], 1.0)) == count / 576 < smallest
+
+
+def test_the_gaps_of_the_original_choose_alpha_for_the_rules_that_go_by_them(scan):
+    original, tuned = predictions(1), predictions(2)
+    found = certify_predictions(original, tuned, [small(scan, 3, 0.05)], scan, config=CertifyConfig(alphas=(0.05,)))
+    for model, gaps, full in (
+        (tuned, found.half_gap_range, found.full),
+        (original, found.original_half_gap_range, found.original_full),
+    ):
+        half = half_gap(model.head(20))
+        assert gaps == (half.min(), half.max())
+        assert full == full_verification(scan, half.min())
+
+
+def test_alpha_0_leaves_the_original(scan, make_scan):
+    """Table 7's first line: nothing is selected. Its certified accuracy above 0 needs an empirical tau: the others are 1."""
+    assert ALPHA_GRID[0] == 0.0
+    assert len(scan.passing(0.0)) == 0
+    assert [tau_of(kind, scan, alpha=0.0) for kind in ("exact", "table")] == [1.0, 1.0]
+    assert tau_of("empirical", scan, alpha=0.0) == scan.statistics.max()
+
+
+def test_parity_breaks_theorem_2():
+    """Interleaved values have D = 1/d, and a function of their parity changes whatever the gap is."""
+    original, tuned = np.arange(1, 129, 2), np.arange(0, 128, 2)
+    tau, d = 1.5 / 64, len(original)
+    answers = [int(value) % 2 for value in (tuned[0], original[0])]
+    p_first = np.mean(tuned % 2 == answers[0])  # the proof's p_A: over the values of the row
+    assert ks_2samp(original, tuned).statistic == 1 / d < tau < (p_first - 0.0) / 2 == 0.5
+    assert (original % 2 != tuned % 2).all()
+    assert answers[0] != answers[1]
+
+
+def test_a_permutation_breaks_theorem_2():
+    """D does not see the order of coordinates, a dot product does."""
+    tuned = np.arange(-8.0, 8.0)
+    original = tuned[::-1].copy()
+    logits = [np.array([row @ np.arange(16.0), 0.0]) / 10 for row in (tuned, original)]
+    p = softmax(logits[0])
+    assert ks_2samp(original, tuned).statistic == 0.0 < (p.max() - p.min()) / 2
+    assert p.max() > 0.99
+    assert logits[0].argmax() != logits[1].argmax()
+
+
+def test_the_gap_of_a_softmax_is_not_the_gap_of_the_proof():
+    """One coordinate of 64 moves far: D = 1/64 is below the half gap of the softmax, and the answer flips."""
+    original = np.zeros(64)
+    tuned = np.where(np.arange(64) == 0, 9.0, 0.0)
+    logits = [np.array([row.sum() - 4.0, 0.0]) for row in (tuned, original)]
+    p = softmax(logits[0])
+    tau = 1.5 / 64
+    assert ks_2samp(original, tuned).statistic == 1 / 64 < tau < (p.max() - p.min()) / 2
+    assert logits[0].argmax() != logits[1].argmax()
 
 
 def test_the_certificate_survives_the_disk(scan, tmp_path):

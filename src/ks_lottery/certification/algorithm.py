@@ -12,7 +12,7 @@ import numpy as np
 
 from ks_lottery.certification.certificate import Audit, Bound, Certificate, Level
 from ks_lottery.certification.tau import full_verification, tau_of
-from ks_lottery.certification.theorem import certified, half_gap
+from ks_lottery.certification.theorem import certified, half_gap, rule_half_gap
 from ks_lottery.config.choices import RULES, TAUS
 from ks_lottery.stats.intervals import clopper_pearson
 
@@ -72,7 +72,7 @@ def certify_predictions(
         Kind of tau that is shown, and how many first positions of a sentence count.
     """
     original, tuned = original.head(config.positions), tuned.head(config.positions)
-    verified_by = half_gap(tuned)
+    gaps = {"tuned": half_gap(tuned), "original": half_gap(original)}
     levels: list[Level] = []
     tables: list[dict[str, npt.NDArray[Any]]] = []
     for one in small:
@@ -83,8 +83,8 @@ def certify_predictions(
             tau = tau_of(kind, scan, alpha=one.alpha, rows=one.rows)
             found = {rule: certified(rule, original, tuned, tau) for rule in RULES}
             marks |= {f"{rule}_{kind}": mark for rule, mark in found.items()}
-            audits = {rule: _audit(mark, answers) for rule, mark in found.items()}
-            bounds[kind] = Bound(tau, float((verified_by > tau).mean()), audits)
+            above = {rule: float((rule_half_gap(rule, original, tuned) > tau).mean()) for rule in RULES}
+            bounds[kind] = Bound(tau, {rule: _audit(mark, above[rule], answers) for rule, mark in found.items()})
         agreement = float((answers.first == tuned.first).mean())
         levels.append(Level(one.name, one.alpha, len(one.rows), answers.accuracy, agreement, bounds))
         none = np.zeros(len(tuned), dtype=bool)
@@ -97,8 +97,7 @@ def certify_predictions(
                 "label": tuned.label,
                 "tuned": tuned.first,
                 "small": answers.first,
-                "half_gap_tuned": verified_by,
-                "half_gap_original": half_gap(original),
+                **{f"half_gap_{name}": gap for name, gap in gaps.items()},
                 **{f"{rule}_{kind}": marks.get(f"{rule}_{kind}", none) for kind in TAUS for rule in RULES},
             }
         )
@@ -107,18 +106,25 @@ def certify_predictions(
         tau=config.tau,
         positions=len(tuned),
         sentences=len(np.unique(tuned.sentence)),
+        counted={"bound": config.positions, "guarantee": None},
         original_accuracy=original.accuracy,
         tuned_accuracy=tuned.accuracy,
-        half_gap_range=(float(verified_by.min()), float(verified_by.max())),
-        full=full_verification(scan, float(verified_by.min())),
+        half_gap_range=_range(gaps["tuned"]),
+        full=full_verification(scan, float(gaps["tuned"].min())),
+        original_half_gap_range=_range(gaps["original"]),
+        original_full=full_verification(scan, float(gaps["original"].min())),
         levels=tuple(levels),
         columns={key: np.concatenate([table[key] for table in tables]) for key in tables[0]},
         made_from={"scan": dict(scan.made_from), "tuned": tuned.made_from},
     )
 
 
-def _audit(mark: npt.NDArray[np.bool_], answers: Predictions) -> Audit:
+def _range(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _audit(mark: npt.NDArray[np.bool_], verified: float, answers: Predictions) -> Audit:
     positions = int(mark.sum())
     violations = int((mark & ~answers.correct).sum())
     rate = violations / positions if positions else 0.0
-    return Audit(float(mark.mean()), positions, violations, rate, clopper_pearson(violations, positions))
+    return Audit(float(mark.mean()), verified, positions, violations, rate, clopper_pearson(violations, positions))

@@ -6,26 +6,31 @@ Must never train, nor change a patch that it is given.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ks_lottery.certification.algorithm import Small
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.patches import predict_patches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.batches import Example
     from ks_lottery.evaluation.patches import Shared
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.scan import Scan
     from ks_lottery.tickets.tickets import Tickets
+
+TRANSFER = "transfer"
+"""Name of the certificate of partial transfers."""
 
 ORIGINAL, TUNED = "original", "tuned"
 """Names of the two models that every small one is compared with."""
@@ -51,14 +56,50 @@ def transfers(tuned: RowPatch, scan: Scan, alphas: Sequence[float]) -> list[Cand
     return [Candidate(f"{alpha:g}", rows, tuned.restrict(rows), alpha) for alpha, rows in every]
 
 
-def transfer_of(tuned: RowPatch, tickets: Tickets, name: str = "transfer") -> Candidate:
+def transfer_of(tuned: RowPatch, scan: Scan, tickets: Tickets, name: str = TRANSFER) -> Candidate:
     """Return the partial transfer of given tickets."""
-    return Candidate(name, tickets.ids, tuned.restrict(tickets.ids), alpha_of(tickets))
+    return Candidate(name, tickets.ids, tuned.restrict(tickets.ids), alpha_of(tickets.rule, scan, tickets.ids))
 
 
-def patched(patch: RowPatch, name: str, tickets: Tickets | None = None) -> Candidate:
-    """Return a patch, such as partial tuning leaves, as it is; its rows are those of `tickets`, or else those it changes."""
-    return Candidate(name, patch.ids if tickets is None else tickets.ids, patch, alpha_of(tickets))
+def patched(
+    patch: RowPatch, name: str, checkpoint: Checkpoint, scan: Scan, tickets: Tickets | None = None
+) -> Candidate:
+    """Return a patch, such as partial tuning leaves, as it is: with the rows that it changes and the alpha of its manifest.
+
+    Parameters
+    ----------
+    tickets
+        What the patch's rows are said to have been selected by, in place of its manifest.
+
+    Raises
+    ------
+    UserError
+        When the tickets are not the rows that the patch changes.
+    """
+    rows = changed_rows(patch, checkpoint)
+    if tickets is None:
+        return Candidate(name, rows, patch, alpha_of(patch.settings.get("rule"), scan, rows))
+    # Rows that the patch lists with the base's own values, and rows that no tuning moved, may be named or not.
+    more = np.setdiff1d(tickets.ids, np.union1d(patch.ids, np.flatnonzero(scan.moved == 0)))
+    absent = np.setdiff1d(rows, tickets.ids)
+    if len(more) or len(absent):
+        raise UserError(
+            f"the tickets are not the rows that {name} changes: it changes {len(rows):,} rows, {len(absent):,} of which are no "
+            f"tickets, and {len(more):,} tickets are rows that it leaves as they were: give its own tickets, or none, and "
+            "they are read from its manifest"
+        )
+    return Candidate(name, rows, patch, alpha_of(tickets.rule, scan, rows))
+
+
+def changed_rows(patch: RowPatch, checkpoint: Checkpoint) -> npt.NDArray[np.int64]:
+    """Return the rows whose values in a patch are not the base's, bit for bit, on either side that it changes."""
+    changed = np.zeros(len(patch), dtype=bool)
+    for side in ("input", "output"):
+        values = patch.values_of(side)
+        if values is not None:
+            base = checkpoint.rows(patch.ids, side=side).contiguous().view(torch.int32)
+            changed |= (values.contiguous().view(torch.int32) != base).any(dim=1).numpy()
+    return patch.ids[changed]
 
 
 def nested_transfers(
@@ -83,7 +124,7 @@ def nested_transfers(
     else:
         halves = [len(tickets) >> k for k in range(len(tickets).bit_length())]
         falling = sorted({min(n, len(tickets)) for n in sizes or halves if n > 0}, reverse=True)
-        candidates = [transfer_of(tuned, tickets.head(n), f"{n:,} tickets") for n in falling]
+        candidates = [transfer_of(tuned, scan, tickets.head(n), f"{n:,} tickets") for n in falling]
     nested: list[Candidate] = []
     for candidate in candidates:
         if not nested or len(candidate.patch) < len(nested[-1].patch):
@@ -93,11 +134,16 @@ def nested_transfers(
     return nested
 
 
-def alpha_of(tickets: Tickets | None) -> float | None:
-    """Return the alpha that tickets were selected by; None where another rule chose them or cut them."""
-    if tickets is None or set(tickets.rule) != {"selector", "alpha"} or tickets.rule["selector"] != "ks":
+def alpha_of(rule: Mapping[str, Any] | None, scan: Scan, rows: npt.NDArray[np.int64]) -> float | None:
+    """Return the alpha that rows were selected by; None where that is not how, or not in this scan.
+
+    A tau that is a function of alpha bounds the rows with p >= alpha. So `rows` must hold each moved row with p < alpha.
+    """
+    if rule is None or set(rule) != {"selector", "alpha"} or rule["selector"] != "ks":
         return None
-    return float(tickets.rule["alpha"])
+    alpha = float(rule["alpha"])
+    missing = np.setdiff1d(scan.passing(alpha), rows)
+    return None if scan.moved[missing].any() else alpha
 
 
 def check_side(tuned: RowPatch, small: RowPatch, name: str) -> None:

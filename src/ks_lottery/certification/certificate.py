@@ -37,6 +37,8 @@ class Audit:
     ----------
     accuracy
         Certified accuracy: share of all positions that are certified.
+    verified
+        Share of all positions whose half gap exceeds tau: the gap that the rule goes by, of the tuned or the original model.
     positions, violations
         Certified positions, and those of them that the small model answers differently.
     rate
@@ -46,6 +48,7 @@ class Audit:
     """
 
     accuracy: float
+    verified: float
     positions: int
     violations: int
     rate: float
@@ -54,16 +57,9 @@ class Audit:
 
 @dataclass(frozen=True)
 class Bound:
-    """One tau: what it verifies, and its audit by rule.
-
-    Parameters
-    ----------
-    verified
-        Share of positions whose half gap under the tuned model exceeds tau.
-    """
+    """One tau, and what each rule verifies and certifies with it."""
 
     tau: float
-    verified: float
     rules: Mapping[str, Audit]
 
 
@@ -94,7 +90,8 @@ class Level:
 
 
 _SUMS = (
-    "small", "tau", "positions", "sentences", "original_accuracy", "tuned_accuracy", "half_gap_range", "full",
+    "small", "tau", "positions", "sentences", "counted", "original_accuracy", "tuned_accuracy", "half_gap_range", "full",
+    "original_half_gap_range", "original_full",
 )  # fmt: skip
 
 
@@ -114,6 +111,9 @@ class Certificate(ByContent, Shown):
         Number of target positions that count, and of the sentences that they are in.
     original_accuracy, tuned_accuracy
         Share of positions that the original and the tuned model answer as the reference, in [0, 1].
+    counted
+        How many first positions of a sentence count, a number or ``all``: for the ``bound`` and its audit, and for a
+        ``guarantee``, None where there is none.
     half_gap_range
         Smallest and largest (p_A - p_B) / 2 of the tuned model, s_min and s_max of section 4.2.
     full
@@ -125,6 +125,8 @@ class Certificate(ByContent, Shown):
         ``tuned``, ``small``, the half gaps, and whether a rule certifies it at a tau (``theorem_empirical``, ...).
     made_from
         Fingerprints of scan, text and patches.
+    original_half_gap_range, original_full
+        The same for the gaps of the original model, which the rules ``algorithm1`` and ``both`` go by.
     worst
         Certified positions that a small model answers differently, the largest half gap first; see `audit.worst`.
     guarantees
@@ -137,10 +139,13 @@ class Certificate(ByContent, Shown):
     tau: str
     positions: int
     sentences: int
+    counted: Mapping[str, int | str | None]
     original_accuracy: float
     tuned_accuracy: float
     half_gap_range: tuple[float, float]
     full: Mapping[str, Mapping[str, float | int | None]]
+    original_half_gap_range: tuple[float, float]
+    original_full: Mapping[str, Mapping[str, float | int | None]]
     levels: tuple[Level, ...]
     columns: Mapping[str, npt.NDArray[Any]]
     made_from: Mapping[str, Any]
@@ -200,7 +205,7 @@ class Certificate(ByContent, Shown):
         lines: list[dict[str, Any]] = [
             {
                 "model": level.name, "alpha": level.alpha, "tickets": level.tickets, "kind": kind, "tau": bound.tau,
-                "verified": bound.verified, "rule": rule, "original_accuracy": self.original_accuracy,
+                "verified": audit.verified, "rule": rule, "original_accuracy": self.original_accuracy,
                 "tuned_accuracy": self.tuned_accuracy, "certified_accuracy": audit.accuracy,
                 "prediction_accuracy": level.prediction_accuracy, "agreement": level.agreement,
                 "certified_positions": audit.positions, "violations": audit.violations, "violation_rate": audit.rate,
@@ -255,9 +260,11 @@ class Certificate(ByContent, Shown):
         files = cls.files(path) if path.is_dir() else cls.files(path.parent, path.stem)
         about = read_json(files[0], "certificate")
         columns, _ = read_table(files[1], "certificate")
+        sums: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in about.items() if name in _SUMS
+        }
         return cls(
-            **{name: about[name] for name in _SUMS if name != "half_gap_range"},
-            half_gap_range=(about["half_gap_range"][0], about["half_gap_range"][1]),
+            **sums,
             levels=tuple(_level(level) for level in about["levels"]),
             columns=columns,
             made_from=about["made_from"],
@@ -269,7 +276,7 @@ class Certificate(ByContent, Shown):
 
 def _level(content: Mapping[str, Any]) -> Level:
     bounds = {
-        kind: Bound(bound["tau"], bound["verified"], {rule: _audit(audit) for rule, audit in bound["rules"].items()})
+        kind: Bound(bound["tau"], {rule: _audit(audit) for rule, audit in bound["rules"].items()})
         for kind, bound in content["bounds"].items()
     }
     rest: dict[str, Any] = {name: value for name, value in content.items() if name != "bounds"}

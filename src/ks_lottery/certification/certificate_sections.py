@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.certification.units import counted_words
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -50,15 +52,16 @@ def certificate_sections(
     """
     heading = (
         f"{title}, {RULES[rule]}, tau {content['tau']}, "
-        f"first positions of each sentence ({content['positions']:,} in all):"
+        f"first {content['counted']['bound']} positions of each sentence ({content['positions']:,} in all):"
     )
     columns, rows = _levels(content["levels"], content["tau"], rule)
     sentences = [
-        READING.format(rule=SHORT[rule]), _range_sentence(content), *_worst_sentences(content["worst"][:examples])
+        READING.format(rule=SHORT[rule]), _range_sentence(content, rule), *_worst_sentences(content["worst"][:examples])
     ]  # fmt: skip
     sections = [Section(title=heading, columns=columns, rows=rows, sentences=sentences)]
     if content["guarantees"]:
-        sections.append(_guarantees(content["guarantees"]))
+        tickets = {level["name"]: level["tickets"] for level in content["levels"]}
+        sections.append(_guarantees(content["guarantees"], tickets))
     if content["choice"] is not None:
         sections.append(_choice(content["choice"]))
     return sections
@@ -84,7 +87,7 @@ def _levels(levels: Sequence[Mapping[str, Any]], tau: str, rule: str) -> tuple[l
                 level["alpha"] if selected else level["name"],
                 level["tickets"],
                 bound["tau"],
-                bound["verified"],
+                audit["verified"],
                 audit["accuracy"],
                 level["prediction_accuracy"],
                 level["agreement"],
@@ -94,16 +97,28 @@ def _levels(levels: Sequence[Mapping[str, Any]], tau: str, rule: str) -> tuple[l
     return columns, rows
 
 
-def _range_sentence(content: Mapping[str, Any]) -> str:
-    """Say what the half gaps are and which alpha verifies every position."""
-    low, high = content["half_gap_range"]
-    full = content["full"][content["tau"]]
+def _range_sentence(content: Mapping[str, Any], rule: str) -> str:
+    """Say what the half gaps are that the rule goes by, and which alpha verifies every position."""
+    model, prefix = ("tuned", "") if rule == "theorem" else ("original", "original_")
+    low, high = content[f"{prefix}half_gap_range"]
+    full = content[f"{prefix}full"][content["tau"]]
     if full["above"] is None:
         enough = "only alpha = 1 verifies every position"
     else:
-        above = f"{full['above']:.3g}" if full["above"] < 0.999 else f"1 - {1 - full['above']:.1g}"
-        enough = f"every position is verified at each alpha above {above} ({full['tickets']:,} tickets)"
-    return f"Half gaps of the tuned model lie between {low:.3g} and {high:.3g}: {enough}."
+        enough = f"every position is verified at each alpha above {_up(full['above'])} ({full['tickets']:,} tickets)"
+    return f"Half gaps of the {model} model lie between {low:.3g} and {high:.3g}: {enough}."
+
+
+def _up(alpha: float) -> str:
+    """Return three digits that are not below alpha; near 1 as a difference of one digit.
+
+    >>> _up(0.012341), _up(0.5), _up(1 - 2**-14), _up(0.0)
+    ('0.0124', '0.5', '1 - 6e-05', '0')
+    """
+    gap = Decimal(1) - Decimal(alpha)
+    if alpha >= 0.999:
+        return f"1 - {float(gap.normalize(Context(prec=1, rounding=ROUND_DOWN))):.1g}"
+    return f"{float(Decimal(alpha).normalize(Context(prec=3, rounding=ROUND_UP))):.3g}"
 
 
 def _worst_sentences(worst: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -123,7 +138,7 @@ def _worst_sentences(worst: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _guarantees(guarantees: Sequence[Mapping[str, Any]]) -> Section:
+def _guarantees(guarantees: Sequence[Mapping[str, Any]], tickets: Mapping[str, int]) -> Section:
     """Return the guarantees by model (at least so much, and in brackets what was observed), and what they speak of."""
     columns = [
         Column(title="guaranteed"), *(Column(title=f"{title} (seen)", align="right") for title in BOUNDED.values())
@@ -135,18 +150,36 @@ def _guarantees(guarantees: Sequence[Mapping[str, Any]]) -> Section:
         # Rounded down: a bound must not look better than it is.
         cells = [f">= {int(own[b]['lower'] * 1000) / 1000:.3f} ({own[b]['observed']:.3f})" for b in BOUNDED]
         rows.append([name, *cells])
-    last = [guarantee for guarantee in guarantees if guarantee["bounded"] == "all_agree"][-1]
+    example = spelled_out(guarantees, tickets)
     several = (
-        f" Each of the {len(guarantees)} bounds fails with probability at most {last['delta']:g} by itself, not all at once; "
-        "to pick a model by them, use --choose."
+        f" Each of the {len(guarantees)} bounds fails with probability at most {example['delta']:g} by itself, not all at "
+        "once; to pick a model by them, use --choose."
     )
     sentences = [
-        f"Calibration: {last['pool']['how']}.",
-        f"all agree, of {last['model']}: {last['statement']}",
-        "agreement: mean share of positions answered like the tuned model; accuracy: like the reference."
-        + (several if len(names) > 1 else ""),
+        f"Calibration: {example['pool']['how']}.",
+        f"{BOUNDED[example['bounded']]}, of {example['model']} ({tickets[example['model']]:,} tickets): {example['statement']}",
+        f"agreement: mean share of {counted_words(example['positions'])['the']} of a sentence answered like the tuned model; "
+        "accuracy: like the reference." + (several if len(names) > 1 else ""),
     ]
     return Section(columns=columns, rows=rows, sentences=sentences)
+
+
+def spelled_out(guarantees: Sequence[Mapping[str, Any]], tickets: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return the guarantee whose statement is shown: of the smallest ticket set that any guarantee above 0 holds for.
+
+    Of those of one set the first in the order of `BOUNDED` that is above 0; where no set has one, the first of the smallest. A
+    model without tickets is the original, and comes last.
+
+    Parameters
+    ----------
+    tickets
+        Number of tickets of each model.
+    """
+    place = {bounded: number for number, bounded in enumerate(BOUNDED)}
+    return min(
+        guarantees,
+        key=lambda one: (one["lower"] <= 0, tickets[one["model"]] == 0, tickets[one["model"]], place[one["bounded"]]),
+    )
 
 
 def _choice(choice: Mapping[str, Any]) -> Section:

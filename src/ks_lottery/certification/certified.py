@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.certification.calibration import CALIBRATION_FOLDER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ks_lottery.certification.calibration import Calibration
     from ks_lottery.certification.certificate import Certificate
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.evaluation.predictions import Predictions
@@ -24,6 +27,8 @@ class Certified:
         Of the partial transfers (``transfer``), and of the patches: by the patch's name, or ``small`` where there are several.
     predictions
         On the text reported on, by model.
+    calibration
+        What was answered on the calibration text, where there is one.
     chosen
         The transfer that was chosen, where one was asked for and found.
     overlong
@@ -34,6 +39,7 @@ class Certified:
 
     certificates: Mapping[str, Certificate]
     predictions: Mapping[str, Predictions]
+    calibration: Calibration | None
     chosen: RowPatch | None
     overlong: int
     computed: int
@@ -48,12 +54,14 @@ class Certified:
         return next(iter(self.certificates.values()))
 
     def save(self, folder: str | Path) -> Path:
-        """Write every certificate, the predictions of every model, and the chosen transfer into a folder; return it."""
+        """Write every certificate, the predictions on both texts, and the chosen transfer into a folder; return it."""
         folder = Path(folder).expanduser()
         for name, certificate in self.certificates.items():
             certificate.save(folder, "certificate" if len(self.certificates) == 1 else name)
         for name, predictions in self.predictions.items():
             predictions.save(folder / "predictions" / f"{name.replace('/', '_')}.parquet")
+        if self.calibration is not None:
+            self.calibration.save(folder / CALIBRATION_FOLDER)
         if self.chosen is not None:
             self.chosen.save(folder / "chosen")
         return folder

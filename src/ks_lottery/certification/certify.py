@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ks_lottery.certification.algorithm import certify_predictions
 from ks_lottery.certification.audit import worst
-from ks_lottery.certification.calibration import choice_of, guarantees_of, open_texts, parted
+from ks_lottery.certification.calibration import Calibration, open_texts, parted
 from ks_lottery.certification.candidates import ORIGINAL, TUNED, Candidate, predict_candidates
 from ks_lottery.certification.certified import Certified
 from ks_lottery.certification.choice import check_budget
@@ -65,34 +65,43 @@ def certify_with(
     """
     spec.check()
     check_patches(loaded, tuned, spec)
-    groups = candidate_groups(tuned, scan, spec)
+    groups = candidate_groups(tuned, scan, spec, loaded.checkpoint)
     texts = open_texts(
         loaded, corpus, spec.calibration,
-        pool=spec.pool, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens, seed=spec.seed,
+        pool=spec.pool, rest=spec.rest, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens,
+        seed=spec.split_seed,
     )  # fmt: skip
+    config = spec.config
     if texts.pool is not None and spec.epsilon is not None:
-        check_budget(texts.pool.drawn, spec.epsilon, spec.config.delta, pool=texts.pool, kind=spec.loss)
-    parts = [text for text in (texts.report, texts.calibration) if text is not None]
+        check_budget(
+            texts.pool.drawn, spec.epsilon, config.delta, pool=texts.pool, kind=spec.loss, bounding=config.bound
+        )
+    examples = [example.cut(config.positions) for example in texts.report.examples]
+    if texts.calibration is not None:
+        first = config.calibration_positions
+        examples += [e if first is None else e.cut(first) for e in texts.calibration.examples]
     shared = predict_candidates(
         loaded,
         tuned,
         [candidate for candidates in groups.values() for candidate in candidates],
-        [example.cut(spec.config.positions) for part in parts for example in part.examples],
+        examples,
         batch_size=spec.batch_size,
         share_prefix=spec.share_prefix,
         tick=tick,
     )
     sides = {name: parted(every, len(texts.report.examples)) for name, every in shared.predictions.items()}
-    reported, calibrated = ({name: side[i] for name, side in sides.items()} for i in (0, 1))
+    reported = {name: report for name, (report, _) in sides.items()}
+    calibration = _calibration({name: part for name, (_, part) in sides.items() if name != ORIGINAL}, texts, spec)
     certificates: dict[str, Certificate] = {}
     chosen: RowPatch | None = None
     for name, candidates in groups.items():
         certificate = _audited(name, candidates, reported, loaded, tuned, scan, texts, spec)
-        certificates[name], choice = _guaranteed(certificate, candidates, calibrated, texts, spec)
+        certificates[name], choice = _guaranteed(certificate, candidates, calibration)
         chosen = chosen if choice is None else choice.patch
     return Certified(
         certificates=certificates,
         predictions=reported,
+        calibration=calibration,
         chosen=chosen,
         overlong=texts.overlong,
         computed=shared.computed_tokens,
@@ -124,29 +133,43 @@ def _audited(
     )
 
 
+def _calibration(answers: Mapping[str, Predictions], texts: Texts, spec: CertifySpec) -> Calibration | None:
+    """Return the answers on calibration text with all that guarantees depend on; None where there is no such text."""
+    if texts.calibration is None or texts.pool is None:
+        return None
+    corpus, config = texts.calibration.corpus, spec.config
+    return Calibration(
+        answers=answers,
+        pool=texts.pool,
+        order=texts.order,
+        documents=[pair.document for pair in corpus] if texts.pool.unit == "document" else [],
+        positions=config.calibration_positions,
+        delta=config.delta,
+        epsilon=spec.epsilon,
+        loss=spec.loss,
+        bounding=config.bound,
+        seed=spec.split_seed,
+        text=corpus.fingerprint,
+    )
+
+
 def _guaranteed(
-    certificate: Certificate,
-    candidates: Sequence[Candidate],
-    answers: Mapping[str, Predictions],
-    texts: Texts,
-    spec: CertifySpec,
+    certificate: Certificate, candidates: Sequence[Candidate], calibration: Calibration | None
 ) -> tuple[Certificate, Candidate | None]:
     """Return the certificate with what calibration text guarantees or chooses, and the chosen candidate."""
-    if texts.calibration is None or texts.pool is None:
+    if calibration is None:
         return certificate, None
-    documents = [pair.document for pair in texts.calibration.corpus.pairs]
-    delta = spec.config.delta
-    if spec.epsilon is None:
-        guarantees = guarantees_of(
-            candidates, answers, texts.pool, delta=delta, documents=documents, seed=spec.seed
-        )  # fmt: skip
-        return replace(certificate, guarantees=guarantees), None
-    choice = choice_of(
-        candidates, answers, texts.pool,
-        epsilon=spec.epsilon, delta=delta, loss=spec.loss, documents=documents, seed=spec.seed,
-    )  # fmt: skip
+    first = "all" if calibration.positions is None else calibration.positions
+    certificate = replace(certificate, counted={**certificate.counted, "guarantee": first})
+    if calibration.epsilon is None:
+        return replace(certificate, guarantees=calibration.guarantees([one.name for one in candidates])), None
+    choice = calibration.choice({one.name: len(one.patch) for one in candidates})
     chosen = None if choice.chosen is None else candidates[choice.chosen]
-    content = {**choice.as_dict(), "model": None if chosen is None else chosen.name}
+    content = {
+        **choice.as_dict(),
+        "models": [one.name for one in candidates],
+        "model": None if chosen is None else chosen.name,
+    }
     return replace(certificate, choice=content), chosen
 
 
@@ -162,7 +185,9 @@ def certify(
     alphas: Sequence[float] = CertifyConfig.alphas,
     tau: Literal["empirical", "exact", "table"] = CertifyConfig.tau,
     positions: int = CertifyConfig.positions,
+    calibration_positions: int | None = None,
     delta: float = CertifyConfig.delta,
+    bound: Literal["finite", "independent"] = CertifyConfig.bound,
     calibration: Corpus | TextSource | str | Path | float | None = None,
     same_pool: bool = CertifySpec.same_pool,
     pool: Pool | None = None,
@@ -173,7 +198,7 @@ def certify(
     max_tokens: int | None = None,
     batch_size: int = CertifySpec.batch_size,
     share_prefix: bool = CertifySpec.share_prefix,
-    seed: int = CertifySpec.seed,
+    split_seed: int = CertifySpec.split_seed,
     examples: int = CertifySpec.examples,
     progress: bool = False,
     tick: Callable[[int, int], None] | None = None,
@@ -197,9 +222,12 @@ def certify(
         Certify partial transfers; by default where no `small` is given.
     tickets
         Rows of the transfer, or their file; with `small`, what its rows were selected by.
-    alphas, tau, positions, delta
-        Grid of significance levels, each in [0, 1] (0.05 .. 1); kind of tau that is shown (``empirical``); first target
-        positions of a sentence that count (20); probability that a guarantee fails, in (0, 1) (0.05).
+    alphas, tau, positions
+        Grid of significance levels, each in [0, 1] (0 .. 1); kind of tau that is shown (``empirical``); first target positions
+        of a sentence that count for the bound and its audit (20).
+    calibration_positions, delta, bound
+        First target positions that count for a guarantee (None, the default: whole sentences); probability that it fails, in
+        (0, 1) (0.05); and how it is computed, ``finite`` (by the size of the pool, the default) or ``independent``.
     calibration
         Text to calibrate a guarantee on; or the share (a float below 1) or number (an int) of sentences of `corpus` that are
         drawn for it; None (the default) for no guarantee.
@@ -216,8 +244,8 @@ def certify(
         left out. None (the default) refuses a text with an example beyond the model's context.
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
-    seed
-        Seed of the draw of calibration sentences (0).
+    split_seed
+        Seed of the draw of calibration sentences (0), which no training seed touches.
     examples
         Number of the worst examples that the certificate keeps (10).
     progress
@@ -239,10 +267,13 @@ def certify(
     spec = CertifySpec(
         small=opened, transfer=not opened if transfer is None else transfer,
         tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets,
-        config=CertifyConfig(alphas=tuple(alphas), tau=tau, positions=positions, delta=delta),
+        config=CertifyConfig(
+            alphas=tuple(alphas), tau=tau, positions=positions, calibration_positions=calibration_positions, delta=delta,
+            bound=bound,
+        ),
         calibration=calibration if calibration is None or isinstance(calibration, int | float) else open_corpus(calibration),
         same_pool=same_pool, pool=pool, epsilon=epsilon, loss=loss, sizes=tuple(sizes), template=template,
-        max_tokens=max_tokens, batch_size=batch_size, share_prefix=share_prefix, seed=seed, examples=examples,
+        max_tokens=max_tokens, batch_size=batch_size, share_prefix=share_prefix, split_seed=split_seed, examples=examples,
     )  # fmt: skip
     corpus = open_corpus(corpus)
     tuned = tuned if isinstance(tuned, RowPatch) else RowPatch.open(tuned)

@@ -11,18 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.certification.units import (
-    LARGEST_DELTA,
-    MEANING,
-    METHODS,
-    ONE,
-    Kind,
-    check_asked,
-    nothing_to_claim,
-    over_the_draw,
-)
+from ks_lottery.certification.bounds import Bounding, level_of, loss_pvalues, method_of, units_to_show
+from ks_lottery.certification.units import MEANING, ONE, Kind, check_asked, counted_words, over_the_draw
 from ks_lottery.errors import UserError
-from ks_lottery.stats.risk import binomial_pvalue, fixed_sequence, hoeffding_bentkus_pvalue, smallest_n
+from ks_lottery.stats.risk import fixed_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +24,10 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[Kind, str] = {
-    "any": "the small model with the chosen {size:,} tickets answers any position of {one} unlike the tuned one with "
+    "any": "the small model with the chosen {size:,} tickets answers {any} of {one} unlike the tuned one with "
     "probability at most {epsilon:g}",
-    "share": "the small model with the chosen {size:,} tickets answers on average at most {epsilon:g} of the positions of "
-    "{one} unlike the tuned one",
+    "share": "the small model with the chosen {size:,} tickets answers on average at most {epsilon:g} of {the} of {one} unlike "
+    "the tuned one",
 }
 
 
@@ -48,8 +40,8 @@ class Choice:
     epsilon, delta
         Loss asked for, and the probability that the chosen set's exceeds it.
     kind
-        ``any``: share of sentences in which any position is answered differently (exact binomial test). ``share``: mean
-        share of such positions of a sentence (Hoeffding-Bentkus).
+        ``any``: share of sentences in which any counted position is answered differently. ``share``: mean share of such
+        positions of a sentence.
     n
         Units of calibration.
     sizes, observed, pvalues
@@ -58,6 +50,10 @@ class Choice:
         How many sets passed before the first that did not.
     pool
         What calibration was drawn from.
+    method
+        Name of the bound that the p-values come from; see `method_of`.
+    positions
+        How many first positions of a sentence count; None for all.
     """
 
     epsilon: float
@@ -69,6 +65,8 @@ class Choice:
     pvalues: tuple[float, ...]
     passed: int
     pool: Pool
+    method: str
+    positions: int | None = None
 
     @property
     def chosen(self) -> int | None:
@@ -87,24 +85,28 @@ class Choice:
             return (
                 f"No ticket set was chosen: {self.n:,} {self.pool.unit}s of {self.pool.name} do not show at delta "
                 f"{self.delta:g} that even the largest, {self.sizes[0]:,} tickets, has a loss of at most {self.epsilon:g} "
-                f"(there it has {self.observed[0]:.4f})."
+                f"over {counted_words(self.positions)['the']} of a sentence (there it has {self.observed[0]:.4f})."
             )
-        claim = _CLAIMS[self.kind].format(size=self.size, one=ONE[self.pool.unit], epsilon=self.epsilon)
+        claim = _CLAIMS[self.kind].format(
+            size=self.size, one=ONE[self.pool.unit], epsilon=self.epsilon, **counted_words(self.positions)
+        )
         return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, with what was chosen and the statement."""
-        names = ("epsilon", "delta", "kind", "n", "passed", "chosen", "size")
+        names = ("epsilon", "delta", "kind", "n", "passed", "chosen", "size", "positions")
         return {
             **{name: getattr(self, name) for name in names},
-            "method": f"Learn then Test, fixed sequence, {METHODS[self.kind]}",
+            "method": f"Learn then Test, fixed sequence, {self.method}",
             **{name: list(getattr(self, name)) for name in ("sizes", "observed", "pvalues")},
             "pool": self.pool.as_dict(),
             "statement": self.statement,
         }
 
 
-def check_budget(n: int, epsilon: float, delta: float, *, pool: Pool, kind: Kind = "share") -> None:
+def check_budget(
+    n: int, epsilon: float, delta: float, *, pool: Pool, kind: Kind = "share", bounding: Bounding = "finite"
+) -> None:
     """Refuse a number n of units that cannot show epsilon even without any loss.
 
     Raises
@@ -112,16 +114,12 @@ def check_budget(n: int, epsilon: float, delta: float, *, pool: Pool, kind: Kind
     UserError
         It says how many are needed.
     """
-    needed = smallest_n(epsilon, _level(delta, kind))
+    needed = units_to_show(epsilon, delta, kind, pool, bounding)
     if n < needed:
         raise UserError(
             f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
             f"any loss: {needed:,} are needed, or a larger epsilon or delta"
         )
-
-
-def _level(delta: float, kind: Kind) -> float:
-    return min(delta, LARGEST_DELTA) if kind == "any" else delta
 
 
 def choose(
@@ -132,6 +130,8 @@ def choose(
     *,
     pool: Pool,
     kind: Kind = "share",
+    positions: int | None = None,
+    bounding: Bounding = "finite",
 ) -> Choice:
     """Choose the smallest of nested ticket sets whose loss is at most epsilon with probability 1 - delta.
 
@@ -145,7 +145,8 @@ def choose(
     Parameters
     ----------
     losses
-        For each set, largest first: the loss of each calibration unit, in [0, 1], shape (n,), as `unit_losses` makes them.
+        For each set, largest first: the loss of each calibration unit, in [0, 1], shape (n,), in the order of the draw, as
+        `unit_losses` makes them.
     sizes
         Tickets of each set, falling, as `nested_sizes` returns them.
     epsilon, delta
@@ -153,8 +154,11 @@ def choose(
     pool
         What the calibration text was drawn from.
     kind
-        Of the losses: ``any`` is 0 or 1 and is tested by the exact binomial test, ``share`` by Hoeffding-Bentkus. To be
-        fixed beforehand, not by looking at the losses.
+        Of the losses: ``any`` is 0 or 1. To be fixed beforehand, not by looking at the losses.
+    positions
+        How many first positions of each sentence the losses count; None for all. The statement names them.
+    bounding
+        As for `guarantee`.
 
     Raises
     ------
@@ -173,16 +177,14 @@ def choose(
     if not ((table >= 0.0) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
         raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else 'in [0, 1]'}")
     n = table.shape[1]
-    check_budget(n, epsilon, delta, pool=pool, kind=kind)
-    level = _level(delta, kind)
-    sums = table.sum(axis=1)
-    if kind == "any":
-        pvalues = np.where(nothing_to_claim(sums, n), 1.0, binomial_pvalue(sums, n, epsilon))
-    else:
-        pvalues = hoeffding_bentkus_pvalue(sums, n, epsilon)
-    passed = len(fixed_sequence(pvalues, level))
-    counts = tuple(int(size) for size in sizes)
-    return Choice(epsilon, delta, kind, n, counts, tuple((sums / n).tolist()), tuple(pvalues.tolist()), passed, pool)
+    check_budget(n, epsilon, delta, pool=pool, kind=kind, bounding=bounding)
+    level = level_of(delta, kind, pool, bounding)
+    pvalues = loss_pvalues(table, kind, pool, epsilon, level, bounding)
+    return Choice(
+        epsilon=epsilon, delta=delta, kind=kind, n=n, sizes=tuple(int(size) for size in sizes),
+        observed=tuple((table.sum(axis=1) / n).tolist()), pvalues=tuple(pvalues.tolist()),
+        passed=len(fixed_sequence(pvalues, level)), pool=pool, method=method_of(kind, pool, bounding), positions=positions,
+    )  # fmt: skip
 
 
 def nested_sizes(sets: Sequence[npt.ArrayLike]) -> tuple[int, ...]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ks_lottery.certification.candidates import Candidate, check_side, nested_transfers, patched, transfer_of, transfers
+from ks_lottery.certification.candidates import (
+    TRANSFER,
+    Candidate,
+    check_side,
+    nested_transfers,
+    patched,
+    transfer_of,
+    transfers,
+)
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.scan import Scan
-
-TRANSFER = "transfer"
-"""Name of the certificate of partial transfers."""
 
 
 def check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> None:
@@ -35,19 +41,27 @@ def check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> No
         raise UserError(f"the tickets were selected on another base than {loaded.checkpoint.name}: give its own")
 
 
-def candidate_groups(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, list[Candidate]]:
-    """Return the small models of each certificate, by its name."""
+def candidate_groups(
+    tuned: RowPatch, scan: Scan, spec: CertifySpec, checkpoint: Checkpoint
+) -> dict[str, list[Candidate]]:
+    """Return the small models of each certificate, by its name.
+
+    Raises
+    ------
+    UserError
+        When the tau that is shown needs an alpha that a model does not have, or tickets are not those of a patch.
+    """
     groups: dict[str, list[Candidate]] = {}
     alphas = spec.config.alphas
     if spec.transfer and spec.epsilon is not None:
         groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
     elif spec.transfer and spec.tickets is not None and not spec.small:
-        groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
+        groups[TRANSFER] = [transfer_of(tuned, scan, spec.tickets)]
     elif spec.transfer:
         groups[TRANSFER] = transfers(tuned, scan, alphas)
     if spec.small:
         name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
-        groups[name] = [patched(patch, label, spec.tickets) for label, patch in spec.small.items()]
+        groups[name] = [patched(patch, label, checkpoint, scan, spec.tickets) for label, patch in spec.small.items()]
     missing = [candidate.name for candidates in groups.values() for candidate in candidates if candidate.alpha is None]
     if spec.config.tau != "empirical" and missing:
         raise UserError(

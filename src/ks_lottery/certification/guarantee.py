@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.certification.bounds import FINITE, Bounding, method_of, upper_loss
 from ks_lottery.certification.units import (
-    LARGEST_DELTA,
     MEANING,
-    METHODS,
     ONE,
     Kind,
     check_asked,
+    check_positions,
+    counted_words,
     drawn_documents,
-    nothing_to_claim,
     over_the_draw,
     unit_losses,
 )
 from ks_lottery.errors import UserError
-from ks_lottery.stats.risk import clopper_pearson_upper, hoeffding_bentkus_upper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[str, str] = {
-    "all_agree": "with probability at least {lower} the small model answers every position of {one} like the tuned one",
-    "agreement": "the small model answers on average at least {lower} of the positions of {one} like the tuned one",
-    "accuracy": "the small model answers on average at least {lower} of the positions of {one} as the reference has them",
+    "all_agree": "with probability at least {lower} the small model answers {every} of {one} like the tuned one",
+    "agreement": "the small model answers on average at least {lower} of {the} of {one} like the tuned one",
+    "accuracy": "the small model answers on average at least {lower} of {the} of {one} as the reference has them",
 }
 
 
@@ -47,10 +46,10 @@ class Guarantee:
     Parameters
     ----------
     bounded
-        ``all_agree``: share of sentences whose positions `small` all answers like `tuned`. ``agreement``: mean share of
-        positions of a sentence that it answers like `tuned`. ``accuracy``: the same, like the reference.
+        ``all_agree``: share of sentences whose counted positions `small` all answers like `tuned`. ``agreement``: mean share
+        of counted positions of a sentence that it answers like `tuned`. ``accuracy``: the same, like the reference.
     method
-        Clopper-Pearson or Hoeffding-Bentkus.
+        Name of the bound; see `method_of`.
     lower, observed
         The bound, and the same figure in the calibration text.
     n
@@ -61,6 +60,8 @@ class Guarantee:
         What calibration was drawn from: what the bound speaks of.
     seed
         Seed by which one sentence of each drawn document was taken, where that was done.
+    positions
+        How many first positions of a sentence count; None for all.
     """
 
     bounded: str
@@ -71,6 +72,7 @@ class Guarantee:
     delta: float
     pool: Pool
     seed: int | None = None
+    positions: int | None = None
 
     @property
     def unit(self) -> str:
@@ -80,12 +82,14 @@ class Guarantee:
     @property
     def statement(self) -> str:
         """What holds, with which probability, over what."""
-        claim = _CLAIMS[self.bounded].format(lower=_down(self.lower), one=ONE[self.unit])
+        claim = _CLAIMS[self.bounded].format(
+            lower=_down(self.lower), one=ONE[self.unit], **counted_words(self.positions)
+        )
         return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, with the statement."""
-        names = ("bounded", "method", "lower", "observed", "n", "unit", "delta", "seed")
+        names = ("bounded", "method", "lower", "observed", "n", "unit", "delta", "seed", "positions")
         return {
             **{name: getattr(self, name) for name in names},
             "pool": self.pool.as_dict(),
@@ -101,6 +105,9 @@ def guarantee(
     delta: float,
     documents: Sequence[str | int] | None = None,
     pool: Pool,
+    order: Sequence[int] | None = None,
+    positions: int | None = None,
+    bounding: Bounding = "finite",
     seed: int = 0,
 ) -> tuple[Guarantee, ...]:
     """Bound the agreement of the small model with the tuned one, and its accuracy, from below.
@@ -120,6 +127,13 @@ def guarantee(
         Document of each sentence, by its index; used, and needed, where the pool drew whole documents.
     pool
         What the calibration text was drawn from.
+    order
+        When each sentence was drawn, by its index (`unit_losses`); needed where the bound depends on it (betting).
+    positions
+        How many first positions of each sentence are given; None for all. The statement names them.
+    bounding
+        ``finite``: bounds that know the size of the pool, where it is known. ``independent``: bounds that do not. To be fixed
+        before the calibration text is looked at.
     seed
         Where documents were drawn: by which one sentence of each is taken for the yes/no bound.
 
@@ -133,7 +147,8 @@ def guarantee(
     UserError
         When there is no calibration sentence or delta is out of range.
     ValueError
-        If the shapes differ, or documents were drawn and are not given.
+        If the shapes differ, documents were drawn and are not given, the order is needed and not given, or a sentence has more
+        than `positions`.
 
     Notes
     -----
@@ -142,7 +157,12 @@ def guarantee(
 
     The units are a random part of a finite pool, drawn without replacement, and the bounds speak of the mean over the
     whole pool; the rest of it, the text reported on, is measured outright. Units drawn independently, such as a pool that
-    is itself a sample, are the limit of a large pool. Why the bounds hold in the finite case too:
+    is itself a sample, are the limit of a large pool. Where the number of units in the pool is known:
+
+    - Hypergeometric: the exact distribution of the number of failures, for sentences.
+    - Betting without replacement: `ks_lottery.stats.betting.betting_pvalue`.
+
+    Where it is not, bounds that hold without replacement from a pool of any size:
 
     - Hoeffding-Bentkus: both parts bound the mean of a convex function of the sum of losses, and such a mean is not larger
       without replacement than with it (Hoeffding 1963, theorem 4 in section 6).
@@ -155,29 +175,28 @@ def guarantee(
     """
     check_asked("delta", delta)
     right = {"all_agree": agree, "agreement": agree, "accuracy": correct}
+    check_positions(sentence, positions)
+    if order is None and method_of("share", pool, bounding) == FINITE["share"]:
+        raise ValueError("the bound depends on the order of the draw, so the order must be given")
     grouped = drawn_documents(pool, documents)
     found: list[Guarantee] = []
     for bounded, answers in right.items():
         kind: Kind = "any" if bounded == "all_agree" else "share"
-        losses = unit_losses(~np.asarray(answers, dtype=bool), sentence, kind=kind, documents=grouped, seed=seed)
+        losses = unit_losses(
+            ~np.asarray(answers, dtype=bool), sentence, kind=kind, documents=grouped, order=order, seed=seed
+        )
         if not len(losses):
             raise UserError(f"{pool.name}: there is no calibration sentence with a position to count: give more text")
-        upper = (
-            _any_upper(losses, delta)
-            if kind == "any"
-            else float(hoeffding_bentkus_upper(losses.sum(), len(losses), delta))
-        )
+        upper = upper_loss(losses, kind, pool, delta, bounding)
         drawn = seed if kind == "any" and grouped is not None else None
-        observed = 1.0 - float(losses.mean())
-        found.append(Guarantee(bounded, METHODS[kind], 1.0 - upper, observed, len(losses), delta, pool, drawn))
+        method, observed = method_of(kind, pool, bounding), 1.0 - float(losses.mean())
+        found.append(
+            Guarantee(
+                bounded=bounded, method=method, lower=1.0 - upper, observed=observed, n=len(losses), delta=delta, pool=pool,
+                seed=drawn, positions=positions,
+            )
+        )  # fmt: skip
     return tuple(found)
-
-
-def _any_upper(losses: npt.NDArray[np.float64], delta: float) -> float:
-    failures, n = losses.sum(), len(losses)
-    if nothing_to_claim(failures, n):
-        return 1.0
-    return float(clopper_pearson_upper(failures, n, min(delta, LARGEST_DELTA)))
 
 
 def _down(value: float) -> str:

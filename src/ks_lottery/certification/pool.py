@@ -47,9 +47,12 @@ class Pool:
     how
         How the pool was split, in words.
     seed
-        Seed of the draw; None where it was not drawn here.
+        Seed of the draw; None where the user's word is all that is known of it.
     dropped
         Pairs left out before, because their source stood before.
+    counted
+        How many units of the whole pool have a position to count: what bounds that know the size of a pool go by. None where
+        that is not known.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Pool:
     how: str
     seed: int | None = None
     dropped: int = 0
+    counted: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -68,11 +72,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Draw:
-    """A pool in two parts: text to calibrate on, and the rest, to report on. Both keep the order of the text."""
+    """A pool in two parts: text to calibrate on, and the rest, to report on. Both keep the order of the text.
+
+    ``order`` says when each pair of the calibration text was drawn, from 0; pairs of one document have one number.
+    """
 
     calibration: Corpus
     report: Corpus
     pool: Pool
+    order: tuple[int, ...]
 
     @property
     def unit(self) -> Unit:
@@ -123,23 +131,32 @@ def draw(corpus: Corpus, calibration: float, seed: int) -> Draw:
     dropped = len(corpus) - size
     copies = f"; {dropped:,} pairs whose source stood before were dropped" if dropped else ""
     if known and ENOUGH_DOCUMENTS <= count < len(documents):
-        picked = {documents[i] for i in generator.permutation(len(documents))[:count]}
-        inside = [pair.document in picked for pair in pool]
+        turns = {documents[i]: turn for turn, i in enumerate(generator.permutation(len(documents))[:count].tolist())}
+        turn_of = [turns.get(pair.document) for pair in pool]
         unit, units, why = "document", len(documents), ""
     else:
-        picked_pairs = set(generator.permutation(size)[:wanted].tolist())
-        inside = [number in picked_pairs for number in range(size)]
+        turns_of_pairs = {number: turn for turn, number in enumerate(generator.permutation(size)[:wanted].tolist())}
+        turn_of = [turns_of_pairs.get(number) for number in range(size)]
         unit, units, count = "sentence", size, wanted
         why = _why_sentences(documents, share, known=known)
     how = f"{count:,} of its {units:,} {unit}s drawn at random, without replacement, with seed {seed}{why}{copies}"
-    parts = [[pair for pair, drawn in zip(pool, inside, strict=True) if drawn is side] for side in (True, False)]
+    drawn, rest = (
+        [pair for pair, turn in zip(pool, turn_of, strict=True) if (turn is not None) is side] for side in (True, False)
+    )
     return Draw(
-        replace(corpus, pairs=tuple(parts[0])),
-        replace(corpus, pairs=tuple(parts[1])),
+        replace(corpus, pairs=tuple(drawn)),
+        replace(corpus, pairs=tuple(rest)),
         Pool(
-            corpus.origin, replace(corpus, pairs=tuple(pool)).fingerprint, unit, units, count, how, seed, dropped,
+            corpus.origin, replace(corpus, pairs=tuple(pool)).fingerprint, unit, units, count, how, seed, dropped, units,
         ),
+        tuple(turn for turn in turn_of if turn is not None),
     )  # fmt: skip
+
+
+def hash_order(calibration: Corpus, pool: Pool) -> tuple[int, ...]:
+    """Return when each sentence of a calibration text was drawn, where a hash drew it: its place by ascending hash."""
+    fractions = [hash_fraction(pair.source, pool.seed or 0) for pair in calibration]
+    return tuple(np.argsort(np.argsort(fractions, kind="stable"), kind="stable").tolist())
 
 
 def _distinct(corpus: Corpus) -> list[Pair]:
@@ -188,10 +205,12 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
         )
     fingerprint = digest_json([calibration.fingerprint, report.fingerprint])
     name = f"{calibration.origin} and {report.origin}"
-    if _of_one_run(calibration, report):
-        how = "parts of one run's text, split by a hash of the source sentence"
-        units, drawn = len(calibration) + len(report), len(calibration)
-        return Pool(name, fingerprint, "sentence", units, drawn, how)
+    of_run = _of_one_run(calibration, report)
+    if of_run is not None:
+        rest, seed, known = of_run
+        units, drawn = len(calibration) + rest, len(calibration)
+        how = f"{drawn:,} of {units:,} held-out sentences of one run, split by a hash of the source sentence with seed {seed}"
+        return Pool(name, fingerprint, "sentence", units, drawn, how, seed, counted=units if known else None)
     if same_pool:
         sides = [{pair.document for pair in text} for text in (calibration, report)]
         if "" not in sides[0] | sides[1] and not sides[0] & sides[1]:
@@ -212,32 +231,43 @@ def held_out_pool(parts: Split, report: Mapping[str, Any]) -> Pool:
     """Return the pool of a run: what its split keeps from training, of which a part is for calibration.
 
     A hash of the source sentence decides, which has nothing to do with what models make of it; so calibration is a random part.
+    The pool is what calibration was drawn from, before the test text was cut.
 
     Parameters
     ----------
     report
-        What the run says of its text: its origin and fingerprint. The test text may be cut to its first pairs since.
+        What the run says of its text: its origin, its fingerprint, and the seed of its split.
     """
-    units, drawn = len(parts.calibration) + len(parts.test), len(parts.calibration)
+    units, drawn, seed = len(parts.calibration) + len(parts.rest), len(parts.calibration), int(report["split_seed"])
     name = f"the held-out text of {report['origin']}"
-    how = f"{drawn:,} of {units:,} held-out sentences, split by a hash of the source sentence"
-    return Pool(name, str(report["fingerprint"]), "sentence", units, drawn, how)
+    how = f"{drawn:,} of {units:,} held-out sentences, split by a hash of the source sentence with seed {seed}"
+    return Pool(name, str(report["fingerprint"]), "sentence", units, drawn, how, seed, counted=units)
 
 
-def _of_one_run(calibration: Corpus, report: Corpus) -> bool:
-    """Say whether the two are calibration and test text of one run folder, as its split left them."""
+def _of_one_run(calibration: Corpus, report: Corpus) -> tuple[int, int, bool] | None:
+    """Return what the run of two texts says of its split, where they are its calibration and test text as that left them.
+
+    Returns
+    -------
+    rest, seed, known
+        Sentences of the test text before it was cut, the seed of the split, and whether the run says the former (older ones do
+        not); None for any other two texts.
+    """
     files = [Path(text.origin).expanduser().resolve() for text in (calibration, report)]
     if [file.name for file in files] != ["calibration.jsonl", "test.jsonl"] or files[0].parent != files[1].parent:
-        return False
+        return None
     if files[0].parent.name != "text" or not (files[0].parent / "report.json").is_file():
-        return False
-    sizes = read_json(files[0].parent / "report.json").get("split", {})
+        return None
+    content = read_json(files[0].parent / "report.json")
+    sizes, seed = content.get("split", {}), int(content.get("split_seed", 0))
     # The report may be cut; what is left of a cut calibration text is no random part of it.
     if sizes.get("calibration") != len(calibration) or sizes.get("test", 0) < len(report):
-        return False
+        return None
     # `selection.split` puts the lowest hashes into test, the next into calibration: files that were edited may not.
-    last = max((hash_fraction(pair.source) for pair in report), default=0.0)
-    return last < min(hash_fraction(pair.source) for pair in calibration)
+    last = max((hash_fraction(pair.source, seed) for pair in report), default=0.0)
+    if last >= min(hash_fraction(pair.source, seed) for pair in calibration):
+        return None
+    return int(content.get("held_out", sizes)["test"]), seed, "held_out" in content
 
 
 def _short(text: str, width: int = 60) -> str:

@@ -26,19 +26,22 @@ class CertifySpec:
     Parameters
     ----------
     small
-        Patches to certify as they are, by name.
+        Patches to certify as they are, by name: each with the rows that it really changes, and the rule of its manifest.
     transfer
         Certify partial transfers: of `tickets`, or, without tickets or beside patches, of the rows of each alpha.
     tickets
-        Rows of the transfer; with `small`, what its rows were selected by.
+        Rows of the transfer; with `small`, what the rows of each were selected by: they must be those that it changes.
     config
-        Grid of alpha, kind of tau that is shown, first positions that count, probability that a guarantee fails.
+        Grid of alpha, kind of tau that is shown, first positions that count for the bound and for a guarantee, probability that
+        a guarantee fails.
     calibration
         Text to calibrate a guarantee on, or the share or number of sentences of the text that are drawn for it; None for none.
     same_pool
         The user's word that text and calibration text are parts of one text, split at random.
     pool
         What the calibration text was drawn from, where that is known.
+    rest
+        The pool beside the calibration text, where the text reported on is only a part of that.
     epsilon
         With it the smallest ticket set is chosen whose loss of agreement is at most this, with probability 1 - delta.
     loss
@@ -47,8 +50,8 @@ class CertifySpec:
         With tickets and `epsilon`: numbers of first tickets to choose among; by default all, half, a quarter, ... of them.
     max_tokens
         Longest example; longer ones are left out. Without it, text that does not fit the model's context is refused.
-    seed
-        Seed of the draw of calibration sentences.
+    split_seed
+        Seed of the draw of calibration sentences, which no training seed touches.
     examples
         Number of the worst examples that a certificate keeps.
     """
@@ -60,6 +63,7 @@ class CertifySpec:
     calibration: Corpus | float | None = None
     same_pool: bool = False
     pool: Pool | None = None
+    rest: Corpus | None = None
     epsilon: float | None = None
     loss: Kind = "share"
     sizes: Sequence[int] = ()
@@ -67,7 +71,7 @@ class CertifySpec:
     max_tokens: int | None = None
     batch_size: int = 16
     share_prefix: bool = True
-    seed: int = 0
+    split_seed: int = 0
     examples: int = 10
 
     def check(self) -> None:
@@ -79,6 +83,8 @@ class CertifySpec:
             For the first such setting.
         """
         check_asked("delta", self.config.delta)
+        if self.split_seed < 0:
+            raise UserError(f"split_seed is {self.split_seed}, but must be 0 or more")
         if self.epsilon is not None:
             check_asked("epsilon", self.epsilon)
             if self.small:

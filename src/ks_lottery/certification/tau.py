@@ -5,15 +5,18 @@ Must never read a model or a text.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ks_lottery.config.choices import TAUS
 from ks_lottery.stats.intervals import tau_empirical, tau_exact, tau_table
-from ks_lottery.stats.null import log_pvalues
+from ks_lottery.stats.null import TIE, critical_count, log_pvalues
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from ks_lottery.tickets.scan import Scan
@@ -55,31 +58,44 @@ def full_verification(scan: Scan, smallest: float) -> dict[str, dict[str, float 
     Returns
     -------
     dict
-        By kind: ``above``, tau is small enough at each alpha above this one, None where only alpha = 1 is enough; and
-        ``tickets``, how many rows are then selected at the least.
+        By kind: ``above``, tau is small enough at each alpha above this one, None where only alpha = 1 is enough; ``count``,
+        the largest critical count that is small enough, so that rows of this count and more are selected; and ``tickets``, how
+        many rows that is.
 
     Notes
     -----
-    ``empirical``: every row with D >= smallest must be selected, so alpha lies above the p of the least of them. ``exact``: the
-    largest k/d below `smallest` must have p below alpha. ``table``: alpha = 2 exp(-d smallest^2), from c(alpha) sqrt(2/d).
+    A count k and more is selected, and tau is compared as the certificate compares it, k / d in float64; so the answer is a
+    whole number, and no tolerance has a part in it. ``empirical``: every row with D >= smallest must be selected. ``exact``:
+    the critical count is the largest k with k / d < smallest. ``table``: that of the least alpha with tau below `smallest`,
+    2 exp(-d smallest^2). Counts that no alpha below 1 selects need alpha = 1, which selects every row.
     """
-    every: dict[str, float | int | None] = {"above": None, "tickets": len(scan)}
+    every: dict[str, float | int | None] = {"above": None, "count": 0, "tickets": len(scan)}
     if smallest <= 0:
         return dict.fromkeys(TAUS, every)
-    logs, d = log_pvalues(scan.width), scan.width
-    above = scan.counts >= smallest * d  # D >= smallest, in counts
-    least = int(scan.counts[above].min()) if above.any() else None
-    below = int(np.ceil(smallest * d)) - 1  # largest k with k / d < smallest
-    alphas = {
-        "empirical": 0.0 if least is None else float(np.exp(logs[least])),
-        "exact": float(np.exp(logs[min(below, d)])) if below >= 1 else 1.0,
-        "table": float(min(1.0, 2 * np.exp(-d * smallest**2))),
+    d, almost = scan.width, float(np.nextafter(1.0, 0.0))
+    logs = log_pvalues(d) + TIE  # an alpha selects a count when its logarithm is above this: see `critical_count`
+    below = int(np.searchsorted(np.arange(d + 1) / d, smallest, side="left")) - 1  # largest k with k / d < smallest
+    table = _rounded_up(2 * math.exp(-d * smallest**2), lambda alpha: tau_table(alpha, d) < smallest)
+    counts = {
+        "empirical": int(scan.counts[scan.counts > below].min(initial=d + 1)),
+        "exact": below,
+        "table": int(np.searchsorted(-logs, d * smallest**2 - math.log(2), side="left")),
     }
     result: dict[str, dict[str, float | int | None]] = {}
-    for kind, alpha in alphas.items():
-        if alpha >= 1:
+    for kind, count in counts.items():
+        if count < critical_count(d, almost) or (kind == "table" and table >= almost):
             result[kind] = every
-        else:
-            tickets = int(above.sum()) if kind == "empirical" else len(scan.passing(np.nextafter(alpha, 1.0)))
-            result[kind] = {"above": alpha, "tickets": tickets}
+            continue
+        alpha = table
+        if kind != "table":
+            start = 0.0 if count > d else math.exp(logs[count])
+            alpha = _rounded_up(start, lambda alpha, count=count: critical_count(d, alpha) <= count)
+        result[kind] = {"above": alpha, "count": count, "tickets": int((scan.counts >= count).sum())}
     return result
+
+
+def _rounded_up(alpha: float, enough: Callable[[float], bool]) -> float:
+    """Return the first of the floats from `alpha` on, up to 1, above which the next is enough: what a rounding error took."""
+    while alpha < 1 and not enough(math.nextafter(alpha, 1.0)):
+        alpha = math.nextafter(alpha, 1.0)
+    return min(alpha, 1.0)

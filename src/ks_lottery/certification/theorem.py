@@ -21,6 +21,11 @@ def half_gap(predictions: Predictions) -> npt.NDArray[np.float64]:
     return (predictions.p_first - predictions.p_second) / 2
 
 
+def rule_half_gap(rule: str, original: Predictions, tuned: Predictions) -> npt.NDArray[np.float64]:
+    """Return the half gap that a rule compares with tau: of `tuned` for ``theorem``, of `original` for the other two."""
+    return half_gap(tuned if rule == "theorem" else original)
+
+
 def certified(rule: str, original: Predictions, tuned: Predictions, tau: float) -> npt.NDArray[np.bool_]:
     """Return which positions are certified at `tau`: the small model is held to answer the reference's token y there.
 
@@ -40,10 +45,7 @@ def certified(rule: str, original: Predictions, tuned: Predictions, tau: float) 
     """
     if len(original) != len(tuned) or (original.label != tuned.label).any():
         raise ValueError("the predictions are of different positions")
-    if rule == "theorem":
-        return tuned.correct & (half_gap(tuned) > tau)
-    if rule == "algorithm1":
-        return tuned.correct & (half_gap(original) > tau)
-    if rule == "both":
-        return original.correct & tuned.correct & (half_gap(original) > tau)
-    raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
+    right = tuned.correct & original.correct if rule == "both" else tuned.correct
+    return right & (rule_half_gap(rule, original, tuned) > tau)

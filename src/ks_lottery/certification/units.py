@@ -21,18 +21,12 @@ if TYPE_CHECKING:
 Kind = Literal["any", "share"]
 """Loss of a sentence: 1 if ``any`` of its positions is wrong, or the ``share`` of them that is."""
 
-METHODS: dict[Kind, str] = {"any": "Clopper-Pearson", "share": "Hoeffding-Bentkus"}
-"""By which bound the mean of each kind of loss is tested."""
-
 MEANING = (
     "This is a guarantee: it rests on the random draw alone and assumes nothing of the models, unlike the bound of "
     "theorem 2."
 )
 
 ONE = {"sentence": "a sentence drawn at random", "document": "a sentence of a document, both drawn at random,"}
-
-LARGEST_DELTA = 0.25
-"""A yes/no bound asked for with a larger delta is computed with this one: see `guarantee`."""
 
 
 def unit_losses(
@@ -41,6 +35,7 @@ def unit_losses(
     *,
     kind: Kind,
     documents: Sequence[str | int] | None = None,
+    order: Sequence[int] | None = None,
     seed: int = 0,
 ) -> npt.NDArray[np.float64]:
     """Return one loss for each unit that was drawn: of each sentence, or of each document.
@@ -57,13 +52,16 @@ def unit_losses(
         Document of each sentence, by its index; None where sentences were drawn. A document's share is the mean over its
         sentences; for ``any`` one sentence is drawn from each document, so that the loss stays 0 or 1 and has the same
         mean: that of a sentence drawn at random from a document drawn at random.
+    order
+        When each sentence was drawn, by its index: numbers that rise with the draw. A document was drawn with the first of its
+        sentences. None for the order of the sentences' indices.
     seed
-        Seed of that draw; the same for every model that is compared.
+        Seed of the draw of one sentence of each document; the same for every model that is compared.
 
     Returns
     -------
     numpy.ndarray
-        Losses in [0, 1], shape (n,), in the order of the sentences' indices, or of the documents' first sentences.
+        Losses in [0, 1], shape (n,), in the order of the draw.
 
     Raises
     ------
@@ -81,20 +79,27 @@ def unit_losses(
     there: list[int] = np.flatnonzero(total).tolist()
     share = np.bincount(index, weights=bad)[there] / total[there]
     losses = share if kind == "share" else (share > 0.0).astype(np.float64)
+    drawn = np.arange(len(total)) if order is None else np.asarray(order, dtype=np.int64)
+    if len(drawn) <= there[-1]:
+        raise ValueError(f"the order of {len(drawn)} sentences is given, but sentence {there[-1]} needs its own")
+    drawn = drawn[there]
     if documents is None:
-        return losses
+        return losses[np.argsort(drawn, kind="stable")]
     if len(documents) <= there[-1]:
         raise ValueError(f"{len(documents)} documents are given, but sentence {there[-1]} needs its own")
-    order: dict[str | int, int] = {}
-    group = np.array([order.setdefault(documents[i], len(order)) for i in there])
+    number: dict[str | int, int] = {}
+    group = np.array([number.setdefault(documents[i], len(number)) for i in there])
     sizes = np.bincount(group)
+    first = np.full(len(sizes), np.iinfo(np.int64).max)
+    np.minimum.at(first, group, drawn)
+    by_draw = np.argsort(first, kind="stable")
     if kind == "share":
-        return np.bincount(group, weights=losses) / sizes
+        return (np.bincount(group, weights=losses) / sizes)[by_draw]
     # Another stream than that of a pool drawn with the same seed, of which this draw must not depend.
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     picked = generator.integers(0, sizes)
     starts = np.cumsum(sizes) - sizes
-    return losses[np.argsort(group, kind="stable")[starts + picked]]
+    return losses[np.argsort(group, kind="stable")[starts + picked]][by_draw]
 
 
 def drawn_documents(pool: Pool, documents: Sequence[str | int] | None) -> Sequence[str | int] | None:
@@ -112,9 +117,27 @@ def drawn_documents(pool: Pool, documents: Sequence[str | int] | None) -> Sequen
     return documents
 
 
-def nothing_to_claim(failures: npt.ArrayLike, n: int) -> npt.NDArray[np.bool_]:
-    """Say whether so many units failed that the binomial bound need not hold without replacement: see `guarantee`."""
-    return (np.asarray(failures) >= n - 1) & (n > 1)
+def counted_words(positions: int | None) -> dict[str, str]:
+    """Return how statements name the positions that count, the first so many or all: ``every``, ``any`` and ``the``."""
+    if positions is None:
+        return {"every": "every position", "any": "any position", "the": "the positions"}
+    first = "the first position" if positions == 1 else f"the first {positions:,} positions"
+    several = ("", "") if positions == 1 else ("each of ", "any of ")
+    return {"every": several[0] + first, "any": several[1] + first, "the": first}
+
+
+def check_positions(sentence: npt.ArrayLike, positions: int | None) -> None:
+    """Refuse answers at more positions of a sentence than a statement is to name.
+
+    Raises
+    ------
+    ValueError
+        When a sentence has more than `positions`.
+    """
+    index = np.asarray(sentence, dtype=np.int64)
+    most = int(np.bincount(index).max()) if len(index) else 0
+    if positions is not None and most > positions:
+        raise ValueError(f"a sentence has {most} positions, but the first {positions} are to count")
 
 
 def over_the_draw(delta: float, n: int, pool: Pool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.options import add_data, add_model, second_source, text_source
-from ks_lottery.config.choices import LOSSES, RULES, TAUS
+from ks_lottery.config.choices import BOUNDS, LOSSES, RULES, TAUS
 from ks_lottery.config.settings import ALPHA_GRID
 from ks_lottery.errors import UserError
 
@@ -24,18 +24,26 @@ def add(parser: argparse.ArgumentParser) -> None:
         "The certificate is the paper's bound, which holds under the assumptions of theorem 2 and is audited; with calibration "
         "text comes a guarantee, which assumes nothing of the models. Both are written to --out, with every position."
     )
-    parser.add_argument("model", help="the base that the patches were made on")
-    parser.add_argument("--tuned", required=True, metavar="PATCH", help="folder of embed tuning")
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--small", nargs="+", metavar="PATCH", help="folders of patches, such as partial tuning leaves")
+    parser.add_argument("model", nargs="?", help="the base that the patches were made on")
+    parser.add_argument("--tuned", metavar="PATCH", help="folder of embed tuning")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--small", nargs="+", metavar="PATCH",
+        help="folders of patches, such as partial tuning leaves; each with the rows that it changes and its own alpha",
+    )  # fmt: skip
     which.add_argument(
         "--transfer", action="store_true", help="partial transfer: of --tickets, or of the rows of each of --alphas"
     )
+    which.add_argument(
+        "--recheck", metavar="DIR",
+        help="recompute the guarantees and the choice of a run, or of what certify wrote, from its files alone; exit code 1 "
+        "where one differs",
+    )  # fmt: skip
     parser.add_argument("--tickets", metavar="FILE", help="JSON file that select wrote")
     parser.add_argument("--scan", metavar="FILE", help="Parquet file of scan, base against tuned (default: scan now)")
     parser.add_argument("--out", metavar="DIR", help="folder to write; new or empty (default: nothing is written)")
     parser.add_argument(
-        "--alphas", type=float, nargs="+", default=list(ALPHA_GRID), metavar="P", help="grid (default: 0.05 .. 1)"
+        "--alphas", type=float, nargs="+", default=list(ALPHA_GRID), metavar="P", help="grid (default: 0 .. 1)"
     )
     parser.add_argument(
         "--tau", default="empirical", choices=TAUS,
@@ -46,7 +54,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="which rule is shown; all three are written (default: theorem)",
     )  # fmt: skip
     parser.add_argument(
-        "--positions", type=int, default=20, metavar="N", help="first target positions that count (default: 20)"
+        "--positions",
+        type=int,
+        default=20,
+        metavar="N",
+        help="first target positions that count for the bound and its audit (default: 20)",
     )
     parser.add_argument("--examples", type=int, default=5, metavar="N", help="worst examples to show (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -59,6 +71,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--same-pool", action="store_true", help="say that --calibration and --data are one text, split at random"
     )
+    group.add_argument(
+        "--calibration-positions", type=int, metavar="N",
+        help="first target positions that count for a guarantee (default: whole sentences)",
+    )  # fmt: skip
+    group.add_argument("--split-seed", type=int, default=0, help="seed of the draw of --calibration (default: 0)")
+    group.add_argument(
+        "--bound", default="finite", choices=tuple(BOUNDS),
+        help=f"how guarantees are computed; {'; '.join(f'{name}: {said}' for name, said in BOUNDS.items())}",
+    )  # fmt: skip
     group.add_argument("--delta", type=float, default=0.05, help="probability that a guarantee fails (default: 0.05)")
     group.add_argument(
         "--choose", type=float, nargs=2, metavar=("EPSILON", "DELTA"),
@@ -69,12 +90,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="of --choose: share of positions answered differently (default), or sentences with any such position",
     )  # fmt: skip
     group.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of first --tickets to choose among")
-    add_data(parser)
-    add_model(parser)
+    add_data(parser, required=False)
+    add_model(parser, seed=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if arguments.recheck is not None:
+        return _recheck(arguments)
+    _check_given(arguments)
     from ks_lottery.certification.certificate_sections import certificate_sections
     from ks_lottery.certification.certify import certify_with
     from ks_lottery.certification.inputs import open_patches, scan_of_patch
@@ -99,7 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
             transfer=arguments.transfer,
             tickets=None if arguments.tickets is None else Tickets.open(Path(arguments.tickets)),
             config=CertifyConfig(
-                alphas=tuple(dict.fromkeys(arguments.alphas)), tau=arguments.tau, positions=arguments.positions, delta=delta
+                alphas=tuple(dict.fromkeys(arguments.alphas)), tau=arguments.tau, positions=arguments.positions,
+                calibration_positions=arguments.calibration_positions, delta=delta, bound=arguments.bound,
             ),
             calibration=_calibration(arguments),
             same_pool=arguments.same_pool,
@@ -110,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_tokens=arguments.max_tokens,
             batch_size=arguments.batch_size,
             share_prefix=arguments.share_prefix,
-            seed=arguments.seed,
+            split_seed=arguments.split_seed,
         )  # fmt: skip
         corpus = read_text(text_source(arguments, arguments.data))
         checkpoint = open_checkpoint(arguments.model)
@@ -142,6 +167,43 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None:
         screen.say(f"\nEverything lies in {out}.")
     return 0
+
+
+def _check_given(arguments: argparse.Namespace) -> None:
+    """Refuse a call without what all but --recheck need."""
+    needed = {"model": arguments.model, "--tuned": arguments.tuned, "--data": arguments.data}
+    missing = [name for name, value in needed.items() if value is None]
+    if not arguments.small and not arguments.transfer:
+        missing.append("--small or --transfer")
+    if missing:
+        raise UserError(f"the following arguments are required: {', '.join(missing)} (see ks-lottery certify --help)")
+
+
+def _recheck(arguments: argparse.Namespace) -> int:
+    """Recompute what a folder guarantees, print old and new, and return 1 where one differs."""
+    from ks_lottery.certification.recheck import recheck, recheck_section
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.files import to_json
+
+    given = [name for name in ("model", "tuned", "data", "out", "tickets", "calibration") if getattr(arguments, name)]
+    if given:
+        raise UserError(f"--recheck reads the files of a folder alone: leave {given[0]} out")
+    results = recheck(arguments.recheck)
+    if arguments.json:
+        sys.stdout.write(
+            to_json(
+                {
+                    "rechecked": [
+                        {"certificate": r.certificate, "model": r.model, "claim": r.claim, "same": r.same,
+                         "differing": r.differing, "saved": dict(r.saved), "computed": dict(r.computed)}
+                        for r in results
+                    ]
+                }
+            )
+        )  # fmt: skip
+    else:
+        Screen().show([recheck_section(results)])
+    return 0 if all(one.same for one in results) else 1
 
 
 def _calibration(arguments: argparse.Namespace) -> Corpus | float | None:

@@ -54,10 +54,10 @@ def add_text(group: Any, *, split: str) -> None:
     group.add_argument("--instruction", help="instruction of every prompt, in place of the text's own or the default")
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the flags of the text that is measured on."""
     group = parser.add_argument_group("text")
-    group.add_argument("--data", required=True, metavar="TEXT", help="file, or name of a Hugging Face dataset")
+    group.add_argument("--data", required=required, metavar="TEXT", help="file, or name of a Hugging Face dataset")
     add_text(group, split="test")
     group.add_argument(
         "--max-tokens",
@@ -67,8 +67,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser, seed: int = 0) -> None:
-    """Add the flags of how a model runs, with the default of the seed."""
+def add_model(parser: argparse.ArgumentParser, seed: int | None = 0) -> None:
+    """Add the flags of how a model runs, with the default of the seed; None for a command without random choices of its own."""
     group = parser.add_argument_group("how it runs")
     group.add_argument("--batch-size", type=int, default=16, metavar="N", help="sentences at a time (default: 16)")
     group.add_argument(
@@ -76,7 +76,8 @@ def add_model(parser: argparse.ArgumentParser, seed: int = 0) -> None:
     )
     group.add_argument("--dtype", default="auto", choices=DTYPES, help="numeric type of the model")
     group.add_argument("--device", default="auto", choices=DEVICES, help="device that the model runs on")
-    group.add_argument("--seed", type=int, default=seed, help=f"seed for all random choices (default: {seed})")
+    if seed is not None:
+        group.add_argument("--seed", type=int, default=seed, help=f"seed for all random choices (default: {seed})")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
 
 

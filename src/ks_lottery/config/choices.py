@@ -129,6 +129,12 @@ RULES = ("theorem", "algorithm1", "both")
 LOSSES = ("share", "any")
 """Loss of a sentence in a guarantee: the share of its positions answered differently, or whether any is."""
 
+BOUNDS = {
+    "finite": "by the size of the pool where that is known: hypergeometric, and betting without replacement",
+    "independent": "without it: Clopper-Pearson, and Hoeffding-Bentkus",
+}
+"""How a guarantee is computed; to be fixed before the calibration text is looked at."""
+
 METRICS: dict[str, tuple[str, ...]] = {
     "spbleu": ("spbleu-flores101", "spbleu-flores200"),
     "spbleu-flores101": ("spbleu-flores101",),

@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL
+from ks_lottery.config.choices import BOUNDS, CATALOGS, DEFAULT_MODEL
 from ks_lottery.errors import UserError
 
-ALPHA_GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Significance levels of the certificate: our grid over 0.05 .. 1, the range of table 5, which has no 0.4, 0.6 and 0.8."""
+ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Significance levels of the certificate: the 0 .. 1 of table 7. At 0 no row is selected: small model and original are one."""
 
 
 def _require(condition: bool, key: str, value: object, wanted: str) -> None:
@@ -112,6 +112,9 @@ class TextConfig:
     """Share of source sentences, by hash, that is kept for calibration."""
     test_share: float = 0.15
     """Share of source sentences, by hash, that everything is measured on."""
+    split_seed: int = 0
+    """Seed of the hash that splits the text. The seed of training has no part in it, so that runs of several seeds share one
+    test text."""
     max_train: int | None = None
     """At most this many pairs to train on, the first of the split."""
     max_test: int | None = None
@@ -128,6 +131,7 @@ class TextConfig:
             _require(0 < getattr(self, key) < 1, f"text.{key}", getattr(self, key), "between 0 and 1")
         share = self.calibration_share + self.test_share
         _require(share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on")
+        _require(0 <= self.split_seed < 2**32, "text.split_seed", self.split_seed, "from 0 to 2**32 - 1")
         for key in ("max_train", "max_test", "limit"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"text.{key}", value, "1 or more")
@@ -207,9 +211,14 @@ class CertifyConfig:
     tau: Literal["empirical", "exact", "table"] = "empirical"
     """How the bound on the shift of unselected rows is taken."""
     positions: int = 20
-    """The first so many target positions of each sentence count."""
+    """The bound and its audit count the first so many target positions of each sentence, as in the paper."""
+    calibration_positions: int | None = None
+    """A guarantee counts the first so many target positions of each sentence, and says so; without it, whole sentences."""
     delta: float = 0.05
     """Probability that a guarantee from the calibration text fails."""
+    bound: Literal["finite", "independent"] = "finite"
+    """How a guarantee is computed. finite: by the size of the pool, where that is known (hypergeometric; betting without
+    replacement). independent: without it (Clopper-Pearson; Hoeffding-Bentkus)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -217,7 +226,10 @@ class CertifyConfig:
         _require(bool(self.alphas), "certify.alphas", self.alphas, "at least one significance level")
         for alpha in self.alphas:
             _require(0 <= alpha <= 1, "certify.alphas", alpha, "from 0 to 1")
-        _require(self.positions >= 1, "certify.positions", self.positions, "1 or more")
+        for key in ("positions", "calibration_positions"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, f"certify.{key}", value, "1 or more")
+        _require(self.bound in BOUNDS, "certify.bound", self.bound, f"one of {', '.join(BOUNDS)}")
 
 
 @dataclass(frozen=True)
@@ -256,7 +268,7 @@ class RunConfig:
     certify: CertifyConfig = field(default_factory=CertifyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
-    """Seed of every random choice."""
+    """Seed of every random choice but the split of the text, which has its own."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -50,11 +50,23 @@ class FilterReport:
 
 @dataclass(frozen=True)
 class Split:
-    """A corpus in three parts that share no source sentence."""
+    """A corpus in three parts that share no source sentence.
+
+    Parameters
+    ----------
+    uncut
+        The test part as it was split off, where `test` keeps its first pairs only; None where `test` is whole.
+    """
 
     train: Corpus
     calibration: Corpus
     test: Corpus
+    uncut: Corpus | None = None
+
+    @property
+    def rest(self) -> Corpus:
+        """The held-out text beside calibration: the test part before it was cut."""
+        return self.test if self.uncut is None else self.uncut
 
 
 def sentence_key(text: str) -> str:
@@ -108,20 +120,29 @@ def keep_useful(
     return replace(corpus, pairs=tuple(kept)), report
 
 
-def hash_fraction(text: str) -> float:
-    """Return a number from 0 to 1 that depends on the sentence alone.
+def hash_fraction(text: str, seed: int = 0) -> float:
+    """Return a number from 0 to 1 that depends on the sentence and the seed alone.
 
-    The first 7 bytes of the SHA-256 of its `sentence_key`, as a big-endian integer, over 2^56.
+    The first 7 bytes of the SHA-256 of its `sentence_key`, as a big-endian integer, over 2^56. With another seed than 0, of the
+    seed in decimal digits, a space, which no key holds, and the key.
     """
-    digest = hashlib.sha256(sentence_key(text).encode()).digest()
+    salt = "" if seed == 0 else f"{seed} "
+    digest = hashlib.sha256((salt + sentence_key(text)).encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15) -> Split:
-    """Split by a hash of the source sentence.
+def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:
+    """Split by a hash of the source sentence, salted with a seed: another seed is another random split of the same text.
 
     A sentence, and a copy of it that differs in case or white space, always lands in the same part, whatever else the
     text holds: text that is added later moves no sentence.
+
+    Parameters
+    ----------
+    calibration, test
+        Shares of the text.
+    seed
+        Of the split alone, 0 or more; that of a training has no part in it.
 
     Raises
     ------
@@ -130,7 +151,7 @@ def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15) -> S
     """
     parts: dict[str, list[Pair]] = {"train": [], "calibration": [], "test": []}
     for pair in corpus.pairs:
-        place = hash_fraction(pair.source)
+        place = hash_fraction(pair.source, seed)
         parts["test" if place < test else "calibration" if place < test + calibration else "train"].append(pair)
     for name, pairs in parts.items():
         if not pairs:

@@ -29,7 +29,8 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
     split
         Train, calibration and test text, cut to ``max_train`` and ``max_test``.
     report
-        What was read and dropped, the sizes of the splits, and the fingerprint of the text.
+        What was read and dropped, the sizes of the parts, those of the held-out parts before ``max_test`` cut them, the seed of
+        the split, and the fingerprint of the text.
 
     Raises
     ------
@@ -46,11 +47,12 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
     )
     if len(useful) < config.min_pairs:
         raise _too_few(config, len(useful))
-    parts = split(useful, calibration=config.calibration_share, test=config.test_share)
+    parts = split(useful, calibration=config.calibration_share, test=config.test_share, seed=config.split_seed)
     cut = Split(
         train=parts.train if config.max_train is None else parts.train.head(config.max_train),
         calibration=parts.calibration,
         test=parts.test if config.max_test is None else parts.test.head(config.max_test),
+        uncut=None if config.max_test is None else parts.test,
     )
     sizes = {name: len(getattr(cut, name)) for name in ("train", "calibration", "test")}
     described = {
@@ -59,6 +61,8 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
         "dropped": {**report.as_dict(), **corpus.left_out},
         "left_out": "" if config.train == CATALOGS else reasons(corpus.left_out),
         "split": sizes,
+        "held_out": {"calibration": len(parts.calibration), "test": len(parts.test)},
+        "split_seed": config.split_seed,
         "fingerprint": useful.fingerprint,
     }
     return cut, described

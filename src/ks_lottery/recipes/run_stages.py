@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.certification.calibration import CALIBRATION_FOLDER
 from ks_lottery.certification.certify import certify_with
 from ks_lottery.certification.pool import held_out_pool
 from ks_lottery.certification.spec import CertifySpec
@@ -26,6 +27,7 @@ from ks_lottery.store.run_folder import CALIBRATION, EMBED, TEST
 from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.select import select
 from ks_lottery.tickets.selectors import Basis, select_rows
+from ks_lottery.tuning.transfer import transfer
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -175,12 +177,12 @@ def _scan(job: Job, tick: Tick) -> Made:
     result.save(job.folder.scan, job.tokens)
     tickets = select(result, alpha=alpha)
     tickets.save(job.folder.tickets, job.tokens)
-    transfer = job.folder.method("transfer")
-    embed.restrict(tickets.ids).save(transfer)
+    folder = job.folder.method("transfer")
+    transfer(job.checkpoint, embed, tickets).save(folder)
     tick(1, 1)
     power = result.power(alpha)
     return Made(
-        files=[job.folder.scan, job.folder.tickets, transfer / PATCH_FILE],
+        files=[job.folder.scan, job.folder.tickets, folder / PATCH_FILE],
         log=[
             f"{power['rows_moved']:,} rows moved, {len(tickets):,} tickets at alpha {alpha:g}; critical D "
             f"{power['critical_statistic']:.4f}, largest D {power['largest_statistic']:.4f}, "
@@ -234,17 +236,19 @@ def _certify(job: Job, tick: Tick) -> Made:
     spec = CertifySpec(
         small={"partial": job.patch("partial")},
         transfer=True,
-        tickets=job.tickets,
         config=settings,
         calibration=job.split.calibration if job.calibration else None,
         pool=held_out_pool(job.split, job.report),
+        rest=job.split.uncut,
+        split_seed=text.split_seed,
         template=text.template,
         max_tokens=text.max_tokens,
         batch_size=job.config.evaluate.batch_size,
         share_prefix=job.config.train.share_prefix,
     )
     certified = certify_with(spec, job.loaded, job.patch(EMBED), job.scan, job.split.test, tick=tick)
-    files: list[Path] = []
+    calibration = certified.calibration
+    files = [] if calibration is None else calibration.save(job.folder.certificates / CALIBRATION_FOLDER)
     log: list[str] = []
     for name, certificate in certified.certificates.items():
         certificate.save(job.folder.certificates, name)
@@ -252,8 +256,9 @@ def _certify(job: Job, tick: Tick) -> Made:
         for level in certificate.levels:
             bound = level.bounds[settings.tau]
             audit = bound.rules["theorem"]
+            at = "" if level.alpha is None else f" at alpha {level.alpha:g}"
             log.append(
-                f"{name} at alpha {level.alpha:g}: tau {bound.tau:.4f}, certified {audit.accuracy:.4f}, "
+                f"{name}{at}: tau {bound.tau:.4f}, certified {audit.accuracy:.4f}, "
                 f"{audit.violations} of {audit.positions} certified positions answered differently"
             )
     return Made(files=files, log=log)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool = False) -> RowPatch:
     """Return a patch of the values that `patch` gives to the tickets; tickets that it does not change are left out.
 
+    Its settings hold the rule that selected the tickets.
+
     Parameters
     ----------
     force
@@ -26,6 +28,7 @@ def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool
     """
     patch.check_base(base, force=force)
     small = patch.restrict(tickets.ids)
+    small = replace(small, settings={**small.settings, "rule": dict(tickets.rule)})
     if not force:
         return small
     return replace(small, base=base.describe(), settings={**small.settings, "made_on": dict(patch.base)})

@@ -66,7 +66,7 @@ class Tuning:
         rates = {key: value for key, value in asdict(self.config).items() if not key.startswith("embed_")}
         return {
             "method": spec.method,
-            **({} if self.rows is None else {"rows": len(self.rows)}),
+            **({} if self.rows is None else {"rows": len(self.rows), "rule": dict(self.rows.rule)}),
             "seed": spec.seed,
             "dtype": str(self.loaded.lm.dtype),
             **rates,
