@@ -103,7 +103,7 @@ def test_tune_lists_its_settings_with_their_defaults():
     # Without them the method has the paper's.
     training = {**defaults(TrainConfig), "learning_rate": None, "epochs": None}
     assert {name: given[name] for name in training} == training
-    assert set(given) == {*own, *training, "target_text", "validation", "callbacks", "progress"}
+    assert set(given) == {*own, *training, "target_text", "preset", "validation", "callbacks", "progress"}
 
 
 def test_evaluate_and_certify_list_theirs():

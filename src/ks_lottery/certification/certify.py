@@ -191,6 +191,7 @@ def certify(
     calibration: Corpus | TextSource | str | Path | float | None = None,
     same_pool: bool = CertifySpec.same_pool,
     pool: Pool | None = None,
+    rest: Corpus | None = None,
     epsilon: float | None = None,
     loss: Kind = CertifySpec.loss,
     sizes: Sequence[int] = (),
@@ -233,8 +234,9 @@ def certify(
         drawn for it; None (the default) for no guarantee.
     same_pool
         Your word that `corpus` and the calibration text are one text, split at random; off by default.
-    pool
-        What the calibration text was drawn from, where that is known.
+    pool, rest
+        What the calibration text was drawn from, where that is known; and the pool beside it, where `corpus` is only a part of
+        that.
     epsilon, loss, sizes
         Choose the smallest ticket set whose loss of agreement is at most `epsilon`, with probability 1 - `delta`; the loss is
         the ``share`` of positions answered differently (the default) or whether ``any`` is; with `tickets`, numbers of first
@@ -272,7 +274,7 @@ def certify(
             bound=bound,
         ),
         calibration=calibration if calibration is None or isinstance(calibration, int | float) else open_corpus(calibration),
-        same_pool=same_pool, pool=pool, epsilon=epsilon, loss=loss, sizes=tuple(sizes), template=template,
+        same_pool=same_pool, pool=pool, rest=rest, epsilon=epsilon, loss=loss, sizes=tuple(sizes), template=template,
         max_tokens=max_tokens, batch_size=batch_size, share_prefix=share_prefix, split_seed=split_seed, examples=examples,
     )  # fmt: skip
     corpus = open_corpus(corpus)

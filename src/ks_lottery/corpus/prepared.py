@@ -50,8 +50,10 @@ def keep_useful(
     )
 
 
-def split(corpus: Corpus | TextSource | str | Path, *, calibration: float = 0.15, test: float = 0.15) -> Split:
-    """Split by a hash of the source sentence.
+def split(
+    corpus: Corpus | TextSource | str | Path, *, calibration: float = 0.15, test: float = 0.15, seed: int = 0
+) -> Split:
+    """Split by a hash of the source sentence, salted with a seed: another seed is another random split of the same text.
 
     A sentence, and a copy of it that differs in case or white space, always lands in the same part, whatever else the
     text holds: text that is added later moves no sentence.
@@ -62,6 +64,8 @@ def split(corpus: Corpus | TextSource | str | Path, *, calibration: float = 0.15
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     calibration, test
         Shares of the source sentences, each in (0, 1) (0.15); their sum is below 1. The rest is to train on.
+    seed
+        Seed of the split alone, 0 or more (0); the seed of a training has no part in it.
 
     Returns
     -------
@@ -73,4 +77,4 @@ def split(corpus: Corpus | TextSource | str | Path, *, calibration: float = 0.15
     UserError
         When the text cannot be read, or a part is left empty.
     """
-    return selection.split(open_corpus(corpus), calibration=calibration, test=test)
+    return selection.split(open_corpus(corpus), calibration=calibration, test=test, seed=seed)
