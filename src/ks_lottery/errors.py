@@ -4,13 +4,14 @@ It must never carry a traceback's worth of text; `cli` prints it as one line and
 """
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake that the user can mend.
 
     Parameters
     ----------
     message
-        One sentence on one line: the object at fault, what is wrong with it, and what to do.
+        One sentence on one line: the object at fault, what is wrong with it, and what to do. Parameters of the library are in
+        backticks, which `cli` turns into flags.
     """
 
     def __init__(self, message: str) -> None:

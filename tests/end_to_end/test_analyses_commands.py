@@ -67,7 +67,7 @@ def bare(file, out, **changes):
 def test_alike_is_table_6(run, capfd, tmp_path):
     call = ["alike", str(run / "embed"), str(run / "partial"), "--tickets", str(run / "tickets.json")]
     file = tmp_path / "alike.json"
-    content = json.loads(printed(capfd, *call, "--alpha", "0", "0.05", "0.9", "1", "--json", "--out", str(file)))
+    content = json.loads(printed(capfd, *call, "--alphas", "0", "0.05", "0.9", "1", "--json", "--out", str(file)))
     embed, partial = RowPatch.open(run / "embed"), RowPatch.open(run / "partial")
     pvalues = {
         int(row): ks_2samp(
@@ -101,9 +101,9 @@ def test_alike_without_tickets_or_tokens_or_base(run, capfd):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--alpha", "1.5"], "alpha is 1.5, but must be from 0 to 1"),
-        (["--alpha", "0.1", "-1"], "alpha is -1.0"),
-        (["--alpha", "x"], "invalid float value"),
+        (["--alphas", "1.5"], "alpha is 1.5, but must be from 0 to 1"),
+        (["--alphas", "0.1", "-1"], "alpha is -1.0"),
+        (["--alphas", "x"], "--alphas is 'x', but must be a number"),
         (["--side", "output"], "--side output was asked for"),
         (["--top", "-1"], "top is -1"),
         (["--tickets", "nowhere.json"], "nowhere.json does not exist"),

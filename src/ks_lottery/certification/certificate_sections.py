@@ -138,7 +138,7 @@ def _guarantees(guarantees: Sequence[Mapping[str, Any]]) -> Section:
     last = [guarantee for guarantee in guarantees if guarantee["bounded"] == "all_agree"][-1]
     several = (
         f" Each of the {len(guarantees)} bounds fails with probability at most {last['delta']:g} by itself, not all at once; "
-        "to pick a model by them, use --choose."
+        "to pick a model by them, let certify choose."
     )
     sentences = [
         f"Calibration: {last['pool']['how']}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.algorithm import certify_predictions
@@ -21,7 +22,9 @@ from ks_lottery.certification.candidates import (
 )
 from ks_lottery.certification.choice import check_budget
 from ks_lottery.certification.spec import CertifySpec
+from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.settings import CertifyConfig
+from ks_lottery.config.values import check_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import LoadedModel, load_model
 
@@ -160,11 +163,11 @@ def _candidates(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, lis
     """Return the small models of each certificate, by its name."""
     groups: dict[str, list[Candidate]] = {}
     alphas = spec.config.alphas
-    if spec.transfer and spec.epsilon is not None:
+    if spec.transfers and spec.epsilon is not None:
         groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
-    elif spec.transfer and spec.tickets is not None and not spec.small:
+    elif spec.transfers and spec.tickets is not None and not spec.small:
         groups[TRANSFER] = [transfer_of(tuned, spec.tickets)]
-    elif spec.transfer:
+    elif spec.transfers:
         groups[TRANSFER] = transfers(tuned, scan, alphas)
     if spec.small:
         name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
@@ -173,7 +176,7 @@ def _candidates(tuned: RowPatch, scan: Scan, spec: CertifySpec) -> dict[str, lis
     if spec.config.tau != "empirical" and missing:
         raise UserError(
             f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
-            "give tickets that select --alpha wrote, or take --tau empirical"
+            "give tickets that were selected by alpha, or take `tau=empirical`"
         )
     return groups
 
@@ -236,6 +239,9 @@ def certify(
     *,
     small: Mapping[str, RowPatch] | None = None,
     tick: Callable[[int, int], None] | None = None,
+    dtype: str = ModelOptions.dtype,
+    device: str = ModelOptions.device,
+    trust_remote_code: bool = ModelOptions.trust_remote_code,
     **settings: Any,
 ) -> Certificate:
     """Certify small models against `tuned` on `corpus`: the paper's bound, its audit and, with calibration, a guarantee.
@@ -247,6 +253,8 @@ def certify(
     small
         Patches to certify as they are, by name, such as partial tuning leaves. Without them partial transfers are certified: of
         the setting ``tickets``, or of the rows of each alpha.
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet.
     settings
         Fields of `CertifySpec` (``tickets``, ``calibration``, ``epsilon``, ``template``, ...) and of `CertifyConfig`
         (``alphas``, ``tau``, ``positions``, ``delta``).
@@ -256,13 +264,15 @@ def certify(
     UserError
         When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
-    names = CertifyConfig.__dataclass_fields__
+    names, known = CertifyConfig.__dataclass_fields__, CertifySpec.__dataclass_fields__
+    if unknown := [name for name in settings if name not in {*names, *known} - {"config"}]:
+        check_names("certify", unknown, [*signature(certify).parameters, *known, *names])
     config = replace(CertifyConfig(), **{name: value for name, value in settings.items() if name in names})
-    others: dict[str, Any] = {"small": small or {}, "transfer": not small, "config": config}
-    others |= {name: value for name, value in settings.items() if name not in names}
-    unknown = sorted(set(others) - set(CertifySpec.__dataclass_fields__))
-    if unknown:
-        raise UserError(f"certify knows no setting {unknown[0]}")
-    spec = CertifySpec(**others)
-    loaded = base if isinstance(base, LoadedModel) else load_model(base)
+    others = {name: value for name, value in settings.items() if name not in names}
+    spec = CertifySpec(small=small or {}, config=config, **others)
+    loaded = (
+        base
+        if isinstance(base, LoadedModel)
+        else load_model(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    )
     return certify_with(spec, loaded, tuned, scan, corpus, tick=tick).certificate

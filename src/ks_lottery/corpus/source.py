@@ -15,7 +15,8 @@ from ks_lottery.store import assets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ks_lottery.config.settings import TextConfig, TextSource
+    from ks_lottery.config.groups import TextSource
+    from ks_lottery.config.settings import TextConfig
     from ks_lottery.corpus.corpus import Corpus
 
 

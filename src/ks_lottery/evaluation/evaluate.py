@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.groups import ModelOptions
+from ks_lottery.config.values import check_names
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.errors import UserError
 from ks_lottery.evaluation.comparison import compare
 from ks_lottery.evaluation.evaluation import Evaluation, check_folder
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -197,6 +198,9 @@ def evaluate(
     *,
     metrics: Sequence[str] = EvaluationSpec.metrics,
     folder: str | Path | None = None,
+    dtype: str = ModelOptions.dtype,
+    device: str = ModelOptions.device,
+    trust_remote_code: bool = ModelOptions.trust_remote_code,
     **settings: Any,
 ) -> Evaluation:
     """Measure a model on a text: translate it and score the translations, and next-token accuracy and loss.
@@ -211,6 +215,8 @@ def evaluate(
         ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``.
     folder
         Where translations are saved batch by batch: the same call resumes where it was stopped.
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet.
     settings
         Further fields of `EvaluationSpec`: ``num_beams`` (4), ``max_new_tokens`` (256), ``positions`` and ``translations``
         (all), ``language`` (False), ``against``, ``generation``, ``spm``, ``resamples``, ``confidence``, ``seed``,
@@ -227,13 +233,12 @@ def evaluate(
     UserError
         When a metric or setting does not exist, `product` does not belong to `base`, or a sentence does not fit the context.
     """
-    known = [item.name for item in fields(EvaluationSpec)]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"evaluate has no setting {name!r}: it has {', '.join(known)}")
+    if unknown := [name for name in settings if name not in EvaluationSpec.__dataclass_fields__]:
+        check_names("evaluate", unknown, [*signature(evaluate).parameters, *EvaluationSpec.__dataclass_fields__])
     spec = EvaluationSpec(metrics=metrics, **settings)
     if isinstance(base, LoadedModel):
         return evaluate_with(spec, base, corpus, product, folder=folder)
     checkpoint = open_checkpoint(base) if isinstance(base, str | Path) else base
     product = open_product(product, checkpoint)
-    return evaluate_with(spec, load_model(checkpoint), corpus, product, folder=folder)
+    loaded = load_model(checkpoint, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    return evaluate_with(spec, loaded, corpus, product, folder=folder)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ks_lottery.config.job_commands import ExportSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store.files import new_folder
@@ -149,7 +151,8 @@ def _peft_config(model: PreTrainedModel, adapter: _Adapter, base: str) -> Any:
     )
 
 
-def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
+@checks_names
+def to_peft(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = ExportSettings.force) -> None:
     """Write an adapter for `peft.PeftModel.from_pretrained`.
 
     The adapter has PEFT's trainable tokens, on the module of each side that the patch changes. On a tied model a patch of one
@@ -204,7 +207,8 @@ def _filling(name: str, tensor: torch.Tensor, adapter: _Adapter) -> torch.Tensor
     return torch.zeros(tensor.shape)
 
 
-def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = False) -> None:
+@checks_names
+def to_merged(checkpoint: Checkpoint, patch: RowPatch, folder: Path, *, force: bool = ExportSettings.force) -> None:
     """Write a plain transformers folder with the new rows inside.
 
     A tied model is written untied, with the unchanged side as a tensor of its own, unless the patch changes both sides.

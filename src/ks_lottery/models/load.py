@@ -214,7 +214,7 @@ def load_model(
             if "auto_map" in checkpoint.config and not trust_remote_code:
                 raise UserError(
                     f"{checkpoint.name} needs Python code that comes with it, which runs only if you trust it: "
-                    "give --trust-remote-code"
+                    "give `trust_remote_code=True`"
                 ) from error
             reason = " ".join(str(error).split())
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {reason}") from error

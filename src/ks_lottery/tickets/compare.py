@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.ticket_commands import ScanSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.sources import open_source
 from ks_lottery.models.vocabulary import check_same, read_vocabulary
@@ -36,7 +38,9 @@ class Compared:
         """Say whether the D of any unit is above `limit`; None is no limit."""
         return limit is not None and bool((self.scan.statistics > limit).any())
 
-    def as_dict(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> dict[str, Any]:
+    def as_dict(
+        self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
+    ) -> dict[str, Any]:
         """Return summary, the `top` units with the smallest p, and the rows of one side alone, in plain values."""
         return {
             "summary": self.scan.summary(alpha, correction),
@@ -47,7 +51,9 @@ class Compared:
             },
         }
 
-    def sections(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> list[Section]:
+    def sections(
+        self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
+    ) -> list[Section]:
         """Return the `top` units with the smallest p as a table, and the summary in sentences."""
         return self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
 
@@ -60,9 +66,9 @@ def compare(
     base: str | Path | Source,
     tuned: str | Path | Source | RowPatch,
     *,
-    units: str = "embedding",
-    tensors: str | None = None,
-    ignore_tokenizer: bool = False,
+    units: str = ScanSettings.units,
+    tensors: str | None = ScanSettings.tensors,
+    ignore_tokenizer: bool = ScanSettings.ignore_tokenizer,
     tick: Callable[[int, int], None] | None = None,
 ) -> Compared:
     """Open two models, check that their ids mean the same, and scan them; see `scan`."""
@@ -93,13 +99,14 @@ def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:
     return tuple(shown[row] if row < len(shown) else "''" for row in rows)
 
 
+@checks_names
 def scan(
     base: str | Path | Source,
     tuned: str | Path | Source | RowPatch,
     *,
-    units: str = "embedding",
-    tensors: str | None = None,
-    ignore_tokenizer: bool = False,
+    units: str = ScanSettings.units,
+    tensors: str | None = ScanSettings.tensors,
+    ignore_tokenizer: bool = ScanSettings.ignore_tokenizer,
 ) -> Scan:
     """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).
 

@@ -96,7 +96,7 @@ def check_size(by: str, size: int | None) -> int:
         When it is missing or below 0.
     """
     if size is None:
-        raise UserError(f"rows ranked by {by} have no p-value: give top_k, the number of rows")
+        raise UserError(f"rows ranked by {by} have no p-value: give `top_k`, the number of rows")
     if size < 0:
         raise UserError(f"top_k is {size}, but must be 0 or more")
     return size
@@ -109,7 +109,7 @@ def _by_score(by: str) -> Callable[[Basis], Tickets]:
         given = {"alpha": basis.alpha, "interval": basis.interval, "top_k": basis.size}
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
-            raise UserError(f"select takes one of alpha, interval and top_k, not {' and '.join(named)}")
+            raise UserError(f"select takes one of `alpha`, `interval` and `top_k`, not {' and '.join(named)}")
         scan = _need(by, basis.scan, "a scan")
         rule: dict[str, Any] = {"selector": by}
         if by != "ks" or basis.size is not None:

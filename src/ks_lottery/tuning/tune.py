@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from ks_lottery.config.settings import TrainConfig
+from ks_lottery.config.values import check_names
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
@@ -65,7 +68,8 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     if isinstance(base, str | Path):
         base = open_checkpoint(str(base))
     if isinstance(base, LoadedModel):
-        spec = replace(spec, dtype=str(base.lm.dtype).removeprefix("torch."))
+        loaded_type: Any = str(base.lm.dtype).removeprefix("torch.")
+        spec = replace(spec, dtype=loaded_type)
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
     if spec.method == "prefix" and config.gradient_checkpointing:
@@ -76,7 +80,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
     _check_reports(spec)
     if spec.patience and not validation:
-        raise UserError("patience needs a validation text: give --validation or --validation-share")
+        raise UserError("patience needs a validation text: give `validation`")
     if spec.patience and spec.folder is None:
         raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
     loaded = _load(base, spec)
@@ -117,7 +121,7 @@ def _encode(loaded: LoadedModel, corpus: Text, spec: TuneSpec) -> Sequence[Examp
         return corpus
     examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens)
     if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise max_tokens")
+        raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
 
 
@@ -140,9 +144,9 @@ def _check_sharding(spec: TuneSpec, loaded: LoadedModel) -> None:
     if not spec.fsdp:
         return
     if next(loaded.lm.parameters()).device.type == "cpu":
-        raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
+        raise UserError("`fsdp` needs GPUs: on a CPU the Trainer would turn it into DDP, so leave `fsdp` out")
     if not launched():
-        raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")
+        raise UserError("`fsdp` shards over processes: start the command with torchrun or accelerate launch")
 
 
 @overload
@@ -157,23 +161,27 @@ def tune(
     base: Base,
     corpus: Text,
     *,
-    method: str = "embed",
+    method: str = TuneSpec.method,
     tickets: Tickets | None = None,
-    size: int | None = None,
+    size: int | None = TuneSpec.size,
     target_text: Sequence[str] | None = None,
-    side: Side = "input",
-    layers: str | None = None,
-    quantize: str | None = None,
-    template: str = "alpaca",
-    max_tokens: int = 512,
+    side: Side = TuneSpec.side,
+    layers: str | None = TuneSpec.layers,
+    quantize: str | None = TuneSpec.quantize,
+    template: str = TuneSpec.template,
+    max_tokens: int = TuneSpec.max_tokens,
     validation: Text | None = None,
     folder: str | Path | None = None,
-    save_every: int = 100,
-    evaluate_every: int = 0,
-    patience: int = 0,
-    report_to: Sequence[str] = (),
+    save_every: int = TuneSpec.save_every,
+    evaluate_every: int = TuneSpec.evaluate_every,
+    patience: int = TuneSpec.patience,
+    report_to: Sequence[str] = TuneSpec.report_to,
     callbacks: Sequence[TrainerCallback] = (),
-    seed: int = 0,
+    dtype: Literal["auto", "float32", "bfloat16"] = TuneSpec.dtype,
+    device: Literal["auto", "cpu", "cuda", "mps"] = TuneSpec.device,
+    trust_remote_code: bool = TuneSpec.trust_remote_code,
+    fsdp: bool = TuneSpec.fsdp,
+    seed: int = TuneSpec.seed,
     **settings: Any,
 ) -> Any:
     """Tune a model on `corpus` by one of the paper's methods; `base` is unchanged afterwards.
@@ -208,6 +216,8 @@ def tune(
         Trackers, by the names that transformers has for them.
     callbacks
         The transformers Trainer's own kind; a `KSCallback` is attached to the Trainer.
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet.
     settings
         Fields of `TrainConfig`, such as ``learning_rate``, ``epochs`` and ``batch_size``. Learning rate and epochs are the
         paper's for the method (`ks_lottery.config.choices.METHODS`) unless given.
@@ -223,16 +233,23 @@ def tune(
         When a setting or the method is not known, no example fits into `max_tokens`, the model cannot be handled, or the
         training diverges.
     """
+    known = [item.name for item in fields(TrainConfig)]
+    if unknown := [name for name in settings if name not in known]:
+        check_names("tune", unknown, [*signature(tune).parameters, *known])
     if isinstance(base, str | Path):
         base = open_checkpoint(str(base))
     frequencies = {}
     if target_text is not None:
-        tokenizer = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base)
+        tokenizer = (
+            base.tokenizer
+            if isinstance(base, LoadedModel)
+            else load_tokenizer(base, trust_remote_code=trust_remote_code)
+        )
         frequencies = token_counts(tokenizer, target_text)
     spec = TuneSpec(
         method=method, tickets=tickets, size=size, frequencies=frequencies, side=side, layers=layers, quantize=quantize,
         template=template, max_tokens=max_tokens, seed=seed, settings=settings, save_every=save_every,
         folder=None if folder is None else Path(folder), evaluate_every=evaluate_every, patience=patience,
-        report_to=report_to,
+        report_to=report_to, dtype=dtype, device=device, trust_remote_code=trust_remote_code, fsdp=fsdp,
     )  # fmt: skip
     return prepare(base, corpus, spec, validation).run(callbacks=callbacks).product
