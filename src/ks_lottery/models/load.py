@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.config.choices import DEFAULT_MODEL
+from ks_lottery.config.choices import DEFAULT_MODEL, DTYPES
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.quantized import keep_as_stored
@@ -152,9 +152,17 @@ def choose_device(device: str = "auto") -> str:
 
 
 def choose_dtype(dtype: str, device: str) -> torch.dtype:
-    """Return the type of the frozen body; ``auto`` is bfloat16 where the processor computes in it."""
+    """Return the type of the frozen body; ``auto`` is bfloat16 where the processor computes in it.
+
+    Raises
+    ------
+    UserError
+        When the name is not known.
+    """
     import torch
 
+    if dtype not in DTYPES:
+        raise UserError(f"`dtype` is {dtype!r}, but must be one of {', '.join(DTYPES)}")
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     if device == "cuda":
@@ -199,12 +207,13 @@ def load_model(
             "and the method is that of decoder-only language models"
         )
     place = choose_device(device)
+    kind = choose_dtype(dtype, place)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
         try:
             lm: Any = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.folder),
-                dtype=choose_dtype(dtype, place),
+                dtype=kind,
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.values import values_of
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
@@ -62,7 +63,7 @@ class Tuning:
     def described(self) -> dict[str, Any]:
         """What manifests say of the settings."""
         spec = self.spec
-        rates = {key: value for key, value in asdict(self.config).items() if not key.startswith("embed_")}
+        rates = {key: value for key, value in values_of(self.config).items() if not key.startswith("embed_")}
         return {
             "method": spec.method,
             **({} if self.rows is None else {"rows": len(self.rows)}),
