@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.config.settings import CertifyConfig
@@ -75,8 +76,9 @@ def run(settings: CertifySettings) -> int:
 
 
 def _config(settings: CertifySettings) -> CertifyConfig:
-    given: dict[str, Any] = {**shared(settings, CertifyConfig), "alphas": tuple(dict.fromkeys(settings.alphas))}
-    return CertifyConfig(**given if settings.choose is None else {**given, "delta": settings.choose[1]})
+    config = CertifyConfig(**shared(settings, CertifyConfig))
+    delta = settings.delta if settings.choose is None else settings.choose[1]
+    return replace(config, alphas=tuple(dict.fromkeys(config.alphas)), delta=delta)
 
 
 def _calibration(settings: CertifySettings) -> Corpus | float | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import DEFAULT_MODEL, DTYPES
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.quantized import keep_as_stored
@@ -31,6 +32,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
+@checks_names
 def open_checkpoint(name: str | Path) -> Checkpoint:
     """Open a checkpoint by name.
 
