@@ -8,13 +8,14 @@ class LearningRateWarning(UserWarning):
     """A learning rate that cannot move rows so far that the KS test would see it."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake that the user can mend.
 
     Parameters
     ----------
     message
-        One sentence on one line: the object at fault, what is wrong with it, and what to do.
+        One sentence on one line: the object at fault, what is wrong with it, and what to do. Parameters of the library are in
+        backticks, which `cli` turns into flags.
     """
 
     def __init__(self, message: str) -> None:

@@ -102,8 +102,8 @@ def test_alike_without_tickets_or_tokens_or_base(run, capfd):
     [
         (["--level", "1.5"], "level is 1.5, but must be from 0 to 1"),
         (["--level", "-1"], "level is -1.0"),
-        (["--level", "x"], "invalid float value"),
-        (["--alpha", "0.05", "0.5"], "alike has no --alpha: the level of the test is --level"),
+        (["--level", "x"], "--level is 'x', but must be a number"),
+        (["--alpha", "0.05", "0.5"], "--alpha is --level now"),
         (["--side", "output"], "--side output was asked for"),
         (["--top", "-1"], "top is -1"),
         (["--tickets", "nowhere.json"], "nowhere.json does not exist"),

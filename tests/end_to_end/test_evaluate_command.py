@@ -74,7 +74,7 @@ def test_scores_and_predictions(call, untied_model, text, tmp_path, capsys):
     assert main([*call, "--metrics", "bleu,chrf,accuracy", "--positions", "5", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "sentences/s" in shown
-    assert "nrefs:1|bs:1000|seed:12345" in shown
+    assert "nrefs:1|bs:2000|seed:0" in shown
     lines = read_json_lines(out / "hypotheses.jsonl")
     corpus = read_corpus(text, source_language="en", target_language="ca")
     assert [line["reference"] for line in lines] == [pair.target for pair in corpus]
@@ -170,7 +170,7 @@ def test_some_sentences_are_translated_and_all_are_predicted(call, text, tmp_pat
 
 def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_path, capfd):
     out = ["--out", str(tmp_path / "out")]
-    assert "metric 'blue' does not exist" in fails(capfd, [*call, "--metrics", "blue", *out])
+    assert "--metrics is 'blue', but must be one of spbleu," in fails(capfd, [*call, "--metrics", "blue", *out])
     assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
     assert "takes NAME=VALUE" in fails(capfd, [*call, "--generation", "length_penalty", *out])
     assert "num_beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])

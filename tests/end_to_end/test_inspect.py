@@ -84,7 +84,7 @@ def test_what_people_read(tied_model, text_file, capfd):
 def test_tokens_that_look_like_markup_or_control_are_shown_safely(tied_model, tmp_path, capfd):
     file = tmp_path / "a.tsv"
     file.write_text("Press [bold] now please \x1b[31m red\tPrem [/bold] ara \x07 si us plau\n", encoding="utf-8")
-    out = inspect(capfd, file, "--model", tied_model, "--template", "{source}", "--keep-all")
+    out = inspect(capfd, file, "--model", tied_model, "--template", "{source}", "--no-clean")
     assert not {"\x1b", "\x07"} & set(out)
     assert "Press [bold] now please \\x1b[31m red" in out
     assert out.count("'['") == 3
@@ -98,10 +98,10 @@ def test_cleaning_as_a_run_does_it(tied_model, tmp_path, capfd):
         "cleaning": "1 of 2 pairs kept; dropped 1 under 4 words, 0 with format placeholders, 0 with markup, "
         "0 whose source stood before", "pairs": 1,
     }  # fmt: skip
-    assert as_json(capfd, file, "--model", tied_model, "--keep-all")["text"]["pairs"] == 2
+    assert as_json(capfd, file, "--model", tied_model, "--no-clean")["text"]["pairs"] == 2
     file.write_text("one\tun\n", encoding="utf-8")
     assert main(["inspect", str(file), "--model", str(tied_model)]) == 2
-    assert "nothing is left to look at; --keep-all" in capfd.readouterr().err
+    assert "nothing is left to look at; --no-clean" in capfd.readouterr().err
 
 
 def test_two_files_and_an_instruction_of_the_user(tied_model, tmp_path, capfd):
@@ -188,7 +188,7 @@ def test_what_is_as_in_the_first_example_is_left_out(tied_model, tmp_path, capfd
     file = tmp_path / "a.tsv"
     rows = [f"{ASK}the house\tLa casa", f"{ASK}the dog\tEl gos", "Other words that are not the same\tUna frase"]
     file.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    arguments = (file, "--model", tied_model, "--template", "{source}", "--keep-all", "--examples", 2)
+    arguments = (file, "--model", tied_model, "--template", "{source}", "--no-clean", "--examples", 2)
     first, second = ([t["id"] for t in e["tokens"]] for e in as_json(capfd, *arguments)["examples"])
     same = next(place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     assert f"0-{same - 1}" in inspect(capfd, *arguments)

@@ -142,7 +142,7 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
         "found": ["--by", "lca"],
         "named": ["--by", "lca", "--attribution", str(finished / "embed")],
         "tuned": ["--by", "gradient"],
-        "original": ["--by", "gradient", "--data", str(text_file)],
+        "original": ["--by", "gradient", "--corpus", str(text_file)],
     }.items():
         assert main([*call, *more, "--out", out]) == 0
         written[name] = json.loads(Path(out).read_text())
@@ -162,11 +162,11 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
 def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path, capfd):
     out, scan = ["--out", str(tmp_path / "t.json")], str(finished / "scan.parquet")
     lca = ["select", scan, "--by", "lca"]
-    assert "give top_k" in fails(capfd, *lca, "--alpha", "0.1", *out)
-    assert "give attribution, not corpus" in fails(capfd, *lca, "--top-k", "3", "--data", str(text_file), *out)
+    assert "give --top-k" in fails(capfd, *lca, "--alpha", "0.1", *out)
+    assert "give --attribution" in fails(capfd, *lca, "--top-k", "3", "--corpus", str(text_file), *out)
     line = fails(capfd, *lca, "--top-k", "3", "--attribution", str(finished / "partial"), *out)
     assert "holds no attribution.parquet" in line
-    both = ["--attribution", str(finished / "embed"), "--data", str(text_file)]
+    both = ["--attribution", str(finished / "embed"), "--corpus", str(text_file)]
     assert "not both" in fails(capfd, "select", scan, "--by", "gradient", "--top-k", "3", *both, *out)
     alone = tmp_path / "alone.parquet"
     shutil.copy(scan, alone)
@@ -322,8 +322,8 @@ def bad_inputs(tmp_path: Path, tied_model: Path) -> dict[str, tuple[list[str], s
         "different length": (
             ["--text.train", str(tmp_path / "a.en"), "--text.target", str(tmp_path / "a.ca")], "2 lines"),
         "unknown language": (["--text.target-language", "xx-unknown"], "xx-unknown"),
-        "unknown key": (["--train.learnig-rate", "1"], "'train.learning_rate'"),
-        "wrong type": (["--train.batch-size", "many"], "batch_size"),
+        "unknown key": (["--train.learnig-rate", "1"], "--train.learning-rate"),
+        "wrong type": (["--train.batch-size", "many"], "--train.batch-size is 'many', but must be a whole number"),
         "out of range": (["--select.alpha", "2"], "select.alpha"),
         "missing model": (["--model.name", str(tmp_path / "nowhere")], "nowhere"),
         "truncated checkpoint": (["--model.name", str(cut)], "truncated"),
@@ -345,7 +345,7 @@ def test_bad_input_is_one_line_and_harms_nothing(tied_model, text_file, tmp_path
 def test_base_and_patch_that_do_not_belong_together(finished, untied_model, tmp_path, capfd):
     before = hashes(finished)
     patch, out = str(finished / "partial"), str(tmp_path / "adapter")
-    line = fails(capfd, "export", patch, out, "--to", "peft", "--base", str(untied_model))
+    line = fails(capfd, "export", patch, "--out", out, "--to", "peft", "--base", str(untied_model))
     assert "belongs" in line
     assert hashes(finished) == before
     assert not (tmp_path / "adapter").exists()

@@ -308,9 +308,9 @@ def test_select_by_text(saved, text_file, tied_model, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--by", "kl", "--alpha", "0.05"], "top_k"),
-        (["--by", "frequency", "--top-k", "3"], "needs a text of the target language to count tokens in (corpus)"),
-        (["--by", "random", "--alpha", "0.5"], "give top_k, the number of rows"),
+        (["--by", "kl", "--alpha", "0.05"], "--top-k"),
+        (["--by", "frequency", "--top-k", "3"], "needs a text of the target language to count tokens in (--corpus)"),
+        (["--by", "random", "--alpha", "0.5"], "give --top-k, the number of rows"),
         (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
         (["--alpha", "1.5"], "alpha is 1.5"),
         (["--top-k", "-1"], "top_k is -1"),

@@ -105,7 +105,7 @@ def test_sides_are_not_mixed():
     assert compare_tunings(both, both, side="output").counts.tolist() == [0, 0]
     with pytest.raises(UserError, match="input side and the other the output side"):
         compare_tunings(patch([1], 1), output)
-    with pytest.raises(UserError, match="--side input was asked for"):
+    with pytest.raises(UserError, match="`side=input` was asked for"):
         compare_tunings(both, output, side="input")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ from ks_lottery.certification.tau import tau_of
 from ks_lottery.certification.theorem import certified
 from ks_lottery.certification.units import Kind
 from ks_lottery.checkpoint.patch import SIDES, Side
-from ks_lottery.cli.main import build_parser
+from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.config import choices
+from ks_lottery.config.fields import settings_of
 from ks_lottery.config.settings import CertifyConfig, ModelConfig, TextConfig
 from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template
 from ks_lottery.corpus.readers import READERS
@@ -58,14 +59,13 @@ def test_a_registry_has_the_names_that_are_offered(registry, offered):
     ],
 )
 def test_a_config_takes_the_names_that_are_offered(config, field, offered):
-    assert get_args(get_type_hints(config)[field]) == offered
+    (item,) = (item for item in settings_of(config) if item.name == field)
+    assert item.choices == offered
 
 
 def offered_by(command, flag):
-    parser = build_parser(command)
-    (commands,) = (action for action in parser._actions if action.dest == "command")
-    (action,) = (a for a in commands.choices[command]._actions if flag in a.option_strings)
-    return tuple(action.choices)
+    (item,) = (item for item in settings_of(COMMANDS[command].settings) if item.flag == flag)
+    return item.choices
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def offered_by(command, flag):
         ("certify", "--loss", choices.LOSSES),
         ("export", "--to", choices.EXPORTS),
         ("demo", "--budget", choices.BUDGETS),
+        ("evaluate", "--metrics", choices.METRICS),
     ],
 )
 def test_a_flag_offers_the_names(command, flag, offered):

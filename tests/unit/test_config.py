@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 
 from ks_lottery import RunConfig, UserError
+from ks_lottery.config.groups import TextSource
 from ks_lottery.config.keys import check_keys, difference, flat
 from ks_lottery.config.settings import (
     CertifyConfig,
     EvaluateConfig,
     SelectConfig,
     TextConfig,
-    TextSource,
     TrainConfig,
     as_dict,
 )
@@ -87,16 +86,3 @@ def test_the_source_of_a_run_is_what_its_config_says():
     }  # fmt: skip
     assert TextConfig(train="a", **given).source == TextSource(path="a", **given)
     assert {*given, "path"} == {field.name for field in dataclasses.fields(TextSource)}
-
-
-def test_every_field_says_what_it_is():
-    """The text under a field is its help on the command line."""
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser()
-    parser.add_class_arguments(RunConfig, None)
-    options = re.split(r"\n +--", parser.format_help())
-    helped = {option.split()[0]: option.split("(type:")[0].rstrip() for option in options}
-    for key, _ in flat(as_dict(RunConfig())):
-        assert helped[key].endswith("."), (key, helped[key])

@@ -191,6 +191,7 @@ def test_a_newer_format_is_refused(evaluation, tmp_path):
         ({"resamples": -1}, "resamples is -1, but must be 0 or more"),
         ({"confidence": 1.0}, "confidence is 1, but must be between 0 and 1"),
         ({"against": ["/nowhere"]}, "/nowhere holds no hypotheses.jsonl"),
+        ({"beams": 4}, "evaluate: unknown setting `beams`. The nearest one is `num_beams`"),
     ],
 )
 def test_settings_that_cannot_be(loaded, corpus, settings, said):
@@ -202,5 +203,5 @@ def test_a_comparison_needs_scores_and_resamples(tmp_path):
     (tmp_path / "hypotheses.jsonl").write_text("")
     with pytest.raises(UserError, match="no metric here scores them"):
         EvaluationSpec(metrics=["accuracy"], against=[tmp_path])
-    with pytest.raises(UserError, match="resamples is 0"):
+    with pytest.raises(UserError, match="`resamples` is 0"):
         EvaluationSpec(metrics=["bleu"], against=[tmp_path], resamples=0)

@@ -13,9 +13,11 @@ import pytest
 
 import ks_lottery
 from ks_lottery.certification.spec import CertifySpec
+from ks_lottery.config.fields import settings_of
+from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.settings import CertifyConfig, TrainConfig
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
-from ks_lottery.tuning.tune_settings import TuneSettings
+from ks_lottery.tuning.tune_keywords import TuneKeywords
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 CALLABLES = {name: value for name in ks_lottery.__all__ if callable(value := getattr(ks_lottery, name))}
@@ -43,10 +45,7 @@ def test_every_parameter_is_in_the_docstring(name):
         assert inspect.getdoc(CALLABLES[name])
         return
     if name in {"RunConfig", "TextSource"}:  # a docstring a field, in the source
-        source = inspect.getsource(CALLABLES[name])
-        fields = [field.name for field in dataclasses.fields(CALLABLES[name])]
-        nested = {"model", "text", "train", "select", "certify", "evaluate"} if name == "RunConfig" else set()
-        assert [f for f in fields if f not in nested and not re.search(rf'{f}: .*\n    """', source)] == []
+        assert [item.name for item in settings_of(CALLABLES[name]) if not item.help] == []
         return
     assert documented(name, CALLABLES[name]) == []
 
@@ -97,8 +96,8 @@ def defaults(settings, *, without=()):
 
 def test_tune_lists_its_settings_with_their_defaults():
     given = keywords(ks_lottery.tune)
-    assert set(TuneSettings.__annotations__) == set(given) - {"method"}
-    own = defaults(TuneSpec, without=("frequencies", "settings", "logs", "fsdp", "fsdp_config"))
+    assert set(TuneKeywords.__annotations__) == set(given) - {"method"}
+    own = defaults(TuneSpec, without=("frequencies", "settings", "logs", "fsdp_config"))
     assert {name: given[name] for name in own} == own
     # Without them the method has the paper's.
     training = {**defaults(TrainConfig), "learning_rate": None, "epochs": None}
@@ -110,17 +109,17 @@ def test_evaluate_and_certify_list_theirs():
     given = keywords(ks_lottery.evaluate)
     own = defaults(EvaluationSpec)
     assert {name: given[name] for name in own} == own
-    assert set(given) == {*own, "folder", "progress"}
+    assert set(given) == {*own, *defaults(ModelOptions), "folder", "progress"}
     given = keywords(ks_lottery.certify)
-    own = {**defaults(CertifySpec, without=("config",)), **defaults(CertifyConfig), "transfer": None}
+    own = {**defaults(CertifySpec, without=("config",)), **defaults(CertifyConfig)}
     assert {name: given[name] for name in own} == own
-    assert set(given) == {*own, "progress", "tick"}
+    assert set(given) == {*own, *defaults(ModelOptions), "progress", "tick"}
 
 
 @pytest.mark.parametrize("settings", [TrainConfig])
 def test_types_are_those_of_the_settings(settings):
-    hints, own = get_type_hints(settings), TuneSettings.__annotations__
-    for name, hint in hints.items():
+    hints, own = get_type_hints(settings), TuneKeywords.__annotations__
+    for name, hint in ((item.name, hints[item.name]) for item in dataclasses.fields(settings)):
         wanted = str(hint).replace("<class '", "").replace("'>", "")
         said = own[name].__forward_arg__ if hasattr(own[name], "__forward_arg__") else str(own[name])
         assert said in (wanted, f"{wanted} | None"), name

@@ -58,7 +58,7 @@ def own_code(untied_model, tmp_path, marker, monkeypatch):
 def test_code_of_a_checkpoint_does_not_run_unless_asked(own_code, marker):
     checkpoint = open_checkpoint(str(own_code))
     with pytest.raises(
-        UserError, match="needs Python code that comes with it, .*: give --trust-remote-code$"
+        UserError, match="needs Python code that comes with it, .*: give `trust_remote_code=True`$"
     ) as refused:
         load_model(checkpoint, dtype="float32", device="cpu")
     assert not marker.exists()

@@ -8,6 +8,7 @@ import torch
 
 from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
 from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, SELECTORS
+from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.monolingual import read_sentences, token_counts
@@ -68,14 +69,14 @@ def test_random_rows_come_from_the_whole_vocabulary_or_from_the_reachable_rows(l
 def test_frequency_counts_the_given_text_alone(loaded, corpus, tmp_path):
     file = tmp_path / "mono.txt"
     file.write_text("zz zz zz\nzz q\n", encoding="utf-8")
-    sentences = read_sentences(str(file), source_language="en", target_language="ca")
+    sentences = read_sentences(TextSource(path=str(file)))
     counts = token_counts(loaded.tokenizer, sentences)
     assert sum(counts.values()) == sum(
         len(loaded.tokenizer(s, add_special_tokens=False)["input_ids"]) for s in sentences
     )
     top = rows_of("frequency", loaded, corpus, size=2, frequencies=counts)
     assert top.rows.tolist() == sorted(counts, key=lambda t: (-counts[t], t))[:2]
-    assert read_sentences(str(file), source_language="en", target_language="ca") == ["zz zz zz", "zz q"]
+    assert read_sentences(TextSource(path=str(file))) == ["zz zz zz", "zz q"]
 
 
 def test_on_the_output_side_every_row_is_reached(loaded, corpus):
@@ -172,12 +173,12 @@ def test_layers_by_number_span_and_name(loaded):
     ("call", "message"),
     [
         ({"method": "frequency", "size": 3}, "frequency tuning needs a text of the target language"),
-        ({"method": "random"}, "random tuning needs --size"),
-        ({"method": "embed", "size": 3}, "--size is"),
-        ({"method": "embed", "layers": "1"}, "--layers is for full tuning"),
-        ({"method": "lora", "side": "output"}, "--side is for methods that train rows"),
+        ({"method": "random"}, "random tuning needs `size`"),
+        ({"method": "embed", "size": 3}, "`size` is"),
+        ({"method": "embed", "layers": "1"}, "`layers` is for full tuning"),
+        ({"method": "lora", "side": "output"}, "`side` is for methods that train rows"),
         ({"method": "full", "quantize": "nf4"}, "full tuning trains the body"),
-        ({"method": "frozen"}, "frozen tuning needs tickets"),
+        ({"method": "frozen"}, "frozen tuning needs `tickets`"),
         ({"method": "partial", "tickets": Tickets(rows=np.array([9999]), rule={})}, "row 9999, but .* has 384 rows"),
         ({"weight_decay": -1.0}, r"train\.weight_decay"),
     ],

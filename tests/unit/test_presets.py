@@ -9,7 +9,7 @@ import yaml
 
 from ks_lottery import UserError, open_checkpoint, read_corpus
 from ks_lottery.cli.main import main
-from ks_lottery.cli.run import parse_run
+from ks_lottery.cli.options import read_settings
 from ks_lottery.config.choices import METHODS
 from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.tuning.methods import default_rates, defaults
@@ -81,9 +81,7 @@ def test_the_command_and_the_library_resolve_it_alike(narrow_model, text_file, t
 
 
 def resolved(*flags: str) -> dict:
-    parsed = parse_run([*flags, "--out", "x"])
-    assert parsed is not None
-    return as_dict(parsed[0])
+    return as_dict(read_settings("run", [*flags, "--out", "x"]).config)
 
 
 def test_a_run_has_them_with_the_embed_tunings_own_rate():
@@ -111,13 +109,14 @@ def test_file_and_flags_of_a_run_go_over_it(tmp_path):
     assert (both["batch_size"], both["gradient_accumulation"]) == (3, 1)
     with pytest.raises(UserError, match="128 examples a step, which batches of 3 do not make"):
         resolved("--preset", "paper", "--train.batch-size", "3")
-    with pytest.raises(UserError, match="preset x is not known"):
+    with pytest.raises(UserError, match="--preset is 'x', but must be one of paper"):
         resolved("--preset", "x")
 
 
 def test_the_resolved_config_is_printed_and_starts_the_same_run(capsys, tmp_path):
-    assert parse_run(["--preset", "paper", "--print-config"]) is None
+    assert read_settings("run", ["--preset", "paper", "--out", "x", "--print-config"]) is None
     file = tmp_path / "config.yaml"
     file.write_text(capsys.readouterr().out)
     assert resolved(str(file)) == resolved("--preset", "paper")
-    assert {field.name for field in dataclasses.fields(RunConfig)} == set(yaml.safe_load(file.read_text()))
+    names = {field.name for field in dataclasses.fields(RunConfig)}
+    assert set(yaml.safe_load(file.read_text())) == names | {"out", "preset"}

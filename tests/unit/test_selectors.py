@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(by):
 @pytest.mark.parametrize("by", ["kl", "frequency", "occurrence", "random", "random-reachable", "lca", "gradient"])
 def test_rankings_need_a_number_of_rows(by, make_scan):
     scan = make_scan([0, 5], 64)
-    with pytest.raises(UserError, match=f"rows ranked by {by} have no p-value: give top_k"):
+    with pytest.raises(UserError, match=f"rows ranked by {by} have no p-value: give `top_k`"):
         select_rows(by, Basis(vocabulary=2, alpha=0.5, scan=scan))
     with pytest.raises(UserError, match="top_k is -1, but must be 0 or more"):
         select_rows(by, Basis(vocabulary=2, size=-1, scan=scan))
@@ -138,7 +138,7 @@ def test_what_is_out_of_range_is_refused(make_scan):
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"interval": (0.5, 0.1)}, "interval is 0.5 to 0.1"),
         ({"top_k": -1}, "top_k is -1"),
-        ({"top_k": 1, "alpha": 0.5}, "one of alpha, interval and top_k, not alpha and top_k"),
+        ({"top_k": 1, "alpha": 0.5}, "one of `alpha`, `interval` and `top_k`, not `alpha` and `top_k`"),
         ({"top_k": 1, "by": "lca"}, "score lca is not known"),
     ):
         with pytest.raises(UserError, match=message):

@@ -12,11 +12,13 @@ from ks_lottery.certification.calibration import Calibration, open_texts, parted
 from ks_lottery.certification.candidates import ORIGINAL, TUNED, Candidate, predict_candidates
 from ks_lottery.certification.certified import Certified
 from ks_lottery.certification.choice import check_budget
-from ks_lottery.certification.groups import candidate_groups, check_patches
 from ks_lottery.certification.inputs import open_small, scan_of_patch
+from ks_lottery.certification.small_models import candidate_groups, check_patches
 from ks_lottery.certification.spec import CertifySpec
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.groups import ModelOptions, TextSource
 from ks_lottery.config.settings import CertifyConfig
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
 from ks_lottery.report.progress import progress_bar
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
     from ks_lottery.certification.units import Kind
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.config.settings import TextSource
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.predictions import Predictions
 
@@ -173,6 +174,7 @@ def _guaranteed(
     return replace(certificate, choice=content), chosen
 
 
+@checks_names
 def certify(
     base: str | Path | Checkpoint | LoadedModel,
     tuned: RowPatch | str | Path,
@@ -180,7 +182,7 @@ def certify(
     corpus: Corpus | TextSource | str | Path,
     *,
     small: Mapping[str, RowPatch | str | Path] | RowPatch | str | Path | None = None,
-    transfer: bool | None = None,
+    transfer: bool = CertifySpec.transfer,
     tickets: Tickets | str | Path | None = None,
     alphas: Sequence[float] = CertifyConfig.alphas,
     tau: Literal["empirical", "exact", "table"] = CertifyConfig.tau,
@@ -203,6 +205,9 @@ def certify(
     examples: int = CertifySpec.examples,
     progress: bool = False,
     tick: Callable[[int, int], None] | None = None,
+    dtype: Literal["auto", "float32", "bfloat16"] = ModelOptions.dtype,
+    device: Literal["auto", "cpu", "cuda", "mps"] = ModelOptions.device,
+    trust_remote_code: bool = ModelOptions.trust_remote_code,
 ) -> Certificate:
     """Certify small models against `tuned` on `corpus`: the paper's bound, its audit and, with calibration, a guarantee.
 
@@ -220,7 +225,7 @@ def certify(
         Patches to certify as they are, such as partial tuning leaves, by name; or one patch or folder. Without them partial
         transfers are certified: of `tickets`, or of the rows of each alpha.
     transfer
-        Certify partial transfers; by default where no `small` is given.
+        Certify partial transfers beside `small`; they are certified anyway where no `small` is given.
     tickets
         Rows of the transfer, or their file; with `small`, what its rows were selected by.
     alphas, tau, positions
@@ -250,6 +255,8 @@ def certify(
         Seed of the draw of calibration sentences (0), which no training seed touches.
     examples
         Number of the worst examples that the certificate keeps (10).
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet, as for `load_model`.
     progress
         Show a bar on standard output; off by default.
     tick
@@ -265,9 +272,8 @@ def certify(
     UserError
         When patches, tickets, text or settings do not belong together, a value is out of range, or a guarantee cannot be had.
     """
-    opened = open_small(small)
     spec = CertifySpec(
-        small=opened, transfer=not opened if transfer is None else transfer,
+        small=open_small(small), transfer=transfer,
         tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets,
         config=CertifyConfig(
             alphas=tuple(alphas), tau=tau, positions=positions, calibration_positions=calibration_positions, delta=delta,
@@ -283,6 +289,10 @@ def certify(
     tuned.check_base(checkpoint)
     if not isinstance(scan, Scan):
         scan = scan_of_patch(checkpoint, tuned, scan)
-    loaded = base if isinstance(base, LoadedModel) else load_model(checkpoint)
+    loaded = (
+        base
+        if isinstance(base, LoadedModel)
+        else load_model(checkpoint, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    )
     with progress_bar("predictions of every model", show=progress, unit="sentences") as bar:
         return certify_with(spec, loaded, tuned, scan, corpus, tick=tick or bar).certificate

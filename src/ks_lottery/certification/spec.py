@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ks_lottery.certification.units import check_asked
+from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ks_lottery.certification.pool import Pool
-    from ks_lottery.certification.units import Kind
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.tickets.tickets import Tickets
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifySpec:
+class CertifySpec(CertifyOptions):
     """What a certification is asked for, beside model, tuned patch, scan and text.
 
     Parameters
@@ -28,7 +28,8 @@ class CertifySpec:
     small
         Patches to certify as they are, by name: each with the rows that it really changes, and the rule of its manifest.
     transfer
-        Certify partial transfers: of `tickets`, or, without tickets or beside patches, of the rows of each alpha.
+        Certify partial transfers: of `tickets`, or, without tickets or beside patches, of the rows of each alpha. They are
+        certified too where `small` is empty.
     tickets
         Rows of the transfer; with `small`, what the rows of each were selected by: they must be those that it changes.
     config
@@ -57,22 +58,17 @@ class CertifySpec:
     """
 
     small: Mapping[str, RowPatch] = field(default_factory=dict)
-    transfer: bool = True
     tickets: Tickets | None = None
     config: CertifyConfig = field(default_factory=CertifyConfig)
     calibration: Corpus | float | None = None
-    same_pool: bool = False
     pool: Pool | None = None
     rest: Corpus | None = None
     epsilon: float | None = None
-    loss: Kind = "share"
-    sizes: Sequence[int] = ()
-    template: str = "alpaca"
-    max_tokens: int | None = None
-    batch_size: int = 16
-    share_prefix: bool = True
-    split_seed: int = 0
-    examples: int = 10
+
+    @property
+    def transfers(self) -> bool:
+        """Whether partial transfers are certified."""
+        return self.transfer or not self.small
 
     def check(self) -> None:
         """Refuse settings that do not belong together.
@@ -93,9 +89,9 @@ class CertifySpec:
                 )
             if self.calibration is None:
                 raise UserError(
-                    "choosing a ticket set needs calibration text: give --calibration, or a share of the text"
+                    "choosing a ticket set needs calibration text: give `calibration`, or a share of the text"
                 )
         if self.sizes and (self.tickets is None or self.epsilon is None):
-            raise UserError("sizes are numbers of first tickets to choose among: give --tickets and --choose with them")
-        if not self.small and not self.transfer:
-            raise UserError("there is no small model to certify: give a patch, or certify transfers")
+            raise UserError(
+                "sizes are numbers of first tickets to choose among: give `tickets` and `epsilon` with them"
+            )

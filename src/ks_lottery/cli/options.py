@@ -1,88 +1,259 @@
-"""Flags that several commands share, and the settings that they become."""
+"""Flags and a YAML file, which have the same names, to the settings of a command."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import argparse
+import re
+import sys
+import textwrap
+from dataclasses import MISSING
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import DEVICES, DTYPES, TEMPLATES
-from ks_lottery.config.settings import TextSource
+from ks_lottery.cli.commands import COMMANDS
+from ks_lottery.config.fields import settings_of
+from ks_lottery.config.keys import check_keys
+from ks_lottery.config.values import build, nearest, nested, read_value, values_of
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
 
-TEMPLATES_HELP = f"{TEMPLATES[0]} (default; this project's form of it), {', '.join(TEMPLATES[1:])}"
+    from ks_lottery.config.fields import Setting
 
-
-def text_source(arguments: argparse.Namespace, text: str) -> TextSource:
-    """Return the source of `text`, the text that a command is about, as the flags of `add_text` say.
-
-    A flag that the command does not have keeps its default.
-    """
-    given = vars(arguments)
-    names = {field.name for field in fields(TextSource)} - {"path"}
-    return TextSource(path=text, **{name: given[name] for name in names & set(given)})
+WIDTH = 100
 
 
-def second_source(arguments: argparse.Namespace, text: str, target: str | None = None) -> TextSource:
-    """Return the source of a second text, such as the calibration text, which the same flags describe.
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
 
-    ``--target``, ``--limit`` and ``--dataset-streaming`` belong to the first text alone.
-    """
-    return replace(text_source(arguments, text), target=target, limit=None, dataset_streaming=False)
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise the error as the user's."""
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def add_text(group: Any, *, split: str) -> None:
-    """Add the flags of `text_source` and of the prompt to a parser or a group of one.
+def build_parser(name: str, *, positional: bool = True) -> Parser:
+    """Return the parser of a command.
 
     Parameters
     ----------
-    split
-        Default split of a Hugging Face dataset.
+    positional
+        Whether it has the arguments without a flag, for the help. `read_settings` takes these from what is left over, since a
+        file may give them.
     """
-    group.add_argument("--target", metavar="FILE", help="second of two line-aligned files")
-    group.add_argument("--format", default="auto", help="format of the text (default: from the file name)")
-    group.add_argument("--source-language", default="en", metavar="LANG", help="translate from (default: en)")
-    group.add_argument("--target-language", default="ca", metavar="LANG", help="translate to (default: ca)")
-    group.add_argument("--source-column", metavar="NAME", help="column of the source sentence")
-    group.add_argument("--target-column", metavar="NAME", help="column of the target sentence")
-    group.add_argument("--dataset-config", metavar="NAME", help="configuration of a dataset")
-    group.add_argument("--dataset-split", default=split, metavar="NAME", help=f"split of a dataset (default: {split})")
-    group.add_argument("--dataset-streaming", action="store_true", help="read a dataset without storing it first")
-    group.add_argument("--limit", type=int, metavar="N", help="read the first N pairs only")
-    group.add_argument("--template", default="alpaca", help=f"prompt: {TEMPLATES_HELP}, or your own")
-    group.add_argument("--instruction", help="instruction of every prompt, in place of the text's own or the default")
-
-
-def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the flags of the text that is measured on."""
-    group = parser.add_argument_group("text")
-    group.add_argument("--data", required=required, metavar="TEXT", help="file, or name of a Hugging Face dataset")
-    add_text(group, split="test")
-    group.add_argument(
-        "--max-tokens",
-        type=int,
-        metavar="N",
-        help="leave out longer examples (default: refuse what the model cannot see)",
+    command = COMMANDS[name]
+    listed = settings_of(command.settings)
+    needed = [item.metavar for item in listed if item.positional and item.required]
+    needed += [f"{item.flag} {_metavar(item)}" for item in listed if item.required and not item.positional]
+    parser = Parser(
+        prog=f"ks-lottery {name}",
+        usage=" ".join([f"ks-lottery {name}", *(["[config.yaml]"] if command.file_first else []), *needed, "[flags]"]),
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog="\n\n".join(
+            [
+                *([textwrap.fill(command.notes, WIDTH)] if command.notes else []),
+                f"example:\n  ks-lottery {command.example}",
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
+    parser.add_argument("-h", "--help", action="help", help="Show this help, and stop")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags go over it")
+    parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML, and stop")
+    groups: dict[str, Any] = {"": parser}
+    for item in listed:
+        if item.positional:
+            if positional:
+                parser.add_argument(item.name, nargs="*" if item.many else "?", metavar=item.metavar, help=_help(item))
+            continue
+        if item.group not in groups:
+            groups[item.group] = parser.add_argument_group(item.group)
+        _add(groups[item.group], item)
+    return parser
 
 
-def add_model(parser: argparse.ArgumentParser, seed: int | None = 0) -> None:
-    """Add the flags of how a model runs, with the default of the seed; None for a command without random choices of its own."""
-    group = parser.add_argument_group("how it runs")
-    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="sentences at a time (default: 16)")
-    group.add_argument(
-        "--no-share-prefix", dest="share_prefix", action="store_false", help="compute each prompt from its start"
-    )
-    group.add_argument("--dtype", default="auto", choices=DTYPES, help="numeric type of the model")
-    group.add_argument("--device", default="auto", choices=DEVICES, help="device that the model runs on")
-    if seed is not None:
-        group.add_argument("--seed", type=int, default=seed, help=f"seed for all random choices (default: {seed})")
-    group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
+def _add(group: Any, item: Setting) -> None:
+    if item.kind is bool and "." in item.name:
+        group.add_argument(item.flag, dest=item.name, nargs="?", const="true", metavar="true|false", help=_help(item))
+    elif item.kind is bool:
+        for flag, value in ((item.flag, "true"), (item.off, "false")):
+            shown = _help(item) if flag == flag_of(item) else argparse.SUPPRESS
+            group.add_argument(flag, dest=item.name, action="store_const", const=value, help=shown)
+    else:
+        number = {"nargs": item.count if item.count > 1 else "+"} if item.many else {}
+        metavar = tuple(item.metavar.split()) if item.count > 1 else _metavar(item)
+        group.add_argument(item.flag, dest=item.name, metavar=metavar, help=_help(item), **number)
 
 
-def add_output(parser: argparse.ArgumentParser, shown: str, most: int) -> None:
-    """Add the flags of what is shown and written."""
-    parser.add_argument("--top", type=int, default=most, metavar="N", help=shown)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--out", metavar="FILE", help="write everything to this JSON file")
+def flag_of(item: Setting) -> str:
+    """Return the flag of a setting that the help shows: for one that is on, the flag that switches it off."""
+    return item.off if item.kind is bool and item.default is True and "." not in item.name else item.flag
+
+
+def _metavar(item: Setting) -> str:
+    if item.metavar or not item.choices:
+        return item.metavar or {int: "N", float: "X"}.get(item.kind, "TEXT")
+    return f"{{{','.join(item.choices)}}}"
+
+
+def _help(item: Setting) -> str:
+    text = item.help.removesuffix(".")
+    if flag_of(item) != item.flag:
+        return f"Do not {text[0].lower()}{text[1:]}".replace("%", "%%")
+    if item.meanings:
+        text += f": {'; '.join(f'{name}: {meaning}' for name, meaning in item.meanings.items())}"
+    default = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+    if not item.required and default not in (None, False, "", {}):
+        text += f" (default: {default})"
+    return text.replace("%", "%%")
+
+
+def read_settings(name: str, words: Sequence[str]) -> Any:
+    """Read flags, and the file that ``--config`` names, into the settings of a command.
+
+    Flags go over the file, the file over the preset, the preset over the defaults. Dashes and underscores in flags are alike.
+
+    Returns
+    -------
+    object
+        The settings; None when the help or the settings were printed, which is all that was asked for.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or value (naming the nearest), a value of another type or out of range, a setting that is missing,
+        or a file that cannot be read.
+    """
+    command = COMMANDS[name]
+    words, rest = _split(words)
+    if {"-h", "--help"} & set(words):
+        build_parser(name).print_help()
+        return None
+    listed = {item.name: item for item in settings_of(command.settings)}
+    parser = build_parser(name, positional=False)
+    for word in words:
+        if word in command.renamed:
+            raise UserError(f"{word} is {command.renamed[word]} now: ks-lottery {name} {command.renamed[word]} ...")
+    parsed, others = parser.parse_known_args(words)
+    given = vars(parsed)
+    flags = {item: given[item] for item in listed if item in given}
+    flags |= _positional(name, [*others, *rest], given, list(listed.values()))
+    values = {} if given.get("config") is None else _file_values(Path(given["config"]), listed, command.settings)
+    for group in {listed[flag].one_of for flag in flags} - {""}:
+        values = {key: value for key, value in values.items() if listed[key].one_of != group}
+    for item, raw in flags.items():
+        values[item] = read_value(listed[item], raw, _called(listed[item]))
+    _check_one_of(list(listed.values()), values)
+    if hasattr(command.settings, "below"):
+        values = {**command.settings.below(values), **values}
+    missing = [_called(item) for item in listed.values() if item.required and item.name not in values]
+    wants_print = given.get("print_config", False)
+    if missing and not wants_print:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    settings = None if missing else build(command.settings, values)
+    if wants_print:
+        _print({key: values.get(key, item.default) for key, item in listed.items()} if missing else values_of(settings))
+        return None
+    return settings
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before ``--``, flags with dashes alone, and those behind it."""
+    end = list(words).index("--") if "--" in words else len(words)
+    return [_dashed(word) for word in words[:end]], list(words[end + 1 :])
+
+
+def _dashed(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if re.fullmatch(r"--[A-Za-z_.-]+", name) else word
+
+
+def _called(item: Setting) -> str:
+    return item.metavar if item.positional else flag_of(item)
+
+
+def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequence[Setting]) -> dict[str, Any]:
+    """Return the settings that words without a flag give; the file of `run` is put into `given`."""
+    command = COMMANDS[name]
+    known = [flag for item in listed if not item.positional for flag in (item.flag, flag_of(item))]
+    for word in words:
+        if word.startswith("-") and len(word) > 1:
+            flag = word.partition("=")[0]
+            near = nearest(flag, [*known, "--config", "--print-config", "--help"])
+            raise UserError(f"{flag} is no flag of {name}; the nearest one is {near} (see ks-lottery {name} --help)")
+    if command.file_first and words and "config" not in given:
+        given["config"] = words.pop(0)
+    values: dict[str, Any] = {}
+    for item in [item for item in listed if item.positional]:
+        if words:
+            values[item.name] = words[:] if item.many else words[0]
+            del words[: len(words) if item.many else 1]
+    if words and "argument" in command.renamed:
+        flag = command.renamed["argument"]
+        raise UserError(f"{words[0]} needs a flag: give it as {flag} {words[0]} (see ks-lottery {name} --help)")
+    if words:
+        raise UserError(f"unrecognized argument {words[0]!r} (see ks-lottery {name} --help)")
+    return values
+
+
+def _check_one_of(listed: Sequence[Setting], values: Mapping[str, Any]) -> None:
+    first: dict[str, Setting] = {}
+    for item in listed:
+        if item.one_of and values.get(item.name, item.default) != item.default:
+            other = first.setdefault(item.one_of, item)
+            if other is not item:
+                raise UserError(f"argument {item.flag}: not allowed with argument {other.flag}")
+
+
+def _print(values: Mapping[str, Any]) -> None:
+    import yaml
+
+    plain = {key: None if value is MISSING else value for key, value in values.items()}
+    sys.stdout.write(yaml.safe_dump(nested(plain), sort_keys=False, allow_unicode=True))
+
+
+def _file_values(file: Path, listed: Mapping[str, Setting], cls: type) -> dict[str, Any]:
+    """Return the values of a YAML file by dotted name; null stands for a required setting that is not given."""
+    found = dict(_flat(_read(file), listed))
+    check_keys(found, str(file), cls)
+    for key, raw in found.items():
+        if key not in listed:
+            raise UserError(f"{file}: {key} is {raw!r}, but must be names with values")
+    return {
+        key: read_value(listed[key], raw, f"{file}: {key}")
+        for key, raw in found.items()
+        if not (raw is None and listed[key].required)
+    }
+
+
+def _flat(content: Mapping[str, Any], listed: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        sections = any(other.startswith(f"{name}.") for other in listed)
+        if isinstance(value, dict) and not (name in listed and listed[name].named):
+            yield from _flat(value, listed, f"{name}.")
+        elif not (value is None and sections):
+            yield name, value
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"config file {file} does not exist") from error
+    except IsADirectoryError as error:
+        raise UserError(f"config file {file} is a folder") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"config file {file} is not UTF-8") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"config file {file} is not YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"config file {file} holds no keys")
+    return content

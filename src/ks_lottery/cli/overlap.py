@@ -9,31 +9,20 @@ from typing import TYPE_CHECKING
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the command."""
-    parser.add_argument(
-        "tickets",
-        nargs="+",
-        help="JSON files that select or a run wrote, each FILE or NAME=FILE, such as ca=runs/ca/...",
-    )
-    parser.add_argument("--top", type=int, default=30, metavar="N", help="rows to show side by side (default: 30)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--force", action="store_true", help="compare by row although the bases differ")
+    from ks_lottery.config.ticket_commands import OverlapSettings
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(settings: OverlapSettings) -> int:
     """Run the command and return its exit code."""
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.files import to_json
     from ks_lottery.tickets.saved import overlap_saved
 
-    shared = overlap_saved(_named(arguments.tickets), force=arguments.force)
-    sections = shared.sections(arguments.top)
-    if arguments.json:
+    shared = overlap_saved(_named(settings.tickets), force=settings.force)
+    sections = shared.sections(settings.top)
+    if settings.json:
         sys.stdout.write(to_json(shared.as_dict()))
     else:
         Screen().show(sections)

@@ -7,19 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
+    from ks_lottery.config.train_commands import TransferSettings
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the command."""
-    parser.add_argument("model", help="the base that the patch was made on")
-    parser.add_argument("patch", help="folder of a patch, such as embed tuning leaves")
-    parser.add_argument("--tickets", required=True, metavar="FILE", help="JSON file that select wrote")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; new or empty")
-    parser.add_argument("--force", action="store_true", help="take the patch although it was made on other weights")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(settings: TransferSettings) -> int:
     """Run the command and return its exit code."""
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.models.load import open_checkpoint
@@ -27,12 +18,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.transfer import transfer
 
-    checkpoint = open_checkpoint(arguments.model)
-    patch, tickets = RowPatch.open(Path(arguments.patch)), Tickets.open(Path(arguments.tickets))
-    small = transfer(checkpoint, patch, tickets, force=arguments.force)
-    with new_folder(Path(arguments.out)) as folder:
+    checkpoint = open_checkpoint(settings.model)
+    patch, tickets = RowPatch.open(Path(settings.patch)), Tickets.open(Path(settings.tickets))
+    small = transfer(checkpoint, patch, tickets, force=settings.force)
+    with new_folder(Path(settings.out)) as folder:
         small.save(folder)
     absent = len(tickets) - len(small)
     missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
-    sys.stdout.write(f"{len(small):,} of {len(patch):,} rows written to {arguments.out}{missing}\n")
+    sys.stdout.write(f"{len(small):,} of {len(patch):,} rows written to {settings.out}{missing}\n")
     return 0

@@ -1,16 +1,16 @@
-"""Dotted keys of a run's config, such as ``train.epochs``: which exist, and in which two configs differ."""
+"""Dotted keys of a config, such as ``train.epochs``: which exist, and in which two configs differ."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.settings import RunConfig, as_dict
+from ks_lottery.config.fields import settings_of
+from ks_lottery.config.settings import RunConfig
+from ks_lottery.config.values import nearest
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -22,12 +22,12 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def known_keys() -> list[str]:
-    """Return every dotted key of a run's config."""
-    return [key for key, _ in flat(as_dict(RunConfig()))]
+def known_keys(cls: type = RunConfig) -> list[str]:
+    """Return every dotted key of a settings class."""
+    return [item.name for item in settings_of(cls)]
 
 
-def check_keys(keys: list[str], where: str) -> None:
+def check_keys(keys: Iterable[str], where: str, cls: type = RunConfig) -> None:
     """Refuse keys that no config has, naming the nearest one that exists.
 
     Raises
@@ -35,15 +35,11 @@ def check_keys(keys: list[str], where: str) -> None:
     UserError
         For the first unknown key.
     """
-    known = known_keys()
-    sections = [f.name for f in dataclasses.fields(RunConfig)]
+    known = known_keys(cls)
+    sections = {name.partition(".")[0] for name in known}
     for key in keys:
-        if key in known or key in sections:
-            continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        tail = key.rsplit(".", maxsplit=1)[-1]
-        near = [k for k in known if k.rsplit(".", maxsplit=1)[-1] == tail] or near
-        raise UserError(f"{where}: unknown config key '{key}'; the nearest known one is '{near[0]}'")
+        if key not in known and key not in sections:
+            raise UserError(f"{where}: unknown config key '{key}'; the nearest known one is '{nearest(key, known)}'")
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METHODS, PRESETS
@@ -23,7 +24,7 @@ _COMMON = {"warmup_ratio": 0.03, "max_grad_norm": 1.0, "weight_decay": 0.0}
 """As in the scripts; the clipping is the Trainer's default there. The schedule is a cosine always."""
 
 
-def tune_preset(name: str, method: str, given: Mapping[str, Any], *, processes: int = 1) -> dict[str, Any]:
+def tune_preset(name: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``seed``, ``max_tokens`` and ``settings`` (fields of `TrainConfig`) of a preset for one tuning method.
 
     Parameters
@@ -32,8 +33,6 @@ def tune_preset(name: str, method: str, given: Mapping[str, Any], *, processes: 
         One of `ks_lottery.config.choices.PRESETS`, and one of its `METHODS`.
     given
         Fields of `TrainConfig` that the user gave, which go over the preset; None counts as not given.
-    processes
-        Number of processes that train together.
 
     Raises
     ------
@@ -45,7 +44,7 @@ def tune_preset(name: str, method: str, given: Mapping[str, Any], *, processes: 
     rates = {"learning_rate": METHODS[method].learning_rate, "epochs": METHODS[method].epochs}
     settings: dict[str, Any] = {**_COMMON, **rates, "batch_size": DEVICE_BATCH, **explicit}
     if "gradient_accumulation" not in explicit:
-        settings["gradient_accumulation"] = accumulation(settings["batch_size"], processes)
+        settings["gradient_accumulation"] = accumulation(settings["batch_size"], process_count())
     return {"seed": SEED, "max_tokens": MAX_TOKENS, "settings": settings}
 
 
@@ -72,6 +71,11 @@ def run_preset(name: str, batch_size: int = DEVICE_BATCH) -> dict[str, Any]:
         },
         "seed": SEED,
     }
+
+
+def process_count() -> int:
+    """Return the number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def accumulation(batch_size: int, processes: int = 1) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.lines import ending_of, numbered_lines
-from ks_lottery.corpus.readers import ENDINGS, read_corpus
+from ks_lottery.corpus.readers import ENDINGS
+from ks_lottery.corpus.source import read_text
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,25 +16,28 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from ks_lottery.config.groups import TextSource
 
-def read_sentences(name: str, *, source_language: str, target_language: str) -> list[str]:
+
+def read_sentences(source: TextSource) -> list[str]:
     """Return the target side of parallel text, or the lines of a plain text with one sentence a line.
+
+    A text is parallel where its ending, `format` or `target` says so.
 
     Raises
     ------
     UserError
         When the text cannot be read or is empty.
     """
-    path = Path(name).expanduser()
-    if ending_of(path) in ENDINGS:
-        corpus = read_corpus(name, source_language=source_language, target_language=target_language)
-        return [pair.target for pair in corpus]
+    path = Path(source.path).expanduser()
+    if ending_of(path) in ENDINGS or source.format != "auto" or source.target is not None:
+        return [pair.target for pair in read_text(source)]
     if not path.is_file():
         raise UserError(f"text file {path} does not exist")
     sentences = [line for _, line in numbered_lines(path) if line.strip()]
     if not sentences:
         raise UserError(f"{path} holds no sentence")
-    return sentences
+    return sentences[: source.limit]
 
 
 def token_counts(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> Counter[int]:

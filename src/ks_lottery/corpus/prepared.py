@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus import selection
 from ks_lottery.corpus.source import open_corpus
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.selection import FilterReport, Split
 
 
+@checks_names
 def keep_useful(
     corpus: Corpus | TextSource | str | Path,
     *,
@@ -50,6 +52,7 @@ def keep_useful(
     )
 
 
+@checks_names
 def split(
     corpus: Corpus | TextSource | str | Path, *, calibration: float = 0.15, test: float = 0.15, seed: int = 0
 ) -> Split:

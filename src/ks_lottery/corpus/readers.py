@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.gettext import read_gettext
 from ks_lottery.corpus.languages import language_name
@@ -41,6 +42,7 @@ ENDINGS = {
 """File ending to format."""
 
 
+@checks_names
 def read_corpus(
     source: str | Path,
     *,

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _is_short(text: str, language: str, min_words: int) -> bool:
     return is_spaced(language) and len(text.split()) < min_words
 
 
+@checks_names
 def keep_useful(
     corpus: Corpus, *, min_words: int = 4, drop_placeholders: bool = True, drop_markup: bool = True
 ) -> tuple[Corpus, FilterReport]:
@@ -131,6 +133,7 @@ def hash_fraction(text: str, seed: int = 0) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
+@checks_names
 def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:
     """Split by a hash of the source sentence, salted with a seed: another seed is another random split of the same text.
 

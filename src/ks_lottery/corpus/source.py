@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import CATALOGS
-from ks_lottery.config.settings import TextSource
+from ks_lottery.config.groups import TextSource
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.corpus.readers import read_corpus

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.config.groups import BootstrapOptions, SeedOption
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import (
     DEFAULT,
@@ -158,9 +159,9 @@ def compare(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
-    resamples: int = 1000,
-    seed: int = 12345,
-    confidence: float = 0.95,
+    resamples: int = BootstrapOptions.resamples,
+    seed: int = SeedOption.seed,
+    confidence: float = BootstrapOptions.confidence,
 ) -> Comparison:
     """Compare the first system with each other one by sacrebleu's paired bootstrap.
 

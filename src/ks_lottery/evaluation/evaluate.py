@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from ks_lottery.config.groups import ModelOptions
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source import open_corpus
@@ -191,6 +193,7 @@ def _new_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]], limit: in
     return limit if context is None else max(1, min(limit, context - max(len(prompt) for prompt in prompts)))
 
 
+@checks_names
 def evaluate(
     base: str | Path | Checkpoint | LoadedModel,
     corpus: Corpus | TextSource | str | Path,
@@ -213,6 +216,9 @@ def evaluate(
     resamples: int = EvaluationSpec.resamples,
     confidence: float = EvaluationSpec.confidence,
     seed: int = EvaluationSpec.seed,
+    dtype: Literal["auto", "float32", "bfloat16"] = ModelOptions.dtype,
+    device: Literal["auto", "cpu", "cuda", "mps"] = ModelOptions.device,
+    trust_remote_code: bool = ModelOptions.trust_remote_code,
     progress: bool = False,
 ) -> Evaluation:
     """Measure a model on a text: translate it and score the translations, and next-token accuracy and loss.
@@ -248,8 +254,9 @@ def evaluate(
     against
         Folders of other evaluations of the same text, to compare with by a paired bootstrap.
     resamples, confidence, seed
-        Resamples of the bootstrap over sentences (1,000; 0 for no intervals), level of the intervals (0.95), and the seed
-        (12345).
+        Resamples of the bootstrap over sentences (2,000; 0 for no intervals), level of the intervals (0.95), and the seed (0).
+    dtype, device, trust_remote_code
+        How the model is loaded where it is not loaded yet, as for `load_model`.
     progress
         Show a bar for each stage on standard output; off by default.
 
@@ -277,7 +284,12 @@ def evaluate(
         model = base if isinstance(base, LoadedModel) else open_checkpoint(base)
         # A product of another base is refused before the model is loaded.
         opened = open_product(saved, open_checkpoint(model))
-        return evaluate_with(spec, load_model(model), corpus, opened, folder=folder, stage=stage)
+        loaded = (
+            model
+            if isinstance(model, LoadedModel)
+            else load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        )
+        return evaluate_with(spec, loaded, corpus, opened, folder=folder, stage=stage)
 
 
 def _bars(spec: EvaluationSpec) -> Stage:

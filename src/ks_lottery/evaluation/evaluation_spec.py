@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.measure_commands import EvaluateOptions
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE
 from ks_lottery.evaluation.scores import SCORED, check_metrics
@@ -13,9 +14,15 @@ from ks_lottery.evaluation.scores import SCORED, check_metrics
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+SAVED = (
+    "metrics", "language", "positions", "translations", "num_beams", "max_new_tokens", "generation", "batch_size",
+    "share_prefix", "template", "max_tokens", "resamples", "confidence", "seed",
+)  # fmt: skip
+"""Settings that the numbers depend on, in the order in which they are saved."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSpec:
+class EvaluationSpec(EvaluateOptions):
     """Settings of an evaluation.
 
     Parameters
@@ -54,22 +61,9 @@ class EvaluationSpec:
         When a metric does not exist, a value is out of its range, or a folder of `against` has no translations.
     """
 
-    metrics: Sequence[str] = ("spbleu", "bleu", "chrf", "accuracy")
     language: bool = False
-    positions: int | None = None
-    translations: int | None = None
-    num_beams: int = 4
-    max_new_tokens: int = 256
-    generation: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 16
-    share_prefix: bool = True
-    template: str = "alpaca"
-    max_tokens: int | None = None
     spm: Mapping[str, Path] = field(default_factory=dict)
     against: Sequence[str | Path] = ()
-    resamples: int = 1000
-    confidence: float = 0.95
-    seed: int = 12345
 
     def __post_init__(self) -> None:
         """Check names, ranges and folders."""
@@ -86,9 +80,9 @@ class EvaluationSpec:
             if not (Path(folder) / HYPOTHESES_FILE).is_file():
                 raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")
         if self.against and not self.scored:
-            raise UserError("against compares translations, and no metric here scores them: add one to the metrics")
+            raise UserError("`against` compares translations, and no metric here scores them: add one to `metrics`")
         if self.against and not self.resamples:
-            raise UserError("against compares by a bootstrap, and resamples is 0: give 1 or more")
+            raise UserError("`against` compares by a bootstrap, and `resamples` is 0: give 1 or more")
 
     @property
     def scored(self) -> tuple[str, ...]:
@@ -112,6 +106,5 @@ class EvaluationSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return every setting that the numbers depend on, as plain values; paths are left out."""
-        names = [item.name for item in fields(self) if item.name not in {"spm", "against"}]
-        settings = {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in SAVED}
         return {**settings, "metrics": list(self.metrics), "generation": dict(self.generation)}

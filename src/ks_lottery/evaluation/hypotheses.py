@@ -77,6 +77,8 @@ class Hypotheses:
                 self._check(lines[0])
             for line in lines[1:]:
                 self.done |= {int(index): str(text) for index, text in line.items()}
+        except UserError:  # of `_check`; it is a ValueError too
+            raise
         except (ValueError, AttributeError) as error:
             raise UserError(f"{self.journal} is damaged: remove it, and its sentences are translated again") from error
         return size

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.reader import Checkpoint
+from ks_lottery.config.groups import TextSource
+from ks_lottery.config.settings import TextConfig
+from ks_lottery.config.train_commands import InspectSettings
+from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.inspection import inspect_corpus
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.selection import keep_useful
@@ -57,17 +63,18 @@ class Inspection(Shown):
         return inspection_sections(self.content)
 
 
+@checks_names
 def inspect(
     text: str | Path | TextSource | Corpus,
-    model: str | Path | Checkpoint | LoadedModel,
+    model: str | Path | Checkpoint | LoadedModel = InspectSettings.model,
     *,
-    template: str = "alpaca",
-    max_tokens: int = 512,
-    examples: int = 3,
-    clean: bool = True,
-    min_words: int = 4,
-    drop_placeholders: bool = True,
-    drop_markup: bool = True,
+    template: str = InspectSettings.template,
+    max_tokens: int = InspectSettings.max_tokens,
+    examples: int = InspectSettings.examples,
+    clean: bool = InspectSettings.clean,
+    min_words: int = TextConfig.min_words,
+    drop_placeholders: bool = TextConfig.drop_placeholders,
+    drop_markup: bool = TextConfig.drop_markup,
 ) -> Inspection:
     """Show a text as training and translating will see it. The model's weights are not read, only its tokenizer.
 
@@ -77,6 +84,7 @@ def inspect(
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     model
         Whose tokenizer: a folder, a GGUF file, a hub id, an opened checkpoint, or a loaded model.
+        Whose tokenizer: a folder, a GGUF file, a hub id, or an opened checkpoint; by default the demo's.
     template
         One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own with ``{source}`` and, if you like,
         ``{instruction}``.
@@ -113,7 +121,7 @@ def inspect(
         )
         cleaning = report.sentence()
     if not len(corpus):
-        raise UserError(f"{read.origin}: {cleaning}: nothing is left to look at; --keep-all looks at all of it")
+        raise UserError(f"{read.origin}: {cleaning}: nothing is left to look at; `clean=False` looks at all of it")
     content, trained = inspect_corpus(
         corpus,
         form,

@@ -55,9 +55,9 @@ def measured_text(
         raise UserError(
             f"{corpus.origin}: {len(over):,} of {len(corpus):,} sentences, with prompt and reference, are longer than the "
             f"context of {loaded.checkpoint.name}, {context:,} tokens; the first is pair {over[0] + 1}. Split them, or leave "
-            f"out longer ones by max_tokens {context}"
+            f"out longer ones by `max_tokens={context}`"
         )
     if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
+        raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise `max_tokens`")
     pairs = tuple(corpus.pairs[i] for i in places)
     return MeasuredText(replace(corpus, pairs=pairs), examples, len(corpus) - len(places))

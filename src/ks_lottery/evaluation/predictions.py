@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.config.groups import BootstrapOptions, SeedOption
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Section
@@ -96,7 +97,13 @@ class Predictions(ByContent, Shown):
         """Mean negative log-probability of the reference, in nats a token."""
         return float(-self.log_p.mean())
 
-    def interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    def interval(
+        self,
+        *,
+        confidence: float = BootstrapOptions.confidence,
+        resamples: int = BootstrapOptions.resamples,
+        seed: int = SeedOption.seed,
+    ) -> tuple[float, float]:
         """Return a bootstrap interval of the accuracy, by resampling sentences (positions of one are dependent).
 
         Parameters
@@ -110,7 +117,13 @@ class Predictions(ByContent, Shown):
         """
         return self._interval(self.correct, confidence, resamples, seed)
 
-    def loss_interval(self, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    def loss_interval(
+        self,
+        *,
+        confidence: float = BootstrapOptions.confidence,
+        resamples: int = BootstrapOptions.resamples,
+        seed: int = SeedOption.seed,
+    ) -> tuple[float, float]:
         """Return a bootstrap interval of the loss, in nats; `confidence`, `resamples` and `seed` as for `interval`."""
         return self._interval(-self.log_p, confidence, resamples, seed)
 

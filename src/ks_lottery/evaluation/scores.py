@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METRICS
+from ks_lottery.config.groups import BootstrapOptions, SeedOption
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -158,9 +159,9 @@ def score(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
-    resamples: int = 1000,
-    seed: int = 12345,
-    confidence: float = 0.95,
+    resamples: int = BootstrapOptions.resamples,
+    seed: int = SeedOption.seed,
+    confidence: float = BootstrapOptions.confidence,
     made_from: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Score `hypotheses` against one reference each.

@@ -11,6 +11,8 @@ import torch
 
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.job_commands import ExportSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import adapter_form, filled, matrices, name_of, peft_config
 from ks_lottery.models.load import open_checkpoint
@@ -70,7 +72,10 @@ def _check(checkpoint: Checkpoint, patch: RowPatch, *, tied: bool, force: bool) 
         )
 
 
-def to_peft(checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path, *, force: bool = False) -> Path:
+@checks_names
+def to_peft(
+    checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path, *, force: bool = ExportSettings.force
+) -> Path:
     """Write an adapter for `peft.PeftModel.from_pretrained`.
 
     The adapter has PEFT's trainable tokens, on the module of each side that the patch changes. On a tied model a patch of one
@@ -130,7 +135,10 @@ def _opened(checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path) 
     return open_checkpoint(checkpoint), opened, Path(folder).expanduser()
 
 
-def to_merged(checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path, *, force: bool = False) -> Path:
+@checks_names
+def to_merged(
+    checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path, *, force: bool = ExportSettings.force
+) -> Path:
     """Write a plain transformers folder with the new rows inside.
 
     A tied model is written untied, with the unchanged side as a tensor of its own, unless the patch changes both sides.

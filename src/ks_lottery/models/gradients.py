@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.checkpoint.attribution import Attribution
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import batches_by_length, collate, encode
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
@@ -81,6 +82,7 @@ def gradients_of(
     return Attribution(ids, {"gradient": norms.numpy()}, counts[1:].numpy(), made_from, settings)
 
 
+@checks_names
 def row_gradients(
     base: str | Path | Checkpoint | LoadedModel,
     corpus: Corpus | TextSource | str | Path,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import DEFAULT_MODEL
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.gguf import converted
@@ -48,6 +49,7 @@ class LoadedModel:
         return f"LoadedModel({self.checkpoint.name}: {kind})"
 
 
+@checks_names
 def open_checkpoint(name: str | Path | Checkpoint | LoadedModel | PreTrainedModel) -> Checkpoint:
     """Open a checkpoint by name; no model is built.
 
@@ -128,6 +130,7 @@ def _checked(tokenizer: Any, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+@checks_names
 def load_model(
     checkpoint: str | Path | Checkpoint | LoadedModel | PreTrainedModel,
     *,
@@ -188,7 +191,7 @@ def load_model(
             if "auto_map" in checkpoint.config and not trust_remote_code:
                 raise UserError(
                     f"{checkpoint.name} needs Python code that comes with it, which runs only if you trust it: "
-                    "give --trust-remote-code"
+                    "give `trust_remote_code=True`"
                 ) from error
             reason = " ".join(str(error).split())
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {reason}") from error
@@ -216,6 +219,7 @@ def _copied(checkpoint: MemoryCheckpoint, dtype: str, device: str, quantization:
     return LoadedModel(checkpoint, lm.eval(), tokenizer)
 
 
+@checks_names
 def from_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str | None = None) -> LoadedModel:
     """Take a model of transformers that is in memory, with its tokenizer, for every call that takes a model.
 

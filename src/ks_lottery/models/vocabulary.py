@@ -176,5 +176,5 @@ def check_same(base: Vocabulary | None, tuned: Vocabulary | None, names: tuple[s
         raise UserError(
             f"the tokenizers of {names[0]} and {names[1]} mean different strings by {len(differing):,} ids, the first of them "
             f"{first} ({base.shown[first]} and {tuned.shown[first]}), so that rows cannot be compared by id: pass "
-            "--ignore-tokenizer to compare them all the same"
+            "`ignore_tokenizer=True` to compare them all the same"
         )

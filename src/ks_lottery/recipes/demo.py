@@ -5,6 +5,7 @@ Must never differ from a run of the same config through `ks-lottery run`.
 
 from __future__ import annotations
 
+from ks_lottery.config.job_commands import DemoSettings
 from ks_lottery.config.settings import CertifyConfig, EvaluateConfig, RunConfig, TextConfig, TrainConfig
 from ks_lottery.errors import UserError
 
@@ -23,12 +24,16 @@ BUDGETS: dict[str, RunConfig] = {
 """Budget to config. The scale is not the paper's: d = 576 makes the test blind to what lr 2e-5 moves (docs/method.md)."""
 
 
-def demo_config(target: str = "ca", budget: str = "default", seed: int = 0) -> RunConfig:
+def demo_config(
+    target_language: str = DemoSettings.target_language,
+    budget: str = DemoSettings.budget,
+    seed: int = DemoSettings.seed,
+) -> RunConfig:
     """Return the config of the demo.
 
     Parameters
     ----------
-    target
+    target_language
         Language to translate to, a code that the catalogs have.
     budget
         ``default``: at most 6 minutes on two cores; ``smoke``: at most 90 seconds, to see that everything works.
@@ -38,4 +43,4 @@ def demo_config(target: str = "ca", budget: str = "default", seed: int = 0) -> R
     from dataclasses import replace
 
     base = BUDGETS[budget]
-    return replace(base, text=replace(base.text, target_language=target), seed=seed)
+    return replace(base, text=replace(base.text, target_language=target_language), seed=seed)

@@ -233,6 +233,6 @@ def _next_commands(folder: str) -> list[str]:
     return [
         f"Everything lies in {folder}. Try next:",
         f'  ks-lottery translate {folder} "Your session has expired." --compare',
-        f"  ks-lottery export {folder}/partial --to peft adapter",
-        f"  ks-lottery export {folder}/partial --to merged model",
+        f"  ks-lottery export {folder}/partial --to peft --out adapter",
+        f"  ks-lottery export {folder}/partial --to merged --out model",
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
+from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
 from ks_lottery.errors import UserError
@@ -30,7 +31,11 @@ class Answer:
 
 
 def translate_with_run(
-    folder: Path, sentences: Sequence[str], *, method: str = "partial", compare: bool = False
+    folder: Path,
+    sentences: Sequence[str],
+    *,
+    method: str = TranslateSettings.method,
+    compare: bool = TranslateSettings.compare,
 ) -> list[Answer]:
     """Translate sentences with the patch of a method, and with `compare` with the original model too.
 

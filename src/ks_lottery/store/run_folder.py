@@ -102,15 +102,15 @@ class RunFolder:
             When it holds a run of another config, naming the difference, or something that is no run.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file: give another --out")
+            raise UserError(f"{self.path} is a file: give another `out`")
         if not self.path.is_dir() or all(entry.name == LOCK for entry in self.path.iterdir()):
             return
         if not (self.path / CONFIG_FILE).is_file():
-            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another --out")
+            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another `out`")
         changed = difference(self.config(), as_dict(config))
         if changed:
             raise UserError(
-                f"{self.path} was made by another config: {changed}; give another --out or the same settings"
+                f"{self.path} was made by another config: {changed}; give another `out` or the same settings"
             )
 
     def config(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class RunFolder:
         old = read_json(before)
         changed = [name for name in inputs if old.get(name) != inputs[name]]
         if changed:
-            raise UserError(f"{self.path} was begun with another {changed[0]}: give another --out to start anew")
+            raise UserError(f"{self.path} was begun with another {changed[0]}: give another `out` to start anew")
 
     def is_done(self, stage: str, key: str) -> bool:
         """Say whether a stage was finished with this key and its files are as it wrote them."""

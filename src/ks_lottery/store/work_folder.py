@@ -54,7 +54,7 @@ class WorkFolder:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return False
         if not (self.out / MANIFEST_FILE).is_file():
-            raise UserError(f"{self.out} exists and is no folder of a {manifest['kind']}: give another --out")
+            raise UserError(f"{self.out} exists and is no folder of a {manifest['kind']}: give another `out`")
         _check_same(self.out, read_json(self.out / MANIFEST_FILE, manifest["kind"]), manifest)
         return True
 
@@ -111,7 +111,7 @@ def locked_folder(folder: Path) -> Generator[None]:
         lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"another process works in {folder}: wait for it, or give another --out") from error
+        raise UserError(f"another process works in {folder}: wait for it, or give another `out`") from error
     except OSError as error:
         raise write_error(folder, error) from error
     with lock:
@@ -126,5 +126,5 @@ def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any])
             key = changed[0]
             raise UserError(
                 f"{folder} was made by another command: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
-                "give another --out, or remove it"
+                "give another `out`, or remove it"
             )

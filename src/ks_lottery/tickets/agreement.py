@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.ticket_commands import AlikeSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.ks import ks_counts
@@ -147,7 +149,7 @@ class ComparedTunings(Shown):
         write_json(path, {**about, **self.as_dict()})
         return path
 
-    def sections(self, top: int = 10) -> list[Section]:
+    def sections(self, top: int = AlikeSettings.top) -> list[Section]:
         """Return table 6, what was compared, and the `top` rows that differ most.
 
         Raises
@@ -158,13 +160,14 @@ class ComparedTunings(Shown):
         return agreement_sections(self.as_dict(), top)
 
 
+@checks_names
 def compare_tunings(
     embed: RowPatch | str | Path,
     partial: RowPatch | str | Path,
     tickets: Tickets | str | Path | None = None,
     *,
-    level: float = 0.05,
-    side: Side | None = None,
+    level: float = AlikeSettings.level,
+    side: Side | None = AlikeSettings.side,
     tokens: Mapping[int, str] | None = None,
 ) -> ComparedTunings:
     """Test the embed-tuned against the partially tuned values of each ticket (section 4.2 and table 6 of the paper).
@@ -255,7 +258,7 @@ def _check_base(embed: RowPatch, partial: RowPatch, tickets: Tickets | None) -> 
 def _common_side(embed: RowPatch, partial: RowPatch, side: Side | None) -> Side:
     both: list[Side] = [s for s in ("input", "output") if None not in (embed.values_of(s), partial.values_of(s))]
     if not both or (side is not None and side not in both):
-        asked = "" if side is None or not both else f", but --side {side} was asked for"
+        asked = "" if side is None or not both else f", but `side={side}` was asked for"
         raise UserError(
             f"one patch changes the {embed.side} side and the other the {partial.side} side of the embedding{asked}: "
             "give patches of one side"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.ticket_commands import SelectSettings
 from ks_lottery.errors import UserError
 from ks_lottery.models.vocabulary import tokens_here
 from ks_lottery.tickets.origin import attribution_beside, recorded, tokens_part
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ks_lottery.checkpoint.attribution import Attribution
-    from ks_lottery.config.settings import TextSource
+    from ks_lottery.config.groups import TextSource
     from ks_lottery.corpus.batches import Example
 
     _Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -42,10 +43,10 @@ def basis_of(
     size: int | None = None,
     alpha: float | None = None,
     interval: tuple[float, float] | None = None,
-    correction: str = "none",
-    seed: int = 0,
+    correction: str = SelectSettings.correction,
+    seed: int = SelectSettings.seed,
     corpus: TextSource | None = None,
-    template: str = "alpaca",
+    template: str = SelectSettings.template,
     attribution: str | Path | None = None,
     model: str | None = None,
     stage: _Stage | None = None,
@@ -85,14 +86,14 @@ def basis_of(
         )
     if corpus is None:
         return basis
-    from ks_lottery.corpus.monolingual import token_counts
+    from ks_lottery.corpus.monolingual import read_sentences, token_counts
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
     from ks_lottery.models.rows import reachable_rows
 
     checkpoint = open_checkpoint(model_of(scan, model))
     tokenizer = load_tokenizer(checkpoint)
     if by == "frequency":
-        return replace(basis, frequencies=token_counts(tokenizer, sentences_of(corpus)))
+        return replace(basis, frequencies=token_counts(tokenizer, read_sentences(corpus)))
     padding = checkpoint.config.get("pad_token_id")
 
     @cache
@@ -120,9 +121,9 @@ def _attribution_for(
         place = attribution_beside(file) if attribution is None else Path(attribution)
         return None if place is None else recorded(scan, place, str(file))
     if by != "gradient":
-        raise UserError(f"{by} is recorded by embed tuning, not read from a text: give attribution, not corpus")
+        raise UserError(f"{by} is recorded by embed tuning, not read from a text: give `attribution`, not `corpus`")
     if attribution is not None:
-        raise UserError("gradient needs attribution (while tuning) or corpus (original model), not both")
+        raise UserError("gradient needs `attribution` (while tuning) or `corpus` (original model), not both")
     from ks_lottery.models.gradients import gradients_of
     from ks_lottery.models.load import load_model, open_checkpoint
 
@@ -149,13 +150,6 @@ def _examples(tokenizer: PreTrainedTokenizerBase, corpus: TextSource, template: 
     from ks_lottery.corpus.source import read_text
 
     return encode(tokenizer, read_text(corpus), template=template)[0]
-
-
-def sentences_of(corpus: TextSource) -> list[str]:
-    """Return the sentences of a text in the target language."""
-    from ks_lottery.corpus.monolingual import read_sentences
-
-    return read_sentences(corpus.path, source_language=corpus.source_language, target_language=corpus.target_language)
 
 
 def tokens_of_base(scan: Scan, model: str | None = None) -> list[str] | None:

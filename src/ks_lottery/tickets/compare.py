@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.ticket_commands import ScanSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.sources import is_full_tuning_of, open_source
 from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
@@ -46,7 +48,9 @@ class Compared(Shown):
         """Say whether the D of any unit is above `limit`; None is no limit."""
         return limit is not None and bool((self.scan.statistics > limit).any())
 
-    def as_dict(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> dict[str, Any]:
+    def as_dict(
+        self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
+    ) -> dict[str, Any]:
         """Return summary, the `top` units with the smallest p, and the rows of one side alone, in plain values."""
         return {
             "summary": self.scan.summary(alpha, correction),
@@ -57,7 +61,9 @@ class Compared(Shown):
             },
         }
 
-    def sections(self, alpha: float = 0.05, correction: str = "none", top: int = 30) -> list[Section]:
+    def sections(
+        self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
+    ) -> list[Section]:
         """Return the `top` units with the smallest p as a table, and the summary in sentences."""
         return self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
 
@@ -107,15 +113,16 @@ def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:
     return tuple(shown[row] if row < len(shown) else "''" for row in rows)
 
 
+@checks_names
 def scan(
     base: Model,
     tuned: Model | RowPatch,
     *,
-    units: str = "embedding",
-    tensors: str | None = None,
-    alpha: float = 0.05,
-    compare_as: str | None = None,
-    ignore_tokenizer: bool = False,
+    units: str = ScanSettings.units,
+    tensors: str | None = ScanSettings.tensors,
+    alpha: float = ScanSettings.alpha,
+    compare_as: str | None = ScanSettings.compare_as,
+    ignore_tokenizer: bool = ScanSettings.ignore_tokenizer,
     progress: bool = False,
 ) -> Scan:
     """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).

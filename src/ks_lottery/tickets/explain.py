@@ -10,6 +10,8 @@ import numpy as np
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.ticket_commands import ExplainSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.ranks import average_ranks, rank_fraction
@@ -158,7 +160,7 @@ class Explanation(Shown):
         write_json(path, {**about, **content})
         return path
 
-    def sections(self, top: int = 30) -> list[Section]:
+    def sections(self, top: int = ExplainSettings.top) -> list[Section]:
         """Return the first `top` tickets as a table, how far each rival agrees with the KS test, and what the columns are.
 
         Raises
@@ -169,6 +171,7 @@ class Explanation(Shown):
         return explanation_sections(self.as_dict(), top)
 
 
+@checks_names
 def explain(
     tickets: Tickets | str | Path,
     scan: Scan | str | Path,

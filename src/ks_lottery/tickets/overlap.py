@@ -193,7 +193,7 @@ def check_one_base(sets: Mapping[str, Tickets], tokens: Mapping[str, Mapping[int
         if known[name] != known[names[0]]:
             raise UserError(
                 f"{names[0]} and {name} are tickets of different bases ({known[names[0]][:12]} and {known[name][:12]}), "
-                "whose rows cannot be compared by number: give sets of one base, or use --force"
+                "whose rows cannot be compared by number: give sets of one base, or `force=True`"
             )
     seen: dict[int, tuple[str, str]] = {}
     for name, strings in tokens.items():
@@ -202,5 +202,5 @@ def check_one_base(sets: Mapping[str, Tickets], tokens: Mapping[str, Mapping[int
             if known_as != token:
                 raise UserError(
                     f"row {row} is {known_as} in {first} and {token} in {name}, so that they are tickets of different "
-                    "models: give sets of one base, or use --force"
+                    "models: give sets of one base, or `force=True`"
                 )

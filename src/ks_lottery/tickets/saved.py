@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.ticket_commands import AlikeSettings, OverlapSettings
 from ks_lottery.errors import UserError
 from ks_lottery.models.vocabulary import read_vocabulary, tokens_here
-from ks_lottery.tickets.basis import model_of, open_scan, sentences_of
+from ks_lottery.tickets.basis import model_of, open_scan
 from ks_lottery.tickets.explain import explain
 from ks_lottery.tickets.origin import attribution_beside, recorded, saved_tokens
 from ks_lottery.tickets.overlap import check_one_base, side_by_side
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.patch import Side
-    from ks_lottery.config.settings import TextSource
+    from ks_lottery.config.groups import TextSource
     from ks_lottery.tickets.agreement import ComparedTunings
     from ks_lottery.tickets.explain import Explanation
     from ks_lottery.tickets.overlap import SharedRows
@@ -62,7 +63,7 @@ def explain_saved(
     opened = Tickets.open(file)
     scan_file = file.parent / "scan.parquet" if scan is None else Path(scan)
     if scan is None and not scan_file.is_file():
-        raise UserError(f"no scan.parquet lies beside {file}: give the scan that the tickets are from with --scan")
+        raise UserError(f"no scan.parquet lies beside {file}: give the scan that the tickets are from as `scan`")
     part = open_scan(scan_file, tensor)
     tokens = _known_tokens(file, scan_file, part)
     record, notes = _attribution_beside(part, scan_file, attribution)
@@ -101,7 +102,7 @@ def _frequencies(
     scan: Scan, tokens: Mapping[int, str], corpus: TextSource, model: str | None
 ) -> tuple[Mapping[int, int], dict[str, Any]]:
     """Count the tokens of a text, by the tokenizer of the scan's base."""
-    from ks_lottery.corpus.monolingual import token_counts
+    from ks_lottery.corpus.monolingual import read_sentences, token_counts
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
 
     name = model_of(scan, model)
@@ -110,21 +111,21 @@ def _frequencies(
     except UserError as error:
         if model is not None:
             raise
-        raise UserError(f"{error}; --model names a model whose tokenizer reads the corpus") from error
+        raise UserError(f"{error}; `model` names a model whose tokenizer reads the corpus") from error
     vocabulary = read_vocabulary(checkpoint.folder)
     shown = () if vocabulary is None else vocabulary.shown
     other = next((row for row, text in tokens.items() if row < len(shown) and text not in ("", shown[row])), None)
     if other is not None:
         raise UserError(
             f"row {other} is {tokens[other]} in the scan and {shown[other]} in {name}, which is another tokenizer: "
-            "give the scan's own with --model"
+            "give the scan's own as `model`"
         )
-    sentences = sentences_of(corpus)
+    sentences = read_sentences(corpus)
     counts = token_counts(load_tokenizer(checkpoint), sentences)
     return counts, {"text": corpus.path, "sentences": len(sentences), "tokens": counts.total()}
 
 
-def overlap_saved(files: Mapping[str, str | Path], *, force: bool = False) -> SharedRows:
+def overlap_saved(files: Mapping[str, str | Path], *, force: bool = OverlapSettings.force) -> SharedRows:
     """Compare sets of tickets that were saved.
 
     Parameters
@@ -156,8 +157,8 @@ def alike_saved(
     partial: str | Path,
     tickets: str | Path | None = None,
     *,
-    level: float = 0.05,
-    side: Side | None = None,
+    level: float = AlikeSettings.level,
+    side: Side | None = AlikeSettings.side,
 ) -> ComparedTunings:
     """Compare two saved tunings, with the token strings that are at hand; see `compare_tunings`."""
     from ks_lottery.tickets.agreement import compare_tunings

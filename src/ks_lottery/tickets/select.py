@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.ticket_commands import SelectSettings
+from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.selectors import Basis, select_rows
@@ -15,14 +17,15 @@ if TYPE_CHECKING:
     from ks_lottery.tickets.tickets import Tickets
 
 
+@checks_names
 def select(
     scan: Scan | str | Path,
     *,
-    alpha: float | None = None,
-    interval: tuple[float, float] | None = None,
-    top_k: int | None = None,
-    by: str = "ks",
-    correction: str = "none",
+    alpha: float | None = SelectSettings.alpha,
+    interval: tuple[float, float] | None = SelectSettings.interval,
+    top_k: int | None = SelectSettings.top_k,
+    by: str = SelectSettings.by,
+    correction: str = SelectSettings.correction,
 ) -> Tickets:
     """Select rows of a scan: by default the winning tickets, p < 0.05 (section 3.1 of the paper), by ascending p.
 
@@ -58,6 +61,7 @@ def select(
     return select_rows(by, basis)
 
 
+@checks_names
 def select_by_attribution(attribution: Attribution | str | Path, by: str, size: int) -> Tickets:
     """Select the `size` rows that contributed most, by what embed tuning or `row_gradients` recorded; ties: lower row.
 

@@ -96,7 +96,7 @@ def check_size(by: str, size: int | None) -> int:
         When it is missing or below 0.
     """
     if size is None:
-        raise UserError(f"rows ranked by {by} have no p-value: give top_k, the number of rows")
+        raise UserError(f"rows ranked by {by} have no p-value: give `top_k`, the number of rows")
     if size < 0:
         raise UserError(f"top_k is {size}, but must be 0 or more")
     return size
@@ -107,9 +107,9 @@ def _by_score(by: str) -> Callable[[Basis], Tickets]:
 
     def selector(basis: Basis) -> Tickets:
         given = {"alpha": basis.alpha, "interval": basis.interval, "top_k": basis.size}
-        named = [name for name, value in given.items() if value is not None]
+        named = [f"`{name}`" for name, value in given.items() if value is not None]
         if len(named) > 1:
-            raise UserError(f"select takes one of alpha, interval and top_k, not {' and '.join(named)}")
+            raise UserError(f"select takes one of `alpha`, `interval` and `top_k`, not {' and '.join(named)}")
         scan = _need(by, basis.scan, "a scan")
         rule: dict[str, Any] = {"selector": by}
         if by != "ks" or basis.size is not None:
@@ -165,7 +165,7 @@ def _by_attribution(by: str) -> Callable[[Basis], Tickets]:
     def selector(basis: Basis) -> Tickets:
         size, attribution = (
             check_size(by, basis.size),
-            _need(by, basis.attribution, "the attribution of an embed tuning"),
+            _need(by, basis.attribution, "`attribution`, the record of an embed tuning"),
         )
         score = attribution.score(by)
         order = np.argsort(-score, kind="stable")[:size]
@@ -182,7 +182,9 @@ def _by_frequency(basis: Basis) -> Tickets:
     Each row's ``rank`` is rank / V with ties averaged, as in the table.
     """
     size = check_size("frequency", basis.size)
-    counts = _need("frequency", basis.frequencies or None, "a text of the target language to count tokens in (corpus)")
+    counts = _need(
+        "frequency", basis.frequencies or None, "a text of the target language to count tokens in (`corpus`)"
+    )
     every = np.array([counts.get(row, 0) for row in range(basis.vocabulary)], dtype=np.float64)
     ranks = rank_fraction(every)
     order = np.argsort(-every, kind="stable")[:size]
@@ -199,7 +201,7 @@ def _by_occurrence(basis: Basis) -> Tickets:
 
     size, examples = (
         check_size("occurrence", basis.size),
-        _need("occurrence", basis.examples, "the training examples (corpus)"),
+        _need("occurrence", basis.examples, "the training examples (`corpus`)"),
     )
     pool, counts = _reachable("occurrence", basis), occurrences(examples())
     order = sorted(pool.tolist(), key=lambda row: (-counts.get(row, 0), row))[:size]
@@ -208,7 +210,7 @@ def _by_occurrence(basis: Basis) -> Tickets:
 
 
 def _reachable(by: str, basis: Basis) -> npt.NDArray[np.int64]:
-    return _need(by, basis.reachable, "the rows that training on a text can move (corpus)")()
+    return _need(by, basis.reachable, "the rows that training on a text can move (`corpus`)")()
 
 
 def _random(basis: Basis) -> Tickets:

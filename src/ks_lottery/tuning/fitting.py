@@ -209,5 +209,5 @@ def _tensorboard(logs: Path | None) -> TrainerCallback:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("--report-to tensorboard needs a package: pip install tensorboard") from error
+        raise UserError("`report_to=tensorboard` needs a package: pip install tensorboard") from error
     return TensorBoardCallback(None if logs is None else SummaryWriter(str(logs)))

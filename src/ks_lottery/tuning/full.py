@@ -97,7 +97,7 @@ def chosen_parameters(model: nn.Module, layers: str | None) -> list[str]:
         if not matched:
             last = max(numbers.values(), default=-1)
             raise UserError(
-                f"--layers {part} meets no parameter: layers are numbered 0 to {last}, and names look like {names[-1]}"
+                f"`layers={part}` meets no parameter: layers are numbered 0 to {last}, and names look like {names[-1]}"
             )
         wanted |= set(matched)
     return [name for name in names if name in wanted]

@@ -9,7 +9,6 @@ from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.tickets.selectors import Basis, select_rows
-from ks_lottery.tuning.processes import process_count
 from ks_lottery.tuning.tune_spec import TuneSpec, method_named
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def defaults(
     chosen: dict[str, Any] = {"seed": TuneSpec.seed, "max_tokens": TuneSpec.max_tokens, "settings": dict(given)}
     if preset is not None:
         own = {name: value for name, value in given.items() if value != getattr(TrainConfig, name)}
-        chosen = tune_preset(preset, method, own, processes=process_count())
+        chosen = tune_preset(preset, method, own)
         seed = None if seed == TuneSpec.seed else seed
         max_tokens = None if max_tokens == TuneSpec.max_tokens else max_tokens
     explicit = {"seed": seed, "max_tokens": max_tokens}

@@ -15,11 +15,6 @@ def launched() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def process_count() -> int:
-    """Return the number of processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextmanager
 def joined_processes() -> Generator[bool]:
     """Let each process take its own GPU, and wait for the others at the end; yields whether this is the main one."""

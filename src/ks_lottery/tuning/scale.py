@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.config.presets import process_count
 from ks_lottery.stats.null import critical_count
 from ks_lottery.tuning.plan import steps_in_all
-from ks_lottery.tuning.processes import process_count
 
 if TYPE_CHECKING:
     from ks_lottery.tuning.tuning import Tuning

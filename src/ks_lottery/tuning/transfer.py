@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.train_commands import TransferSettings
+
 if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.tickets.tickets import Tickets
 
 
-def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool = False) -> RowPatch:
+def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool = TransferSettings.force) -> RowPatch:
     """Return a patch of the values that `patch` gives to the tickets; tickets that it does not change are left out.
 
     Its settings hold the rule that selected the tickets.

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from ks_lottery.config.settings import TextSource, TrainConfig
+from ks_lottery.config.groups import TextSource
+from ks_lottery.config.settings import TrainConfig
+from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
     from ks_lottery.tuning.adapters import Adapter
     from ks_lottery.tuning.full import TunedModel
-    from ks_lottery.tuning.tune_settings import AdapterMethod, RowMethod, TuneSettings
+    from ks_lottery.tuning.tune_keywords import AdapterMethod, RowMethod, TuneKeywords
 
     Base = str | Path | Checkpoint | LoadedModel
     Text = Corpus | TextSource | str | Path | Sequence[Example]
@@ -69,7 +71,8 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     if not isinstance(base, LoadedModel):
         base = open_checkpoint(base)
     if isinstance(base, LoadedModel):
-        spec = replace(spec, dtype=str(base.lm.dtype).removeprefix("torch."))
+        loaded_type: Any = str(base.lm.dtype).removeprefix("torch.")
+        spec = replace(spec, dtype=loaded_type)
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
     if spec.method == "prefix" and config.gradient_checkpointing:
@@ -80,7 +83,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
     check_reports(spec)
     if spec.patience and not validation:
-        raise UserError("patience needs a validation text: give --validation or --validation-share")
+        raise UserError("patience needs a validation text: give `validation`")
     if spec.patience and spec.folder is None:
         raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
     loaded = _load(base, spec)
@@ -125,18 +128,19 @@ def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneS
         return corpus
     examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens)
     if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise max_tokens")
+        raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
 
 
 @overload
-def tune(base: Base, corpus: Text, *, method: RowMethod = ..., **settings: Unpack[TuneSettings]) -> RowPatch: ...
+def tune(base: Base, corpus: Text, *, method: RowMethod = ..., **settings: Unpack[TuneKeywords]) -> RowPatch: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: AdapterMethod, **settings: Unpack[TuneSettings]) -> Adapter: ...
+def tune(base: Base, corpus: Text, *, method: AdapterMethod, **settings: Unpack[TuneKeywords]) -> Adapter: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: Literal["full"], **settings: Unpack[TuneSettings]) -> TunedModel: ...
+def tune(base: Base, corpus: Text, *, method: Literal["full"], **settings: Unpack[TuneKeywords]) -> TunedModel: ...
 @overload
-def tune(base: Base, corpus: Text, *, method: str, **settings: Unpack[TuneSettings]) -> Any: ...
+def tune(base: Base, corpus: Text, *, method: str, **settings: Unpack[TuneKeywords]) -> Any: ...
+@checks_names
 def tune(
     base: Base,
     corpus: Text,
@@ -156,12 +160,13 @@ def tune(
     save_every: int = TuneSpec.save_every,
     evaluate_every: int = TuneSpec.evaluate_every,
     patience: int = TuneSpec.patience,
-    report_to: Sequence[str] = (),
+    report_to: Sequence[str] = TuneSpec.report_to,
+    fsdp: bool = TuneSpec.fsdp,
     callbacks: Sequence[TrainerCallback] = (),
     seed: int = TuneSpec.seed,
-    dtype: str = TuneSpec.dtype,
-    device: str = TuneSpec.device,
-    trust_remote_code: bool = False,
+    dtype: Literal["auto", "float32", "bfloat16"] = TuneSpec.dtype,
+    device: Literal["auto", "cpu", "cuda", "mps"] = TuneSpec.device,
+    trust_remote_code: bool = TuneSpec.trust_remote_code,
     learning_rate: float | None = None,
     embed_learning_rate: float | None = None,
     epochs: float | None = None,
@@ -218,6 +223,8 @@ def tune(
     report_to, callbacks
         Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is
         attached.
+    fsdp
+        Shard the model over processes (GPUs; FSDP2); off by default.
     seed
         Seed of every random choice (0).
     dtype, device, trust_remote_code
@@ -256,7 +263,11 @@ def tune(
         base = open_checkpoint(base)
     frequencies = {}
     if target_text is not None:
-        tokenizer = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base)
+        tokenizer = (
+            base.tokenizer
+            if isinstance(base, LoadedModel)
+            else load_tokenizer(base, trust_remote_code=trust_remote_code)
+        )
         frequencies = token_counts(tokenizer, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
@@ -264,7 +275,7 @@ def tune(
         frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, dtype=dtype,
         device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
-        evaluate_every=evaluate_every, patience=patience, report_to=report_to,
+        evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
     tuning = prepare(base, corpus, spec, validation)
     scale = scale_of(tuning)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METHODS, SIZED_METHODS, Method
 from ks_lottery.config.settings import TrainConfig
+from ks_lottery.config.train_commands import TuneOptions
+from ks_lottery.config.values import check_names
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from ks_lottery.checkpoint.patch import Side
     from ks_lottery.tickets.tickets import Tickets
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TuneSpec:
+class TuneSpec(TuneOptions):
     """What a tuning is asked for, beside model and text.
 
     Parameters
@@ -66,28 +67,20 @@ class TuneSpec:
         When a value is out of range, or an option is given to a method that has no use for it.
     """
 
-    method: str = "embed"
     tickets: Tickets | None = None
-    size: int | None = None
     frequencies: Mapping[int, int] = field(default_factory=dict[int, int])
-    side: Side = "input"
-    layers: str | None = None
-    quantize: str | None = None
-    template: str = "alpaca"
-    max_tokens: int = 512
-    dtype: str = "auto"
-    device: str = "auto"
-    trust_remote_code: bool = False
-    seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     folder: Path | None = None
-    save_every: int = 100
-    evaluate_every: int = 0
-    patience: int = 0
-    report_to: Sequence[str] = ()
     logs: Path | None = None
-    fsdp: bool = False
     fsdp_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity: tickets hold arrays."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+        return id(self)
 
     def __post_init__(self) -> None:
         """Check ranges, and that method and options belong together."""
@@ -95,23 +88,25 @@ class TuneSpec:
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {least} or more")
         if self.layers is not None and self.kind != "full":
-            raise UserError(f"--layers is for full tuning, not for {self.method}")
+            raise UserError(f"`layers` is for full tuning, not for {self.method}")
         if self.side != "input" and self.kind != "rows":
-            raise UserError(f"--side is for methods that train rows, not for {self.method}")
+            raise UserError(f"`side` is for methods that train rows, not for {self.method}")
         if self.quantize is not None and self.kind == "full":
-            raise UserError("full tuning trains the body, which therefore cannot be quantised: leave --quantize out")
+            raise UserError("full tuning trains the body, which therefore cannot be quantised: leave `quantize` out")
         self._check_rows()
 
     def _check_rows(self) -> None:
         if self.size is not None and (self.size < 1 or self.method not in (*SIZED_METHODS, "frozen")):
             sized = ", ".join(SIZED_METHODS)
-            raise UserError(f"--size is 1 or more, and for {sized} and frozen, not {self.method}")
+            raise UserError(f"`size` is 1 or more, and for {sized} and frozen, not {self.method}")
         if self.method in SIZED_METHODS and self.size is None and self.tickets is None:
-            raise UserError(f"{self.method} tuning needs --size, the number of rows, or tickets to take their number")
+            raise UserError(f"{self.method} tuning needs `size`, the number of rows, or `tickets` to take their number")
         if self.method in {"partial", "frozen"} and self.tickets is None:
-            raise UserError(f"{self.method} tuning needs tickets: take them from a scan first")
+            raise UserError(f"{self.method} tuning needs `tickets`: take them from a scan first")
         if self.method == "frequency" and not self.frequencies:
-            raise UserError("frequency tuning needs a text of the target language to count tokens in: give --corpus")
+            raise UserError(
+                "frequency tuning needs a text of the target language to count tokens in: give `target_text`"
+            )
 
     @property
     def kind(self) -> str:
@@ -141,10 +136,8 @@ class TuneSpec:
         """
         given = {key: value for key, value in self.settings.items() if value is not None}
         values: dict[str, Any] = {**rates, **given}
-        try:
-            config = TrainConfig(**values)
-        except TypeError as error:
-            raise UserError(f"tune knows no such setting: {error}") from error
+        check_names("tune", values, [item.name for item in fields(TrainConfig)])
+        config = TrainConfig(**values)
         embed = self.method == "embed"
         return replace(
             config,

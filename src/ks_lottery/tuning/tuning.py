@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.presets import process_count
+from ks_lottery.config.values import values_of
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.tuning.adapters import adapter_trainable
 from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
-from ks_lottery.tuning.processes import process_count
 from ks_lottery.tuning.row_training import row_trainable
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import TuneResult
@@ -63,7 +64,7 @@ class Tuning:
     def described(self) -> dict[str, Any]:
         """What manifests say of the settings."""
         spec = self.spec
-        rates = {key: value for key, value in asdict(self.config).items() if not key.startswith("embed_")}
+        rates = {key: value for key, value in values_of(self.config).items() if not key.startswith("embed_")}
         return {
             "method": spec.method,
             **({} if self.rows is None else {"rows": len(self.rows), "rule": dict(self.rows.rule)}),

@@ -53,11 +53,11 @@ def candidate_groups(
     """
     groups: dict[str, list[Candidate]] = {}
     alphas = spec.config.alphas
-    if spec.transfer and spec.epsilon is not None:
+    if spec.transfers and spec.epsilon is not None:
         groups[TRANSFER] = nested_transfers(tuned, scan, alphas, spec.tickets, spec.sizes)
-    elif spec.transfer and spec.tickets is not None and not spec.small:
+    elif spec.transfers and spec.tickets is not None and not spec.small:
         groups[TRANSFER] = [transfer_of(tuned, scan, spec.tickets)]
-    elif spec.transfer:
+    elif spec.transfers:
         groups[TRANSFER] = transfers(tuned, scan, alphas)
     if spec.small:
         name = next(iter(spec.small)) if len(spec.small) == 1 else "small"
@@ -66,6 +66,6 @@ def candidate_groups(
     if spec.config.tau != "empirical" and missing:
         raise UserError(
             f"tau {spec.config.tau} is a function of alpha, and the rows of {missing[0]} were not selected by alpha alone: "
-            "give tickets that select --alpha wrote, or take --tau empirical"
+            "give tickets that were selected by alpha, or take `tau=empirical`"
         )
     return groups

@@ -20,7 +20,7 @@ RowMethod = Literal["embed", "partial", "frequency", "occurrence", "random", "ra
 AdapterMethod = Literal["lora", "qlora", "prefix", "prompt"]
 
 
-class TuneSettings(TypedDict, total=False):
+class TuneKeywords(TypedDict, total=False):
     """Settings of `ks_lottery.tune`, which says what each is; a test compares the two."""
 
     tickets: Tickets | str | Path | None
@@ -38,10 +38,11 @@ class TuneSettings(TypedDict, total=False):
     evaluate_every: int
     patience: int
     report_to: Sequence[str]
+    fsdp: bool
     callbacks: Sequence[TrainerCallback]
     seed: int
-    dtype: str
-    device: str
+    dtype: Literal["auto", "float32", "bfloat16"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
     trust_remote_code: bool
     learning_rate: float | None
     embed_learning_rate: float | None

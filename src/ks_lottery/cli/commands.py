@@ -1,0 +1,170 @@
+"""The commands: what each is for, its settings, an example, and the flags that had another name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSettings, TranslateSettings
+from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings
+from ks_lottery.config.ticket_commands import (
+    AlikeSettings,
+    ExplainSettings,
+    OverlapSettings,
+    ScanSettings,
+    SelectSettings,
+)
+from ks_lottery.config.train_commands import InspectSettings, TransferSettings, TuneSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command; its file, which has a function `run` of its settings, is beside this one.
+
+    Parameters
+    ----------
+    task
+        Heading of the command in the help of the program.
+    summary
+        Line of help.
+    settings
+        Class of its settings, from which flags and YAML keys are made.
+    example
+        A command line that works, without the name of the program.
+    notes
+        Text below the flags.
+    resumes
+        Whether the same command resumes after it was stopped.
+    file_first
+        Whether the first word without a flag is a YAML file, as with ``--config``.
+    renamed
+        Old flag, or ``argument`` for a word without one, to the flag that took its place.
+    """
+
+    task: str
+    summary: str
+    settings: type
+    example: str
+    notes: str = ""
+    resumes: bool = False
+    file_first: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+COMMANDS = {
+    "demo": Command(
+        task="main job",
+        summary="the main job on the embedded model and text, in minutes",
+        settings=DemoSettings,
+        example="demo --target-language de --out runs/de",
+        resumes=True,
+        renamed={"--target": "--target-language"},
+    ),
+    "run": Command(
+        task="main job",
+        summary="the main job on your own model and text",
+        settings=RunSettings,
+        example="run --model.name HuggingFaceTB/SmolLM2-360M --text.train pairs.tsv --out runs/mine",
+        notes="Every key of config.yaml is a flag as well. Flags go over the file, the file over the defaults.",
+        resumes=True,
+        file_first=True,
+    ),
+    "inspect": Command(
+        task="text",
+        summary="a text as the model will see it: tokens, loss mask, lengths",
+        settings=InspectSettings,
+        example="inspect pairs.tsv --model HuggingFaceTB/SmolLM2-360M --template chat",
+        renamed={"--keep-all": "--no-clean"},
+    ),
+    "tune": Command(
+        task="train",
+        summary="tune a model: rows, LoRA, prefix and other methods of the paper",
+        settings=TuneSettings,
+        example="tune MODEL --method embed --train pairs.tsv --out runs/embed",
+        notes=(
+            "On the embedded model, whose rows are narrow, methods that train rows use the learning rate 1e-2. The same "
+            "command resumes an interrupted training. Several processes: start it with torchrun or accelerate launch; a "
+            "step then has processes x batch-size x gradient-accumulation examples. What is trained is float32; full "
+            "tuning computes in the type of the body."
+        ),
+        resumes=True,
+    ),
+    "transfer": Command(
+        task="train",
+        summary="put the tuned values of tickets alone into a patch of their own",
+        settings=TransferSettings,
+        example="transfer MODEL runs/embed --tickets tickets.json --out runs/transfer",
+    ),
+    "scan": Command(
+        task="find tickets",
+        summary="what fine-tuning changed: test every row of two checkpoints",
+        settings=ScanSettings,
+        example="scan BASE TUNED --out scan.parquet",
+    ),
+    "select": Command(
+        task="find tickets",
+        summary="select tickets from a saved scan",
+        settings=SelectSettings,
+        example="select scan.parquet --alpha 0.05 --out tickets.json",
+        renamed={"--data": "--corpus"},
+    ),
+    "overlap": Command(
+        task="find tickets",
+        summary="how much sets of tickets share, and which rows are in all of them",
+        settings=OverlapSettings,
+        example="overlap ca=runs/ca/tickets.json de=runs/de/tickets.json",
+    ),
+    "explain": Command(
+        task="find tickets",
+        summary="what tickets are: tokens, ranks by rival scores, frequency in a text",
+        settings=ExplainSettings,
+        example="explain tickets.json --scan scan.parquet --corpus text.ca",
+    ),
+    "alike": Command(
+        task="find tickets",
+        summary="whether two tunings left rows with values distributed alike",
+        settings=AlikeSettings,
+        example="alike runs/embed runs/partial --tickets tickets.json",
+        renamed={"--alpha": "--level", "--alphas": "--level"},
+    ),
+    "evaluate": Command(
+        task="measure and certify",
+        summary="translate a text and score it; next-token accuracy and loss",
+        settings=EvaluateSettings,
+        example="evaluate MODEL --patch runs/partial --data test.tsv --out runs/scores",
+        notes=(
+            "spBLEU needs sacrebleu's SentencePiece model, which is fetched once; or give its path. Without it the other "
+            "metrics are scored, and one line says where to put the file. The same command resumes."
+        ),
+        resumes=True,
+    ),
+    "certify": Command(
+        task="measure and certify",
+        summary="when a small model answers like the tuned one: bound, audit, guarantee",
+        settings=CertifySettings,
+        example="certify MODEL --tuned runs/embed --transfer --data test.tsv --calibration 0.5 --out runs/certificate",
+        notes=(
+            "The certificate is the paper's bound, which holds under the assumptions of theorem 2 and is audited; with "
+            "calibration text comes a guarantee, which assumes nothing of the models. Both are written to --out, with every "
+            "position."
+        ),
+        renamed={"--seed": "--split-seed"},
+    ),
+    "translate": Command(
+        task="ship",
+        summary="translate with a run's small model",
+        settings=TranslateSettings,
+        example='translate runs/demo "Your session has expired." --compare',
+    ),
+    "export": Command(
+        task="ship",
+        summary="write a patch as a PEFT adapter or a merged model",
+        settings=ExportSettings,
+        example="export runs/demo/partial --to peft --out adapter",
+        renamed={"argument": "--out"},
+    ),
+}
+"""Command to what it is, in the order of the help."""

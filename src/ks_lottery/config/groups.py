@@ -1,0 +1,178 @@
+"""Groups of settings that several commands and library calls share, each written once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ks_lottery.config.choices import TEXT_FORMATS
+from ks_lottery.config.fields import setting
+from ks_lottery.config.values import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How parallel text is read."""
+
+    GROUP: ClassVar[str] = "text"
+
+    target: str | None = setting(None, metavar="FILE")
+    """The other one of two line-aligned files."""
+    format: str = setting("auto", choices=("auto", *TEXT_FORMATS), metavar="FORMAT")
+    """Format of the text; auto goes by the file's ending."""
+    source_language: str = setting("en", metavar="LANG")
+    """Code or English name of the language to translate from."""
+    target_language: str = setting("ca", metavar="LANG")
+    """Code or English name of the language to translate to."""
+    source_column: str | None = setting(None, metavar="NAME")
+    """Column or key of the source sentence, where it cannot be told: its name, or its number from 1 without a header."""
+    target_column: str | None = setting(None, metavar="NAME")
+    """Column or key of the target sentence, where it cannot be told."""
+    dataset_config: str | None = setting(None, metavar="NAME")
+    """Configuration of a Hugging Face dataset."""
+    dataset_split: str = setting("train", metavar="NAME")
+    """Split of a Hugging Face dataset."""
+    dataset_streaming: bool = False
+    """Read a Hugging Face dataset row by row, without storing it first."""
+    limit: int | None = setting(None, metavar="N")
+    """Read the first so many pairs of the text only."""
+    instruction: str | None = setting(None, metavar="TEXT")
+    """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+
+    def first_text(self, path: str) -> TextSource:
+        """Return the text at `path`, read as these options say."""
+        return TextSource(path=path, **self._options())
+
+    def second_text(self, path: str, target: str | None = None) -> TextSource:
+        """Return a second text, such as the calibration text, which the same options describe.
+
+        `target`, `limit` and `dataset_streaming` belong to the first text alone.
+        """
+        more: dict[str, Any] = {"target": target, "limit": None, "dataset_streaming": False}
+        return TextSource(path=path, **{**self._options(), **more})
+
+    def _options(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(TextOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource(TextOptions):
+    """Where parallel text is read from, and how. `ks_lottery.corpus.source.read_text` reads it."""
+
+    path: str = setting(first=True)
+    """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), the name or
+    folder of a Hugging Face dataset, or the embedded catalogs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """How a text is shown to the model."""
+
+    GROUP: ClassVar[str] = "text"
+
+    template: str = setting("alpaca", metavar="PROMPT")
+    """Prompt: alpaca (this project's form of it), alpaca-stanford and alpaca-single (the published forms), plain, chat (the
+    tokenizer's own chat template), or your own text with {instruction} and {source}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is loaded and where it runs."""
+
+    GROUP: ClassVar[str] = "how it runs"
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the frozen body; auto takes bfloat16 where the processor has it. Trained rows are float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs; auto takes a GPU where there is one."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Off unless you type it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOption:
+    """The seed."""
+
+    GROUP: ClassVar[str] = "how it runs"
+
+    seed: int = setting(0, metavar="N")
+    """Seed for all random choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOption:
+    """How many sentences a model gets at a time."""
+
+    GROUP: ClassVar[str] = "how it runs"
+
+    batch_size: int = setting(16, metavar="N")
+    """Sentences at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixOption:
+    """What the prompts of a text share."""
+
+    GROUP: ClassVar[str] = "how it runs"
+
+    share_prefix: bool = True
+    """Compute what all prompts begin with once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapOptions:
+    """Intervals from resampled sentences."""
+
+    GROUP: ClassVar[str] = "intervals"
+
+    confidence: float = setting(0.95, metavar="P")
+    """Level of the intervals."""
+    resamples: int = setting(2000, metavar="N")
+    """Bootstrap resamples of sentences behind each interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationOptions:
+    """The search for a translation."""
+
+    GROUP: ClassVar[str] = "translation"
+
+    num_beams: int = setting(4, metavar="N")
+    """Beams of the search; 1 is greedy."""
+    max_new_tokens: int = setting(256, metavar="N")
+    """Longest translation in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """One step of a training."""
+
+    GROUP: ClassVar[str] = "training"
+
+    batch_size: int = setting(8, metavar="N")
+    """Sentence pairs a batch and device; the authors' scripts have steps of 128 in all."""
+    gradient_accumulation: int = setting(1, metavar="N")
+    """Batches added up before a step."""
+    warmup_ratio: float = setting(0.03, metavar="P")
+    """Share of the steps in which the learning rate rises; it then falls along a cosine."""
+    max_grad_norm: float = setting(1.0, metavar="X")
+    """Gradients are clipped to this norm; 0 clips nothing."""
+    weight_decay: float = setting(0.0, metavar="X")
+    """Decay of the trained parameters, of no others; off, since it moves a trained row also where its token is missing."""
+    share_prefix: bool = True
+    """Compute the prompt's common beginning once a batch instead of once a sentence."""
+    gradient_checkpointing: bool = False
+    """Compute activations again instead of keeping them: less memory, more time; switches share_prefix off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What a command prints."""
+
+    json: bool = False
+    """Print one JSON object instead of tables."""

@@ -1,0 +1,83 @@
+"""Settings of the commands around a run: demo, run, translate, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.config.choices import BUDGETS, EXPORTS, PRESETS
+from ks_lottery.config.fields import setting
+from ks_lottery.config.groups import SeedOption, TextOptions
+from ks_lottery.config.keys import flat
+from ks_lottery.config.presets import run_preset
+from ks_lottery.config.settings import RunConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings(SeedOption):
+    """Settings of the command `demo`."""
+
+    target_language: str = setting(TextOptions.target_language, metavar="LANG", first=True)
+    """Language to translate to, a code that the catalogs have."""
+    budget: str = setting("default", choices=BUDGETS, first=True)
+    """Size of the demo."""
+    out: str = setting("runs/demo", metavar="DIR", first=True)
+    """Folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(RunConfig):
+    """Settings of the command `run`: the config of a run, and its folder."""
+
+    out: str = setting(metavar="DIR", first=True)
+    """Folder of the run."""
+    preset: str | None = setting(None, choices=PRESETS, first=True)
+    """Settings in place of the defaults, which are ours, for a small model and a short training, and not the paper's. File and
+    flags go over it."""
+
+    @classmethod
+    def below(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values, by dotted name, of the preset that is given, over which all that is given goes."""
+        if given.get("preset") is None:
+            return {}
+        is_free = "train.batch_size" in given and "train.gradient_accumulation" not in given
+        preset = run_preset(given["preset"], *([given["train.batch_size"]] if is_free else []))
+        return dict(flat(preset))
+
+    @property
+    def config(self) -> RunConfig:
+        """The config, without the folder."""
+        return RunConfig(**{item.name: getattr(self, item.name) for item in fields(RunConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateSettings:
+    """Settings of the command `translate`."""
+
+    run: str = setting(positional=True, metavar="RUN")
+    """Folder of a run, such as runs/demo."""
+    sentences: tuple[str, ...] = setting((), positional=True, metavar="SENTENCE")
+    """Sentences to translate; each line of standard input, unless given."""
+    method: str = setting("partial", metavar="METHOD")
+    """Method of the run whose rows are used: partial, transfer, embed, ..."""
+    compare: bool = False
+    """Show the original model's answer beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Settings of the command `export`."""
+
+    patch: str = setting(positional=True, metavar="PATCH")
+    """Folder of a patch, such as runs/demo/partial."""
+    to: str = setting(choices=EXPORTS)
+    """Format."""
+    out: str = setting(metavar="DIR")
+    """Folder to write; new or empty."""
+    base: str | None = setting(None, metavar="MODEL")
+    """Base model, if it is no longer where the run found it."""
+    force: bool = False
+    """Put the patch onto a base that it was not made on."""

@@ -1,0 +1,128 @@
+"""Settings of the commands that measure and certify: evaluate, certify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields are read at run time)
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ks_lottery.config.choices import METRICS, RULES
+from ks_lottery.config.fields import setting
+from ks_lottery.config.groups import (
+    BatchOption,
+    BootstrapOptions,
+    ModelOptions,
+    OutputOptions,
+    PrefixOption,
+    PromptOptions,
+    SeedOption,
+    TextOptions,
+    TranslationOptions,
+)
+from ks_lottery.config.settings import CertifyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTextOptions(TextOptions):
+    """How the text that is measured on is read."""
+
+    data: str = setting(metavar="TEXT", group="text", first=True)
+    """File or Hugging Face dataset to measure on."""
+    dataset_split: str = setting("test", metavar="NAME", group="text")
+    """Split of a Hugging Face dataset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(
+    PromptOptions, BatchOption, PrefixOption, BootstrapOptions, TranslationOptions, SeedOption,
+):  # fmt: skip
+    """What the command `evaluate`, the call of that name and `EvaluationSpec` have in common."""
+
+    metrics: Sequence[str] = setting(("spbleu", "bleu", "chrf", "accuracy"), choices=tuple(METRICS), metavar="METRIC")
+    """Metrics, separated by commas or spaces."""
+    positions: int | None = setting(None, metavar="N")
+    """First target positions of a sentence that accuracy and loss count; all unless given."""
+    translations: int | None = setting(None, metavar="N")
+    """First sentences that are translated and scored; all unless given."""
+    generation: Mapping[str, Any] = setting({}, metavar="KEY=VALUE", group="translation")
+    """More settings of generate, such as length_penalty=0.8."""
+    max_tokens: int | None = setting(None, metavar="N", group="text")
+    """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, OutputOptions):
+    """Settings of the command `evaluate`."""
+
+    model: str = setting(positional=True, metavar="MODEL", first=True)
+    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    patch: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
+    """Folder of a row patch to put on the model."""
+    adapter: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
+    """Folder of a PEFT adapter to put on the model."""
+    out: str = setting("runs/evaluate", metavar="DIR")
+    """Folder to write."""
+    language_check: bool = setting(False, parameter="language")  # noqa: FBT003
+    """Count the outputs that are in the target language (extra: language)."""
+    against: tuple[str, ...] = setting((), metavar="DIR")
+    """Other evaluations of the same text to compare with."""
+    spm: Mapping[str, str] = setting({}, metavar="NAME=FILE", group="translation")
+    """SentencePiece models of flores101 or flores200."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions(PromptOptions, BatchOption, PrefixOption):
+    """What the command `certify`, the call of that name and `CertifySpec` have in common."""
+
+    transfer: bool = False
+    """Certify partial transfers: of the tickets, or of the rows of each alpha. Certified too where no patch is given."""
+    examples: int = setting(10, metavar="N")
+    """Number of worst examples."""
+    same_pool: bool = setting(False, group="guarantee")  # noqa: FBT003
+    """Say that text and calibration text are parts of one text, split at random."""
+    loss: Literal["share", "any"] = setting("share", group="guarantee")
+    """Loss of a choice: share of positions answered differently, or whether any is."""
+    sizes: Sequence[int] = setting((), metavar="N", group="guarantee")
+    """Numbers of first tickets to choose among."""
+    max_tokens: int | None = setting(None, metavar="N", group="text")
+    """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
+    split_seed: int = setting(0, metavar="N", group="guarantee")
+    """Seed of the draw of the calibration text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifySettings(CertifyOptions, CertifyConfig, MeasuredTextOptions, ModelOptions, OutputOptions):
+    """Settings of the command `certify`."""
+
+    model: str | None = setting(None, positional=True, metavar="MODEL", first=True)
+    """Base that the patches were made on."""
+    tuned: str | None = setting(None, metavar="DIR", first=True)
+    """Folder of embed tuning."""
+    data: str | None = setting(None, metavar="TEXT", group="text", first=True)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """File or Hugging Face dataset to measure on."""
+    small: tuple[str, ...] = setting((), metavar="DIR", one_of="small model", first=True)
+    """Folders of patches to certify, such as those of partial tuning; each with the rows that it changes and its own alpha."""
+    transfer: bool = setting(False, one_of="small model", first=True)  # noqa: FBT003
+    """Certify partial transfers: of the tickets, or of the rows of each alpha. The default where no patch is given."""
+    recheck: str | None = setting(None, metavar="DIR", one_of="small model", first=True)
+    """Recompute the guarantees and the choice of a run, or of what certify wrote, from its files alone; exit code 1 where one
+    differs."""
+    tickets: str | None = setting(None, metavar="FILE", first=True)
+    """JSON file that select wrote."""
+    scan: str | None = setting(None, metavar="FILE", first=True)
+    """Parquet file of scan, base against tuned; scanned anew unless given."""
+    out: str | None = setting(None, metavar="DIR", first=True)
+    """Folder to write; new or empty. Unless given, nothing is written."""
+    rule: str = setting("theorem", choices=RULES)
+    """Rule to show; all three are written."""
+    calibration: str | None = setting(None, metavar="TEXT|N|P", group="guarantee")
+    """N sentences or a share P of the text, drawn at random; or another text, which must be of the same pool."""
+    calibration_target: str | None = setting(None, metavar="FILE", group="guarantee")
+    """The other one of two line-aligned calibration files."""
+    choose: tuple[float, float] | None = setting(None, metavar="EPSILON DELTA", group="guarantee", parameter="epsilon")
+    """Choose the smallest ticket set that loses at most EPSILON of the agreement, with probability 1 - DELTA."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        CertifyConfig.__post_init__(self)
+        MeasuredTextOptions.__post_init__(self)

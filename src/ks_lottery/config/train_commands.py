@@ -1,0 +1,117 @@
+"""Settings of the commands that read a text or train on it: inspect, tune, transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields are read at run time)
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS
+from ks_lottery.config.fields import setting
+from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions, SeedOption, StepOptions, TextOptions
+from ks_lottery.config.presets import tune_preset
+from ks_lottery.config.settings import TrainConfig
+
+METHOD_MEANINGS = {
+    name: f"{method.trains} (lr {method.learning_rate:g}, {method.epochs:g} epochs)" for name, method in METHODS.items()
+}
+"""Method of tuning to what it trains, with the paper's learning rate and epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings(TextOptions, PromptOptions, OutputOptions):
+    """Settings of the command `inspect` and of the call of that name."""
+
+    text: str = setting(positional=True, metavar="TEXT", first=True)
+    """File or Hugging Face dataset of parallel text, as for training."""
+    model: str = setting(DEFAULT_MODEL, metavar="MODEL")
+    """Model whose tokenizer is used; a folder, GGUF file, hub id, or the demo's."""
+    max_tokens: int = setting(512, metavar="N", group="text")
+    """Longest example in tokens."""
+    examples: int = setting(3, metavar="N")
+    """Number of examples to show."""
+    clean: bool = True
+    """Clean the text first, as a run does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(ModelOptions, SeedOption, PromptOptions):
+    """What the command `tune`, the call of that name and `TuneSpec` have in common."""
+
+    method: str = setting("embed", choices=METHOD_MEANINGS, metavar="METHOD")
+    """Method of tuning."""
+    size: int | None = setting(None, metavar="N")
+    """Number of rows to train; for frozen, number of first tickets to leave as they are."""
+    side: Literal["input", "output", "both"] = "input"
+    """Embedding whose rows are trained."""
+    layers: str | None = setting(None, metavar="LAYERS")
+    """Layers to train by full tuning: numbers (3 or 0,4-7) or names ('*.mlp.*')."""
+    quantize: str | None = setting(None, choices=QUANTIZATIONS)
+    """Frozen body in 4 bits (needs bitsandbytes); qlora always has it."""
+    max_tokens: int = setting(512, metavar="N", group="text")
+    """Longest example in tokens; longer ones are left out."""
+    save_every: int = setting(100, metavar="N", group="while it runs")
+    """Steps between checkpoints."""
+    evaluate_every: int = setting(0, metavar="N", group="while it runs")
+    """Steps between measurements of the validation loss; 0 for once an epoch."""
+    patience: int = setting(0, metavar="N", group="while it runs")
+    """Stop after so many validations without a better one, and keep the best parameters; 0 never stops."""
+    report_to: Sequence[str] = setting((), metavar="TRACKER", group="while it runs")
+    """Trackers: tensorboard, wandb, and others of transformers."""
+    fsdp: bool = setting(False, group="while it runs")  # noqa: FBT003
+    """Shard the model over processes (GPUs; FSDP2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings(TuneOptions, TextOptions, StepOptions):
+    """Settings of the command `tune`."""
+
+    model: str = setting(positional=True, metavar="MODEL", first=True)
+    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    out: str | None = setting(None, metavar="DIR")
+    """Folder to write; runs/tune-METHOD unless given."""
+    tickets: str | None = setting(None, metavar="FILE")
+    """JSON file that select wrote, for partial and frozen."""
+    corpus: str | None = setting(None, metavar="TEXT", parameter="target_text")
+    """Text of the target language to count tokens in, for frequency; its file's ending tells its format."""
+    dry_run: bool = False
+    """Print parameters, memory, steps and time, and train nothing."""
+    train: str = setting(metavar="TEXT", group="text", first=True)
+    """File or Hugging Face dataset to train on."""
+    validation: str | None = setting(None, metavar="TEXT", group="text", one_of="validation")
+    """Text to measure the loss on."""
+    validation_share: float | None = setting(None, metavar="P", group="text", one_of="validation")
+    """Share of the training text to measure the loss on, by hash."""
+    preset: str | None = setting(None, choices=PRESETS, group="training")
+    """Settings of training in place of the defaults; flags go over it."""
+    learning_rate: float | None = setting(None, metavar="LR", group="training")
+    """Peak of the cosine; the method's own unless given."""
+    epochs: float | None = setting(None, metavar="N", group="training")
+    """Passes over the text; the method's own number unless given."""
+    fsdp_config: str | None = setting(None, metavar="FILE", group="while it runs")
+    """JSON file with the Trainer's settings of FSDP."""
+
+    @classmethod
+    def below(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the preset that is given, over which all that is given goes."""
+        if given.get("preset") is None:
+            return {}
+        training = {name: value for name, value in given.items() if name in {item.name for item in fields(TrainConfig)}}
+        preset = tune_preset(given["preset"], given.get("method", cls.method), training)
+        return {**preset.pop("settings"), **preset}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSettings:
+    """Settings of the command `transfer`."""
+
+    model: str = setting(positional=True, metavar="MODEL")
+    """Base that the patch was made on."""
+    patch: str = setting(positional=True, metavar="PATCH")
+    """Folder of a patch, such as that of embed tuning."""
+    tickets: str = setting(metavar="FILE")
+    """JSON file that select wrote."""
+    out: str = setting(metavar="DIR")
+    """Folder to write; new or empty."""
+    force: bool = False
+    """Accept a patch that was made on other weights."""
