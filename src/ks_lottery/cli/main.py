@@ -33,8 +33,8 @@ COMMANDS = {
 """Command to its line of help; each has a file of its name beside this one, with `add` (its flags) and `run`."""
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-"""How the threads of torch wait for each other: asleep. By default they spin, and on a busy machine each then takes the time that
-the one it waits for needs (benchmarks/busy.py)."""
+"""How the threads of torch wait for each other: asleep. By default they spin, and on a busy machine a thread that spins takes
+time from the one that it waits for (benchmarks/busy.py)."""
 
 RESUMABLE = frozenset({"demo", "run", "tune", "evaluate"})
 """Commands that keep what they have done, so that the same command resumes."""
@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in given if not word.startswith("-")), None)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not WAITING.keys() & os.environ.keys():  # read when torch is loaded, here and in every process that this one starts
+    # Read when torch is loaded, here and in every process that this one starts.
+    if not WAITING.keys() & os.environ.keys():
         os.environ.update(WAITING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
