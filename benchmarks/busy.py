@@ -4,9 +4,9 @@
 
 Three policies, each in a process of its own that has loaded torch and waits for its turn: the default of libgomp (spin, then
 sleep), passive (sleep at once), and a short spin. They take turns, several times, alone and beside 2, 4 and 8 processes that
-this script starts and ends. Two workloads: training steps of the demo's shapes (SmolLM2-135M, 2 of its 30 layers, bfloat16,
-256 tokens), and matrix products of one layer. Medians; the rates of each turn are in the results, and the shortest time of one step
-or batch of products, which on a machine that others use too is nearest to what an idle one would give.
+this script starts and ends. Two workloads: training steps of the demo's shapes (SmolLM2-135M, 2 of 30 layers, bfloat16,
+256 tokens), and matrix products of one layer. Medians; the rates of each turn are in the results, and the shortest time of one
+step or batch of products, which on a machine that others use too is nearest to what an idle one would give.
 """
 
 from __future__ import annotations
