@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -49,6 +50,38 @@ def test_help_imports_nothing_heavy(command):
 def test_the_library_is_imported_at_once():
     code = "import sys, ks_lottery; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+WAITS = """
+import subprocess, sys
+from ks_lottery.cli.main import main
+assert "torch" not in sys.modules
+assert main(["export", "nowhere", "y", "--to", "peft"]) == 2
+import torch
+subprocess.run([sys.executable, "-c", "import torch"], check=True)
+"""
+"""A command, torch after it, and torch in a process that it starts; libgomp prints what it was told when it is loaded."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch brings libgomp on Linux")
+@pytest.mark.parametrize(
+    ("given", "policy", "spins"),
+    [
+        ({}, "PASSIVE", "0"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None),
+        ({"GOMP_SPINCOUNT": "77"}, "PASSIVE", "77"),  # libgomp calls the policy so unless it is ACTIVE
+    ],
+)
+def test_threads_wait_asleep_unless_the_user_says_how(given, policy, spins):
+    known = {name: value for name, value in os.environ.items() if name not in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}}
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS],
+        env={**known, "OMP_DISPLAY_ENV": "VERBOSE", **given}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert set(re.findall(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr)) == {policy}
+    counts = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stderr)
+    assert len(counts) == 2
+    assert spins is None or set(counts) == {spins}
 
 
 def test_the_library_has_what_it_names():

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 EXAMPLES = ("demo", "run")
 """Commands whose examples the help of the program shows."""
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+"""How the threads of torch wait for each other: asleep. By default they spin, and on a busy machine a thread that spins takes
+time from the one that it waits for (benchmarks/busy.py)."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Read when torch is loaded, here and in every process that this one starts.
+    if not WAITING.keys() & os.environ.keys():
+        os.environ.update(WAITING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
         return _run(given)
