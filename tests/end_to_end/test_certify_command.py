@@ -123,7 +123,7 @@ def test_a_folder_is_rechecked_from_its_files_alone(certified, tmp_path, capfd):
     assert "holds no calibration/calibration.json" in fails(capfd, ["certify", "--recheck", copy])
     assert "leave data out" in fails(capfd, ["certify", "--recheck", certified, "--data", "x.tsv"])
     assert "not allowed with" in fails(capfd, ["certify", "--recheck", certified, "--transfer"])
-    assert "required: model, --tuned, --data, --small or --transfer" in fails(capfd, ["certify"])
+    assert "certify needs MODEL, --tuned, --data;" in fails(capfd, ["certify"])
 
 
 def test_the_draw_is_that_of_its_own_seed(call, certified, tmp_path, capfd):

@@ -170,7 +170,7 @@ def test_select_by_attribution_refuses(finished, tied_model, text_file, tmp_path
     assert "not both" in fails(capfd, "select", scan, "--by", "gradient", "--top-k", "3", *both, *out)
     alone = tmp_path / "alone.parquet"
     shutil.copy(scan, alone)
-    assert "needs the attribution" in fails(capfd, "select", str(alone), "--by", "lca", "--top-k", "3", *out)
+    assert "needs --attribution, the record" in fails(capfd, "select", str(alone), "--by", "lca", "--top-k", "3", *out)
     other = tmp_path / "other.parquet"
     assert main(["scan", str(tied_model), str(finished / "partial"), "--quiet", "--out", str(other)]) == 0
     line = fails(

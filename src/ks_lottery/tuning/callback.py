@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from transformers import TrainerCallback
@@ -152,6 +152,7 @@ class KSCallback(TrainerCallback):
         self.checks: list[TicketCheck] = []
         self.ids: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self.counts: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._order: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._width = 1
         self._gap = 1
         self._before: torch.Tensor | None = None
@@ -186,7 +187,7 @@ class KSCallback(TrainerCallback):
 
     @property
     def tickets(self) -> Tickets:
-        """The tickets of the latest check, by descending count, then ascending row.
+        """The tickets of the latest check, by descending count; ties by descending distance moved, then by ascending row.
 
         Raises
         ------
@@ -195,8 +196,7 @@ class KSCallback(TrainerCallback):
         """
         if not self.checks:
             raise UserError("no check was made yet, so there are no tickets: train first, in the main process")
-        passing = np.flatnonzero(self.counts >= critical_count(self._width, self.alpha))
-        order = passing[np.argsort(-self.counts[passing], kind="stable")]
+        order = self._order
         scores = [{"count": int(k), "statistic": int(k) / self._width} for k in self.counts[order]]
         rule = {"selector": "ks", "alpha": self.alpha, "step": self.checks[-1].step}
         return Tickets(rows=self.ids[order], rule=rule, scores=scores)
@@ -249,7 +249,11 @@ class KSCallback(TrainerCallback):
 
     def _check(self, now: torch.Tensor, step: int) -> None:
         self.counts = ks_counts(self._before, now)
-        rows = self.ids[self.counts >= critical_count(self._width, self.alpha)]
+        passing = np.flatnonzero(self.counts >= critical_count(self._width, self.alpha))
+        before, after = (values[passing].cpu().double() for values in (cast("torch.Tensor", self._before), now))
+        moved = (after - before).norm(dim=1).numpy()
+        self._order = passing[np.lexsort((passing, -moved, -self.counts[passing]))]
+        rows = self.ids[passing]
         overlap = jaccard(self.checks[-1].rows, rows) if self.checks else None
         largest = int(self.counts.max(initial=0)) / self._width
         self.checks.append(TicketCheck(step=step, rows=rows, largest=largest, jaccard=overlap))
