@@ -81,10 +81,10 @@ def certify_predictions(
         marks: dict[str, npt.NDArray[np.bool_]] = {}
         for kind in TAUS if one.alpha is not None else TAUS[:1]:
             tau = tau_of(kind, scan, alpha=one.alpha, rows=one.rows)
-            found = {rule: certified(rule, original, tuned, tau) for rule in RULES}
-            marks |= {f"{rule}_{kind}": mark for rule, mark in found.items()}
+            by_rule = {rule: certified(rule, original, tuned, tau) for rule in RULES}
+            marks |= {f"{rule}_{kind}": mark for rule, mark in by_rule.items()}
             above = {rule: float((rule_half_gap(rule, original, tuned) > tau).mean()) for rule in RULES}
-            bounds[kind] = Bound(tau, {rule: _audit(mark, above[rule], answers) for rule, mark in found.items()})
+            bounds[kind] = Bound(tau, {rule: _audit(mark, above[rule], answers) for rule, mark in by_rule.items()})
         agreement = float((answers.first == tuned.first).mean())
         levels.append(Level(one.name, one.alpha, len(one.rows), answers.accuracy, agreement, bounds))
         none = np.zeros(len(tuned), dtype=bool)

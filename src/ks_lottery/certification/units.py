@@ -142,8 +142,8 @@ def check_positions(sentence: npt.ArrayLike, positions: int | None) -> None:
 
 def over_the_draw(delta: float, n: int, pool: Pool) -> str:
     """Say with which probability, over which draw, and of what."""
-    left = pool.drawn - n
-    silent = f" (of those that have a position to count: {left:,} have none)" if left > 0 else ""
+    silent_units = pool.drawn - n
+    silent = f" (of those that have a position to count: {silent_units:,} have none)" if silent_units > 0 else ""
     return f"With probability at least {1.0 - delta:.12g} over the draw of {n:,} {pool.unit}s from {pool.name}{silent}"
 
 

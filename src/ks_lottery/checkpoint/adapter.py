@@ -94,10 +94,10 @@ class AdaptedCheckpoint:
             )
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in _tensors(folder).items():
-            found = PARTS.match(key)
-            if found is None:
+            match = PARTS.match(key)
+            if match is None:
                 raise UserError(f"adapter {where} holds {key}, which is not understood: merge it with PEFT first")
-            parts.setdefault(found["module"], {})[found["part"].removeprefix("token_adapter.")] = tensor.float()
+            parts.setdefault(match["module"], {})[match["part"].removeprefix("token_adapter.")] = tensor.float()
         overlays: dict[str, Overlay] = {}
         tied = None
         for module, known in parts.items():

@@ -124,15 +124,15 @@ def find_embedding(units: Mapping[str, Units], where: str) -> str:
     UserError
         When there is none, or more than one.
     """
-    found = [name for name, unit in units.items() if unit.matrix and _module(name) in EMBEDDING_NAMES]
-    if len(found) != 1:
-        what = "no input embedding" if not found else f"several input embeddings ({', '.join(found)})"
+    names = [name for name, unit in units.items() if unit.matrix and _module(name) in EMBEDDING_NAMES]
+    if len(names) != 1:
+        what = "no input embedding" if not names else f"several input embeddings ({', '.join(names)})"
         raise UserError(f"{where} has {what}: give a causal language model's checkpoint")
-    return found[0]
+    return names[0]
 
 
 def find_head(units: Mapping[str, Units], where: str) -> str:
     """Return the output embedding, or the input embedding where no other is stored: the two are tied."""
     embedding = find_embedding(units, where)
-    found = [name for name, unit in units.items() if unit.matrix and _module(name) in HEAD_NAMES]
-    return found[0] if len(found) == 1 and units[found[0]].count == units[embedding].count else embedding
+    names = [name for name, unit in units.items() if unit.matrix and _module(name) in HEAD_NAMES]
+    return names[0] if len(names) == 1 and units[names[0]].count == units[embedding].count else embedding

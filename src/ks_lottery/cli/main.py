@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 EXAMPLES = ("demo", "run")
 """Commands whose examples the help of the program shows."""
 
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-"""How the threads of torch wait for each other: asleep. By default they spin, and on a busy machine a thread that spins takes
-time from the one that it waits for (benchmarks/busy.py)."""
+WAITING = {"GOMP_SPINCOUNT": "3000"}
+"""How the threads of torch wait for each other: they spin shortly, then sleep. By default they spin long, and on a busy machine
+that takes time from the thread that they wait for. Sleeping at once costs a fifth on an idle one (benchmarks/busy.py)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Read when torch is loaded, here and in every process that this one starts.
-    if not WAITING.keys() & os.environ.keys():
+    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
         os.environ.update(WAITING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:

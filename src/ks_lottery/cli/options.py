@@ -217,14 +217,14 @@ def _print(values: Mapping[str, Any]) -> None:
 
 def _file_values(file: Path, listed: Mapping[str, Setting], cls: type) -> dict[str, Any]:
     """Return the values of a YAML file by dotted name; null stands for a required setting that is not given."""
-    found = dict(_flat(_read(file), listed))
-    check_keys(found, str(file), cls)
-    for key, raw in found.items():
+    values = dict(_flat(_read(file), listed))
+    check_keys(values, str(file), cls)
+    for key, raw in values.items():
         if key not in listed:
             raise UserError(f"{file}: {key} is {raw!r}, but must be names with values")
     return {
         key: read_value(listed[key], raw, f"{file}: {key}")
-        for key, raw in found.items()
+        for key, raw in values.items()
         if not (raw is None and listed[key].required)
     }
 

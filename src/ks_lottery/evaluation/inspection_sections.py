@@ -105,6 +105,6 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
         lines.append("The prompts do not begin with enough equal tokens for training to compute them once a batch.")
     lines.append(f"Training reaches {content['reachable_rows']:,} of {model['vocabulary']:,} rows of the embedding.")
     for side in ("source", "target"):
-        found = content["tokens_per_word"][side]
-        lines.append(f"{found['ratio']:.2f} tokens a {found['unit']} in {found['language']} ({side}).")
+        ratio = content["tokens_per_word"][side]
+        lines.append(f"{ratio['ratio']:.2f} tokens a {ratio['unit']} in {ratio['language']} ({side}).")
     return lines

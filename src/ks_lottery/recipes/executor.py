@@ -26,9 +26,9 @@ def execute(recipe: Recipe, folder: RunFolder, screen: Screen) -> None:
         else:
             start = time.perf_counter()
             with screen.stage(stage.title) as tick:
-                made = stage.make(tick)
-            folder.finish(stage.name, key, made.files, made.log, order)
+                outcome = stage.make(tick)
+            folder.finish(stage.name, key, outcome.files, outcome.log, order)
             folder.time(stage.name, time.perf_counter() - start)
-            for line in made.log if made.shown else ():
+            for line in outcome.log if outcome.shown else ():
                 screen.say(f"        {line}")
         digests[stage.name] = folder.digest(stage.name)

@@ -63,8 +63,8 @@ def _count_histogram(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     import torch
 
     level = torch.zeros((len(a), KEYS), dtype=torch.int32, device=a.device)
-    one = torch.ones((), dtype=torch.int32, device=a.device)
-    for side, step in ((a, one), (b, -one)):
+    unit = torch.ones((), dtype=torch.int32, device=a.device)
+    for side, step in ((a, unit), (b, -unit)):
         level.scatter_add_(1, _keys(side), step.expand(side.shape))
     return level.cumsum(dim=1, dtype=torch.int32).abs().amax(dim=1).long()
 
