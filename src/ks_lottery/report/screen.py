@@ -123,7 +123,8 @@ class Screen:
 
     def _label(self, title: str) -> str:
         self.number += 1
-        return f"[{self.number:>2}/{self.total}] {title}"
+        total = f"/{self.total}" if self.total else ""
+        return f"[{self.number:>2}{total}] {title}"
 
     @contextmanager
     def _bar(
