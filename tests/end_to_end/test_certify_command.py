@@ -242,7 +242,8 @@ def test_a_patch_is_certified_with_the_rows_that_it_changes(call, narrow_model, 
     tickets = tuned / "tickets.json"
     for patch in (tuned / "embed", tmp_path / "some"):
         line = fails(capfd, [*call, "--small", patch, "--tickets", tickets])
-        assert f"the tickets are not the rows that {patch.name} changes" in line
+        assert f" rows that {patch.name} changes: " in line
+        assert "the tickets differ from the " in line
     base, text = open_checkpoint(str(narrow_model)), read_corpus(text_file, source_language="en", target_language="ca")
     with pytest.raises(UserError, match="are not the rows that mine changes"):
         certify(base, embed, scan(base, embed), text, small={"mine": embed}, tickets=Tickets.open(tickets))

@@ -236,6 +236,7 @@ def test_a_wrong_file_gets_one_line(content, named, tmp_path, capfd):
         (["inspect", "t", "--keep-all"], "--keep-all is --no-clean now"),
         (["select", "s", "--data", "t"], "--data is --corpus now"),
         (["alike", "a", "b", "--alpha", "0.1"], "--alpha is --level now"),
+        (["alike", "a", "b", "--alpha=0.1"], "--alpha is --level now"),
         (["export", "p", "adapter", "--to", "peft"], "adapter needs a flag: give it as --out adapter"),
     ],
 )

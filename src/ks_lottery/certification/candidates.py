@@ -84,9 +84,9 @@ def patched(
     absent = np.setdiff1d(rows, tickets.ids)
     if len(more) or len(absent):
         raise UserError(
-            f"the tickets are not the rows that {name} changes: it changes {len(rows):,} rows, {len(absent):,} of which are no "
-            f"tickets, and {len(more):,} tickets are rows that it leaves as they were: give its own tickets, or none, and "
-            "they are read from its manifest"
+            f"the tickets differ from the {len(rows):,} rows that {name} changes: {len(absent):,} of these rows are missing in the "
+            f"tickets, and {len(more):,} tickets are unchanged in {name}. Give the tickets that it was made with, or leave "
+            "`tickets` out: its manifest names them"
         )
     return Candidate(name, rows, patch, alpha_of(tickets.rule, scan, rows))
 
@@ -130,7 +130,7 @@ def nested_transfers(
         if not nested or len(candidate.patch) < len(nested[-1].patch):
             nested.append(candidate)
     if not nested:
-        raise UserError("there is no ticket set to choose from: give alphas or tickets that select rows")
+        raise UserError("no alpha and no tickets select any row, so nothing can be chosen: give others")
     return nested
 
 

@@ -254,7 +254,7 @@ class Certificate(ByContent, Shown):
         Raises
         ------
         UserError
-            When a file is missing or damaged, is no certificate, or was written by a newer version.
+            When a file is missing or damaged, does not hold a certificate, or was written by a newer version.
         """
         path = Path(path).expanduser()
         files = cls.files(path) if path.is_dir() else cls.files(path.parent, path.stem)

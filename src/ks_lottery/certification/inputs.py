@@ -52,5 +52,5 @@ def scan_of_patch(checkpoint: Checkpoint, tuned: RowPatch, file: str | Path | No
         "patch": scan.made_from.get("patch"),
     }
     if saved != {"base": checkpoint.fingerprint, "patch": tuned.content} or len(scan.parts) != 1:
-        raise UserError(f"{file} is no scan of {checkpoint.name} against the tuned patch: leave `scan` out")
+        raise UserError(f"{file} does not compare {checkpoint.name} with the tuned patch: leave `scan` out")
     return scan

@@ -66,7 +66,7 @@ def recheck(folder: str | Path) -> list[Recheck]:
     Raises
     ------
     UserError
-        When there is no certificate with calibration in it, a file is missing or damaged, or the files do not belong together.
+        When the folder has no certificate with calibration, a file is missing or damaged, or the files are from different runs.
     """
     path = Path(folder)
     places = [path, RunFolder(path).certificates]

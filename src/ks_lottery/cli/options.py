@@ -135,8 +135,9 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     listed = {item.name: item for item in settings_of(command.settings)}
     parser = build_parser(name, positional=False)
     for word in words:
-        if word in command.renamed:
-            raise UserError(f"{word} is {command.renamed[word]} now: ks-lottery {name} {command.renamed[word]} ...")
+        flag = word.partition("=")[0]
+        if flag in command.renamed:
+            raise UserError(f"{flag} is {command.renamed[flag]} now: ks-lottery {name} {command.renamed[flag]} ...")
     parsed, others = parser.parse_known_args(words)
     given = vars(parsed)
     flags = {item: given[item] for item in listed if item in given}
@@ -147,8 +148,8 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     for item, raw in flags.items():
         values[item] = read_value(listed[item], raw, _called(listed[item]))
     _check_one_of(list(listed.values()), values)
-    if hasattr(command.settings, "below"):
-        values = {**command.settings.below(values), **values}
+    if hasattr(command.settings, "preset_values"):
+        values = {**command.settings.preset_values(values), **values}
     missing = [_called(item) for item in listed.values() if item.required and item.name not in values]
     wants_print = given.get("print_config", False)
     if missing and not wants_print:

@@ -39,7 +39,7 @@ class RunSettings(RunConfig):
     flags go over it."""
 
     @classmethod
-    def below(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def preset_values(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values, by dotted name, of the preset that is given, over which all that is given goes."""
         if given.get("preset") is None:
             return {}

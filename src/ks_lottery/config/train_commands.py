@@ -92,7 +92,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
     """JSON file with the Trainer's settings of FSDP."""
 
     @classmethod
-    def below(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def preset_values(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the preset that is given, over which all that is given goes."""
         if given.get("preset") is None:
             return {}
