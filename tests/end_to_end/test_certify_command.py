@@ -242,8 +242,7 @@ def test_a_patch_is_certified_with_the_rows_that_it_changes(call, narrow_model, 
     tickets = tuned / "tickets.json"
     for patch in (tuned / "embed", tmp_path / "some"):
         line = fails(capfd, [*call, "--small", patch, "--tickets", tickets])
-        assert f" rows that {patch.name} changes: " in line
-        assert "the tickets differ from the " in line
+        assert f"the tickets are not the rows that {patch.name} changes" in line
     base, text = open_checkpoint(str(narrow_model)), read_corpus(text_file, source_language="en", target_language="ca")
     with pytest.raises(UserError, match="are not the rows that mine changes"):
         certify(base, embed, scan(base, embed), text, small={"mine": embed}, tickets=Tickets.open(tickets))
@@ -346,7 +345,7 @@ def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file,
     content["made_from"]["base"]["fingerprint"] = "0" * 64
     other.write_text(json.dumps(content))
     assert "another base" in fails(capfd, [*grid, "--tickets", other])
-    assert "no scan of" in fails(capfd, [*call, "--transfer", "--scan", _scan_of(tied_model, tmp_path)])
+    assert "does not compare" in fails(capfd, [*call, "--transfer", "--scan", _scan_of(tied_model, tmp_path)])
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
     assert "not an empty folder" in fails(capfd, [*grid, "--out", tmp_path / "full"])

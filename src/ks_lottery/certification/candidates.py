@@ -84,9 +84,9 @@ def patched(
     absent = np.setdiff1d(rows, tickets.ids)
     if len(more) or len(absent):
         raise UserError(
-            f"the tickets differ from the {len(rows):,} rows that {name} changes: {len(absent):,} of these rows are missing in the "
-            f"tickets, and {len(more):,} tickets are unchanged in {name}. Give the tickets that it was made with, or leave "
-            "`tickets` out: its manifest names them"
+            f"the tickets are not the rows that {name} changes: of its {len(rows):,} rows {len(absent):,} are missing in the "
+            f"tickets, and {len(more):,} tickets are rows that it does not change. Give the tickets that it was made with, or "
+            "leave `tickets` out: its manifest names them"
         )
     return Candidate(name, rows, patch, alpha_of(tickets.rule, scan, rows))
 
