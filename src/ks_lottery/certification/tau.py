@@ -40,16 +40,19 @@ def tau_of(kind: str, scan: Scan, *, alpha: float | None = None, rows: npt.NDArr
     ValueError
         When `kind` is not known, or what it needs is missing.
     """
-    if kind not in TAUS or (alpha is None and (kind != "empirical" or rows is None)):
-        raise ValueError(f"tau {kind} needs alpha, and is one of {', '.join(TAUS)}")
-    if kind == "empirical":
-        unselected = np.ones(len(scan), dtype=bool)
-        unselected[scan.passing(alpha or 0.0) if rows is None else rows] = False
-        return tau_empirical(scan.statistics[unselected])
-    assert alpha is not None  # noqa: S101 (checked above)
-    if alpha in {0, 1}:  # c(0) is infinite: nothing is certified; at 1 every row is selected: nothing is left to bound
-        return 1.0 - alpha
-    return {"exact": tau_exact, "table": tau_table}[kind](alpha, scan.width)
+    if kind not in TAUS:
+        raise ValueError(f"tau {kind} is not known; there is {', '.join(TAUS)}")
+    if kind != "empirical" or rows is None:
+        if alpha is None:
+            raise ValueError(f"tau {kind} needs alpha")
+        if (
+            kind != "empirical"
+        ):  # c(0) is infinite: nothing is certified; at 1 every row is selected: nothing is left to bound
+            return 1.0 - alpha if alpha in {0, 1} else {"exact": tau_exact, "table": tau_table}[kind](alpha, scan.width)
+        rows = scan.passing(alpha)
+    unselected = np.ones(len(scan), dtype=bool)
+    unselected[rows] = False
+    return tau_empirical(scan.statistics[unselected])
 
 
 def full_verification(scan: Scan, smallest: float) -> dict[str, dict[str, float | int | None]]:
