@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
+from ks_lottery.store.json_content import parse_object, read_object
 from ks_lottery.store.manifest import check_manifest
 
 if TYPE_CHECKING:
@@ -118,24 +119,27 @@ def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        When the file is missing, is not JSON, or is of another kind or a newer format.
+        When the file is missing, is not a JSON object, or is of another kind or a newer format.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
+    content = read_object(path, "make it again, or give another file")
     if kind is not None:
         check_manifest(path, content, kind)
     return content
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read what `write_json_lines` wrote."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    r"""Read what `write_json_lines` wrote: one object a line, and only \n ends a line.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, or a line is not a JSON object.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    return [parse_object(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
 
 
 def write_table(path: Path, columns: Mapping[str, Any], content: Mapping[str, Any]) -> None:
