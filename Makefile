@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-slow lint types dist bench clean
+.PHONY: help demo smoke test test-slow fuzz lint types dist bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(VENV)/.dev ## all tests that take less than 10 minutes together
 
 test-slow: $(VENV)/.dev ## the tests on the real model, which take minutes
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.dev ## the fuzzers of the tests with 50 times as many, and random, examples
+	KS_LOTTERY_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
 
 lint: $(VENV)/.dev ## style, format and import rules
 	$(BIN)/ruff check .
