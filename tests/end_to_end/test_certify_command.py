@@ -348,7 +348,7 @@ def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file,
     assert "does not compare" in fails(capfd, [*call, "--transfer", "--scan", _scan_of(tied_model, tmp_path)])
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
-    assert "not an empty folder" in fails(capfd, [*grid, "--out", tmp_path / "full"])
+    assert "not the folder of a certification" in fails(capfd, [*grid, "--out", tmp_path / "full"])
     assert (tmp_path / "full" / "file").read_text() == "x"
     (tmp_path / "one.tsv").write_text("only a source\n")
     assert str(tmp_path / "one.tsv") in fails(

@@ -293,7 +293,7 @@ def test_a_folder_of_another_config_is_refused(finished, tied_model, text_file, 
 
 def test_a_folder_that_is_no_run_is_refused(tied_model, text_file, tmp_path, capfd):
     (tmp_path / "thesis.txt").write_text("years of work")
-    assert "no run" in fails(capfd, *command(tied_model, text_file, tmp_path))
+    assert "not a run" in fails(capfd, *command(tied_model, text_file, tmp_path))
     assert hashes(tmp_path).keys() == {"thesis.txt"}
 
 
@@ -434,7 +434,7 @@ def test_a_run_whose_model_or_text_changed_is_refused_and_unharmed(
 
 
 def test_translate_errors(finished, tmp_path, capfd):
-    assert "no run" in fails(capfd, "translate", str(tmp_path), "Hello")
+    assert "not a run" in fails(capfd, "translate", str(tmp_path), "Hello")
     assert "it has embed, gradient, lca, occurrence, partial" in fails(
         capfd, "translate", str(finished), "Hello", "--method", "lora"
     )

@@ -92,7 +92,7 @@ def test_what_is_saved_is_read_back(evaluation, loaded, corpus, tmp_path):
     compared = evaluate_with(spec, loaded, corpus, folder=folder)
     assert [difference.system for difference in compared.comparison.differences] == [str(other)]
     compared.save(folder)
-    names = {"evaluation.json", "scores.json", "predictions.parquet", "hypotheses.jsonl", "hypotheses.journal"}
+    names = {"evaluation.json", "scores.json", "predictions.parquet", "hypotheses.jsonl", "hypotheses.journal", ".lock"}
     assert {file.name for file in folder.iterdir()} == names
     for saved, place in ((compared, folder), (evaluation, tmp_path / "third")):
         saved.save(place)

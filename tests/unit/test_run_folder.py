@@ -52,18 +52,18 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path):
 def test_a_model_or_text_that_changed_in_mid_run_is_refused(tmp_path, name):
     folder = RunFolder(tmp_path)
     inputs = {"model": "aa", "text": "bb"}
-    folder.claim(RunConfig(), inputs)
-    folder.claim(RunConfig(), inputs)
+    folder.claim(RunConfig(), inputs, threads=2)
+    folder.claim(RunConfig(), inputs, threads=2)
     with pytest.raises(UserError, match=f"was begun with another {name}"):
-        folder.claim(RunConfig(), {**inputs, name: "cc"})
+        folder.claim(RunConfig(), {**inputs, name: "cc"}, threads=2)
 
 
 @pytest.mark.parametrize("there", [(), (CONFIG_FILE,), (CONFIG_FILE, INPUTS_FILE)])
 def test_a_run_that_was_killed_while_it_was_begun_can_be_resumed(tmp_path, there):
     """The two files are written one after the other: a kill leaves none, the first, or both."""
     folder = RunFolder(tmp_path)
-    folder.claim(RunConfig(), {"model": "aa"})
+    folder.claim(RunConfig(), {"model": "aa"}, threads=2)
     for name in {CONFIG_FILE, INPUTS_FILE} - set(there):
         (tmp_path / name).unlink()
-    folder.claim(RunConfig(), {"model": "aa"})
+    folder.claim(RunConfig(), {"model": "aa"}, threads=2)
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, INPUTS_FILE}

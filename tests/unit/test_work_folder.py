@@ -81,7 +81,7 @@ def test_another_result_or_other_files_are_refused(work):
         work.is_done(other(seed=1))
     (work.out / "manifest.json").unlink()
     (work.out / "mine").write_text("x")
-    with pytest.raises(UserError, match="is no folder of a tuning"):
+    with pytest.raises(UserError, match="is not the folder of a tuning"):
         work.is_done(ABOUT)
 
 

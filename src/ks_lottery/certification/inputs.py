@@ -1,19 +1,26 @@
-"""Opens what a certification needs from files: the patches by name, and the scan of base against tuned."""
+"""What a certification reads from files: patches by name, the scan of base against tuned, and its own saved result."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.candidates import ORIGINAL, TUNED
+from ks_lottery.certification.certificate import Certificate
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.measure_commands import CertifyOptions
+from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.errors import UserError
+from ks_lottery.store.manifest import manifest
 from ks_lottery.tickets.blocks import scan_sources
 from ks_lottery.tickets.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.checkpoint.reader import Checkpoint
 
 
@@ -54,3 +61,37 @@ def scan_of_patch(checkpoint: Checkpoint, tuned: RowPatch, file: str | Path | No
     if saved != {"base": checkpoint.fingerprint, "patch": tuned.content} or len(scan.parts) != 1:
         raise UserError(f"{file} does not compare {checkpoint.name} with the tuned patch: leave `scan` out")
     return scan
+
+
+def certification_manifest(
+    spec: CertifySpec, checkpoint: Checkpoint, tuned: RowPatch, scan: Scan, corpus: Corpus
+) -> dict[str, Any]:
+    """Return what a certification depends on, by content: the same one is known by it, before anything is computed."""
+    calibration = spec.calibration
+    made_from = {
+        "base": checkpoint.describe(),
+        "tuned": tuned.content,
+        "scan": scan.fingerprint,
+        "small": {name: patch.content for name, patch in spec.small.items()},
+        "tickets": None if spec.tickets is None else spec.tickets.fingerprint,
+        "text": corpus.fingerprint,
+        "calibration": calibration.fingerprint if isinstance(calibration, Corpus) else calibration,
+    }
+    options = {item.name: getattr(spec, item.name) for item in fields(CertifyOptions)}
+    settings = {**options, **asdict(spec.config), "epsilon": spec.epsilon}
+    return json.loads(json.dumps(manifest("certification", made_from=made_from, settings=settings)))
+
+
+def saved_certificate(folder: Path) -> Certificate:
+    """Open the first certificate of a folder of `certify`.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    files = [folder / "certificate.json", *sorted(folder.glob("*.json"))]
+    file = next((file for file in files if Certificate.files(folder, file.stem)[1].is_file()), None)
+    if file is None:
+        raise UserError(f"{folder} holds no certificate: give the folder that certify wrote")
+    return Certificate.open(file)

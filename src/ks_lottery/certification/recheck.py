@@ -13,6 +13,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import read_json
 from ks_lottery.store.run_folder import RunFolder
+from ks_lottery.store.work_folder import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,7 @@ def recheck(folder: str | Path) -> list[Recheck]:
         )
     calibration = Calibration.open(place / CALIBRATION_FOLDER)
     results: list[Recheck] = []
-    for file in sorted(place.glob("*.json")):
+    for file in sorted(file for file in place.glob("*.json") if file.name != MANIFEST_FILE):
         content = read_json(file, "certificate")
         if content["made_from"]["tuned_patch"] != calibration.answers[TUNED].made_from["patch"]:
             raise UserError(f"{file} is of another tuned patch than the calibration predictions beside it")

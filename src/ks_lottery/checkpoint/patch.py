@@ -179,7 +179,7 @@ class RowPatch(ByContent, Shown):
         about = manifest("row-patch", made_from={"base": dict(self.base)}, settings=self.settings)
         tensors = {name: values.contiguous() for name, values in self._tensors.items()}
         tensors["ids"] = torch.from_numpy(self.ids.copy())
-        with replacing(folder / PATCH_FILE) as temporary:
+        with replacing(folder / PATCH_FILE, "row-patch") as temporary:
             save_file(tensors, temporary, metadata={"ks-lottery": json.dumps({**about, "side": self.side})})
         if self.attribution is not None:
             self.attribution.save(folder)

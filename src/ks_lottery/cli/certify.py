@@ -14,8 +14,11 @@ from ks_lottery.config.values import shared
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
+    from ks_lottery.certification.certificate import Certificate
+    from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.config.measure_commands import CertifySettings
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.report.screen import Screen
 
 
 def run(settings: CertifySettings) -> int:
@@ -23,22 +26,18 @@ def run(settings: CertifySettings) -> int:
     if settings.recheck is not None:
         return _recheck(settings, settings.recheck)
     model, tuned_folder, data = _check_given(settings)
-    from ks_lottery.certification.certificate_sections import certificate_sections
     from ks_lottery.certification.certify import certify_with
-    from ks_lottery.certification.inputs import open_patches, scan_of_patch
+    from ks_lottery.certification.inputs import certification_manifest, open_patches, saved_certificate, scan_of_patch
     from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.source import read_text
     from ks_lottery.models.load import load_model, open_checkpoint
     from ks_lottery.report.screen import Screen
-    from ks_lottery.report.terminal import print_sections
-    from ks_lottery.store.files import check_new_folder, new_folder, to_json
+    from ks_lottery.store.work_folder import WorkFolder
     from ks_lottery.tickets.tickets import Tickets
 
     screen, silent = Screen(total=3), bool(settings.json)
-    out = None if settings.out is None else Path(settings.out)
-    if out is not None:
-        check_new_folder(out)
+    work = None if settings.out is None else WorkFolder(Path(settings.out))
     with screen.stage("open model, patches and text", silent=silent):
         spec = CertifySpec(
             **shared(settings, CertifyOptions),
@@ -53,29 +52,43 @@ def run(settings: CertifySettings) -> int:
         tuned = RowPatch.open(Path(tuned_folder))
         tuned.check_base(checkpoint)
         scan = scan_of_patch(checkpoint, tuned, settings.scan)
+        manifest = certification_manifest(spec, checkpoint, tuned, scan, corpus)
+        done = work is not None and work.is_done(manifest)
+    if work is not None and done:
+        _show(settings, screen, saved_certificate(work.out), spec)
+        return 0
     with screen.stage("load model", silent=silent):
         loaded = load_model(
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
         )
     with screen.stage("predictions of every model", silent=silent) as tick:
         certified = certify_with(spec, loaded, tuned, scan, corpus, tick=tick)
-    if out is not None:
-        with new_folder(out) as folder:
+    if work is not None:
+        with work.publish(manifest) as folder:
             certified.save(folder)
-    content = certified.certificate.as_dict()
-    if silent:
-        sys.stdout.write(to_json(content))
-        return 0
-    if certified.overlong:
+    if certified.overlong and not silent:
         screen.say(f"        {certified.overlong:,} sentences left out as longer than {settings.max_tokens} tokens")
-    screen.say(
-        f"        {certified.computed:,} of {certified.passes:,} tokens computed, the rest shared between models"
-    )
+    if not silent:
+        screen.say(
+            f"        {certified.computed:,} of {certified.passes:,} tokens computed, the rest shared between models"
+        )
+    _show(settings, screen, certified.certificate, spec)
+    return 0
+
+
+def _show(settings: CertifySettings, screen: Screen, certificate: Certificate, spec: CertifySpec) -> None:
+    from ks_lottery.certification.certificate_sections import certificate_sections
+    from ks_lottery.report.terminal import print_sections
+    from ks_lottery.store.files import to_json
+
+    content = certificate.as_dict()
+    if settings.json:
+        sys.stdout.write(to_json(content))
+        return
     title = "Certificate of partial transfers" if spec.transfers else "Certificate of small models"
     print_sections(screen.console, certificate_sections(content, title, rule=settings.rule, examples=settings.examples))
-    if out is not None:
-        screen.say(f"\nEverything lies in {out}.")
-    return 0
+    if settings.out is not None:
+        screen.say(f"\nThe certificate and all predictions are in {settings.out}.")
 
 
 def _check_given(settings: CertifySettings) -> tuple[str, str, str]:

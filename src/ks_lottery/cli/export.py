@@ -19,5 +19,5 @@ def run(settings: ExportSettings) -> int:
     patch = RowPatch.open(Path(settings.patch))
     checkpoint = open_checkpoint(settings.base or patch.base["name"])
     FORMATS[settings.to](checkpoint, patch, Path(settings.out), force=settings.force)
-    sys.stdout.write(f"{len(patch)} rows of {checkpoint.name} written to {settings.out} ({settings.to})\n")
+    sys.stdout.write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to})\n")
     return 0

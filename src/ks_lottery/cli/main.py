@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
 from ks_lottery.cli.options import read_settings
+from ks_lottery.cli.output import check_output
 from ks_lottery.config.values import nearest
 from ks_lottery.errors import UserError
 
@@ -70,6 +71,7 @@ def _run(given: list[str]) -> int:
     settings = read_settings(command, words)
     if settings is None:
         return 0
+    check_output(command, settings)
     return int(import_module(f"ks_lottery.cli.{command}").run(settings))
 
 

@@ -14,16 +14,22 @@ def run(settings: TransferSettings) -> int:
     """Run the command and return its exit code."""
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.store.files import new_folder
+    from ks_lottery.store.manifest import manifest
+    from ks_lottery.store.work_folder import WorkFolder
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.transfer import transfer
 
     checkpoint = open_checkpoint(settings.model)
     patch, tickets = RowPatch.open(Path(settings.patch)), Tickets.open(Path(settings.tickets))
     small = transfer(checkpoint, patch, tickets, force=settings.force)
-    with new_folder(Path(settings.out)) as folder:
-        small.save(folder)
+    made_from = {
+        "base": checkpoint.describe(), "patch": patch.content, "tickets": tickets.fingerprint,
+    }  # fmt: skip
+    work, about = WorkFolder(Path(settings.out)), manifest("transfer", made_from=made_from, settings=small.settings)
+    if not work.is_done(about):
+        with work.publish(about) as folder:
+            small.save(folder)
     absent = len(tickets) - len(small)
     missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
-    sys.stdout.write(f"{len(small):,} of {len(patch):,} rows written to {settings.out}{missing}\n")
+    sys.stdout.write(f"{settings.out} holds {len(small):,} of {len(patch):,} rows{missing}\n")
     return 0

@@ -27,10 +27,12 @@ def run(settings: TuneSettings) -> int:
     """Run the command and return its exit code."""
     from contextlib import nullcontext
 
+    import torch
+
     from ks_lottery.models.load import open_checkpoint
     from ks_lottery.models.vocabulary import token_strings
     from ks_lottery.report.screen import Screen
-    from ks_lottery.store.work_folder import WorkFolder
+    from ks_lottery.store.work_folder import WorkFolder, other_threads
     from ks_lottery.tuning.processes import joined_processes
     from ks_lottery.tuning.tune import prepare
 
@@ -52,7 +54,10 @@ def run(settings: TuneSettings) -> int:
             if main:
                 screen.say(f"{work.out} was made by the same command before: nothing to do")
             return 0
-        with work.claimed(manifest) if main else nullcontext():
+        threads, before = torch.get_num_threads(), work.threads_before()
+        if main and before is not None and before != threads:
+            screen.say(f"        {other_threads(before, threads)}")
+        with work.claimed(manifest, threads) if main else nullcontext():
             with screen.training(f"{settings.method} tuning", silent=not main) as watch:
                 result = tuning.run(watch=watch)
             if main:

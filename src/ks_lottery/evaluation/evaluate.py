@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.comparison import compare
-from ks_lottery.evaluation.evaluation import Evaluation, check_folder
+from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
 from ks_lottery.evaluation.language_check import language_share
@@ -74,10 +74,11 @@ def evaluate_with(
         find_model(tokenizer, spec.spm)  # a path without a model is refused before anything is translated
     others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
     folder = None if folder is None else Path(folder)
-    with equipped(loaded, open_product(product, loaded.checkpoint), share_prefix=spec.share_prefix) as model:
+    with ExitStack() as held:
+        opened = open_product(product, loaded.checkpoint)
+        model = held.enter_context(equipped(loaded, opened, share_prefix=spec.share_prefix))
         made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
-        if folder is not None:
-            check_folder(folder, made_from)
+        held.enter_context(claimed_folder(folder, made_from))
         text = measured_text(loaded, corpus, template=spec.template, max_tokens=spec.max_tokens)
         measured: dict[str, Any] = {}
         if spec.translates:

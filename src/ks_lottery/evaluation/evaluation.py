@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,23 @@ from ks_lottery.report.notebook import Shown
 from ks_lottery.store.content import ByContent
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.store.ownership import check_replaceable
+from ks_lottery.store.work_folder import LOCK_FILE, is_empty, locked_folder, remove_if_empty
+from ks_lottery.store.workspace import is_workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from ks_lottery.report.section import Section
 
 EVALUATION_FILE = "evaluation.json"
 SCORES_FILE = "scores.json"
 PREDICTIONS_FILE = "predictions.parquet"
+
+_KINDS = {
+    EVALUATION_FILE: "evaluation", SCORES_FILE: "scores", PREDICTIONS_FILE: "predictions", HYPOTHESES_FILE: "hypotheses",
+}  # fmt: skip
+"""Files of an evaluation, and the kind of artifact that each holds."""
 
 _NAMES = {"base": "another model", "made": "another patch or adapter", "text": "another text"}
 
@@ -166,6 +175,20 @@ class Evaluation(ByContent, Shown):
         )
 
 
+@contextmanager
+def claimed_folder(folder: Path | None, made_from: Mapping[str, Any]) -> Generator[None]:
+    """Keep the folder of an evaluation for this process inside a block; see `check_folder`. None is no folder."""
+    if folder is None:
+        yield
+        return
+    check_folder(folder, made_from)
+    try:
+        with locked_folder(folder):
+            yield
+    finally:
+        remove_if_empty(folder)
+
+
 def check_folder(folder: Path, made_from: Mapping[str, Any]) -> None:
     """Refuse a folder whose content is something else than an evaluation of this model on this text.
 
@@ -177,13 +200,17 @@ def check_folder(folder: Path, made_from: Mapping[str, Any]) -> None:
     Raises
     ------
     UserError
-        When there is another file, or the evaluation of another model, patch, adapter or text.
+        When there is another file, one of these names that is not ours, or the evaluation of another model, patch, adapter or
+        text.
     """
-    if not folder.exists():
+    if not folder.exists() or is_empty(folder):
         return
-    names = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
-    if names - {EVALUATION_FILE, HYPOTHESES_FILE, JOURNAL_FILE, SCORES_FILE, PREDICTIONS_FILE}:
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    names = {path.name for path in paths if not is_workspace(path.name)}
+    if not folder.is_dir() or names - {LOCK_FILE, JOURNAL_FILE, *_KINDS}:
         raise UserError(f"{folder} holds something else than an evaluation: give another folder")
+    for name, kind in _KINDS.items():
+        check_replaceable(folder / name, kind)
     if EVALUATION_FILE in names:
         before = read_json(folder / EVALUATION_FILE, "evaluation")["made_from"]
         differing = [name for name, value in made_from.items() if before.get(name) != value]

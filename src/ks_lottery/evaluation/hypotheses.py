@@ -142,7 +142,7 @@ def write_hypotheses(file: Path, sources: Sequence[str], references: Sequence[st
     """Write source, reference and hypothesis of each sentence, one JSON object a line."""
     columns = zip(sources, references, hypotheses, strict=True)
     rows = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in columns]
-    write_json_lines(file, rows)
+    write_json_lines(file, rows, "hypotheses")
 
 
 def read_hypotheses(folder: Path) -> list[dict[str, str]]:

@@ -17,7 +17,8 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import adapter_form, filled, matrices, name_of, peft_config
 from ks_lottery.models.load import open_checkpoint
 from ks_lottery.models.quiet import quiet
-from ks_lottery.store.files import new_folder
+from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ def to_peft(
     patch
         The patch, or its folder.
     folder
-        Where to write; new or empty.
+        Where to write; new, empty, or the same export, which is then left as it is.
     force
         Accept a patch of another base; off by default.
 
@@ -103,7 +104,7 @@ def to_peft(
     Raises
     ------
     UserError
-        When the patch is empty or belongs to another base, or `folder` is not empty.
+        When the patch is empty or belongs to another base, or `folder` holds something else.
     """
     from peft import get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -122,7 +123,10 @@ def to_peft(
         )
     tensors = {name: filled(name, tensor, form) for name, tensor in state.items()}
     config.inference_mode = True
-    with new_folder(folder) as temporary:
+    work, about = _work(checkpoint, patch, folder, "peft")
+    if work.is_done(about):
+        return folder
+    with work.publish(about) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             config.save_pretrained(str(temporary))
@@ -133,6 +137,13 @@ def to_peft(
 def _opened(checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path) -> tuple[Checkpoint, RowPatch, Path]:
     opened = patch if isinstance(patch, RowPatch) else RowPatch.open(patch)
     return open_checkpoint(checkpoint), opened, Path(folder).expanduser()
+
+
+def _work(checkpoint: Checkpoint, patch: RowPatch, folder: Path, to: str) -> tuple[WorkFolder, dict[str, Any]]:
+    """Return the folder of an export, and the manifest by which the same export is known."""
+    made_from = {"base": checkpoint.describe(), "patch": patch.content}
+    settings = {"to": to, "patch": digest_json(dict(patch.settings))}
+    return WorkFolder(folder), manifest("export", made_from=made_from, settings=settings)
 
 
 @checks_names
@@ -150,7 +161,7 @@ def to_merged(
     patch
         The patch, or its folder.
     folder
-        Where to write; new or empty.
+        Where to write; new, empty, or the same export, which is then left as it is.
     force
         Accept a patch of another base; off by default.
 
@@ -162,7 +173,7 @@ def to_merged(
     Raises
     ------
     UserError
-        When the patch belongs to another base, or `folder` is not empty.
+        When the patch belongs to another base, or `folder` holds something else.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -170,6 +181,9 @@ def to_merged(
     model = _skeleton(checkpoint)
     tied = _ties(model, checkpoint)
     _check(checkpoint, patch, tied=tied, force=force)
+    work, about = _work(checkpoint, patch, folder, "merged")
+    if work.is_done(about):
+        return folder
     tensors = _tensors(checkpoint)
     embedding, head = matrices(checkpoint)
     config = dict(checkpoint.config)
@@ -186,7 +200,7 @@ def to_merged(
         config["tie_word_embeddings"] = False
         if isinstance(config.get("text_config"), dict):
             config["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
-    with new_folder(folder) as temporary:
+    with work.publish(about) as temporary:
         save_torch_state_dict(tensors, temporary, max_shard_size="5GB")
         _write_extras(checkpoint, temporary)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -24,6 +24,7 @@ def execute(recipe: Recipe, folder: RunFolder, screen: Screen) -> None:
         if folder.is_done(stage.name, key):
             screen.skipped(stage.title)
         else:
+            folder.discard(stage.name)
             start = time.perf_counter()
             with screen.stage(stage.title) as tick:
                 outcome = stage.make(tick)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import check_template
 from ks_lottery.corpus.source import load_text
@@ -13,6 +15,7 @@ from ks_lottery.recipes.job import Job
 from ks_lottery.recipes.run_stages import main_recipe
 from ks_lottery.store.files import read_json
 from ks_lottery.store.run_folder import RunFolder
+from ks_lottery.store.work_folder import other_threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +45,11 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
     recipe = main_recipe(job)
     screen.total = len(recipe.stages) + 1
     with folder.locked():
-        folder.claim(config, {"model": recipe.inputs["model"], "text": recipe.inputs["corpus"]})
+        threads = torch.get_num_threads()
+        inputs = {"model": recipe.inputs["model"], "text": recipe.inputs["corpus"]}
+        before = folder.claim(config, inputs, threads)
+        if before != threads and not folder.summary.is_file():
+            screen.say(f"        {other_threads(before, threads)}")
         execute(recipe, folder, screen)
     return read_json(path / "summary.json")
 

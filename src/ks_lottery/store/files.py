@@ -5,45 +5,45 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import tempfile
+import re
+import stat
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.json_content import parse_object, read_object
 from ks_lottery.store.manifest import check_manifest
+from ks_lottery.store.ownership import check_replaceable
+from ks_lottery.store.workspace import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block ends well.
+def replacing(path: Path, kind: str | None = None) -> Generator[Path]:
+    """Yield a temporary file that takes the place of `path` when the block ends well.
+
+    A link stays, and its target is replaced; the file keeps its mode, and a new one gets the mode of the umask.
+
+    Parameters
+    ----------
+    kind
+        Kind of artifact that is written: only one of the same kind is overwritten. None for a file inside a folder of ours.
 
     Raises
     ------
     UserError
-        When the device is full or the folder cannot be written; `path` is then as it was before.
+        When `path` holds something else, the device is full, or the folder cannot be written; `path` is then as it was before.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    check_replaceable(path, kind)
+    target = path.resolve() if path.is_symlink() else path
+    with _written(path), workspace(target) as folder:
+        temporary = folder / target.name
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _finish(temporary, target.stat().st_mode if target.exists() else folder.stat().st_mode & 0o666)
+        temporary.replace(target)
 
 
 def check_new_folder(folder: Path) -> None:
@@ -60,7 +60,7 @@ def check_new_folder(folder: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
-    """Yield a temporary folder beside `folder` that becomes it when the block ends well.
+    """Yield a temporary folder that becomes `folder` when the block ends well.
 
     Raises
     ------
@@ -68,21 +68,56 @@ def new_folder(folder: Path) -> Generator[Path]:
         When `folder` holds something, or cannot be written; nothing is then left.
     """
     check_new_folder(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
+    target = folder.resolve() if folder.is_symlink() else folder
+    with _written(folder), workspace(target) as place:
+        temporary = place / target.name
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.replace(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for file in [file for file in temporary.rglob("*") if file.is_file()]:
+            _finish(file, place.stat().st_mode & 0o666)
+        if target.is_dir():
+            target.rmdir()
+        temporary.replace(target)
+
+
+def _finish(file: Path, mode: int) -> None:
+    """Write a file through to the disk, and set its mode: libraries make files that nobody else can read."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.chmod(stat.S_IMODE(mode))
+
+
+@contextmanager
+def _written(path: Path) -> Generator[None]:
+    """Turn what the system says of a failed write into one sentence, whichever library wrote."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        failure = as_write_error(error)
+        if failure is None:
+            raise
+        raise write_error(path, failure) from error
+
+
+def as_write_error(error: Exception) -> OSError | None:
+    """Return the error of the system that an exception reports; None where it is of another kind.
+
+    Parameters
+    ----------
+    error
+        An OSError; or what safetensors and tokenizers raise for one ("... (os error 28)"), or torch.save, which does not name
+        the reason.
+    """
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if "PytorchStreamWriter failed" in str(error) or "inline_container" in str(error):
+        return OSError(errno.EIO, "the disk may be full")
+    return None
 
 
 def write_error(path: Path, error: OSError) -> UserError:
@@ -92,9 +127,9 @@ def write_error(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or error}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, kind: str | None = None) -> None:
+    """Write UTF-8 text, whole or not at all; see `replacing`."""
+    with replacing(path, kind) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -103,14 +138,14 @@ def to_json(content: object) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write `content` as JSON, whole or not at all."""
-    write_text(path, to_json(content))
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as JSON, whole or not at all; with a manifest, only over an artifact of the same kind."""
+    write_text(path, to_json(content), content.get("kind"))
 
 
-def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]], kind: str | None = None) -> None:
+    """Write one JSON object a line; see `replacing`."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows), kind)
 
 
 def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
@@ -156,7 +191,7 @@ def write_table(path: Path, columns: Mapping[str, Any], content: Mapping[str, An
     import pyarrow.parquet as pq
 
     table = pa.table(dict(columns)).replace_schema_metadata({"ks-lottery": json.dumps(dict(content))})
-    with replacing(path) as temporary:
+    with replacing(path, content.get("kind")) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 

@@ -13,7 +13,7 @@ from ks_lottery.config.settings import RunConfig, as_dict
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json, write_json, write_text
 from ks_lottery.store.manifest import digest_file, digest_json
-from ks_lottery.store.work_folder import locked_folder
+from ks_lottery.store.work_folder import is_empty, locked_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -25,7 +25,7 @@ TEXT, TEXT_REPORT, CALIBRATION, TEST = "text", "report.json", "calibration", "te
 EMBED = "embed"
 """Method, and so folder, of the embed tuning that a run scans."""
 
-MARKERS, LOCK = ".stages", ".lock"
+MARKERS = ".stages"
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: give another `out`")
-        if not self.path.is_dir() or all(entry.name == LOCK for entry in self.path.iterdir()):
+        if not self.path.exists() or is_empty(self.path):
             return
         if not (self.path / CONFIG_FILE).is_file():
-            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is no run: give another `out`")
+            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is not a run: give another `out`")
         changed = difference(self.config(), as_dict(config))
         if changed:
             raise UserError(
@@ -125,7 +125,7 @@ class RunFolder:
         try:
             content = yaml.safe_load(saved.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{self.path} is no run: it has no {CONFIG_FILE}") from error
+            raise UserError(f"{self.path} is not a run: it has no {CONFIG_FILE}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{saved} is not YAML that can be read") from error
         if not isinstance(content, dict):
@@ -144,13 +144,20 @@ class RunFolder:
         with locked_folder(self.path):
             yield
 
-    def claim(self, config: RunConfig, inputs: Mapping[str, str]) -> None:
+    def claim(self, config: RunConfig, inputs: Mapping[str, str], threads: int) -> int:
         """Write config and inputs, or check that an unfinished run was begun with the same ones.
 
         Parameters
         ----------
         inputs
             Fingerprints of model and text.
+        threads
+            Threads that compute now.
+
+        Returns
+        -------
+        int
+            Threads that the run began with.
 
         Raises
         ------
@@ -162,12 +169,13 @@ class RunFolder:
             write_text(self.path / CONFIG_FILE, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
         before = self.path / INPUTS_FILE
         if not before.is_file():
-            write_json(before, dict(inputs))
-            return
+            write_json(before, {**inputs, "threads": threads})
+            return threads
         old = read_json(before)
         changed = [name for name in inputs if old.get(name) != inputs[name]]
         if changed:
             raise UserError(f"{self.path} was begun with another {changed[0]}: give another `out` to start anew")
+        return int(old.get("threads", threads))
 
     def is_done(self, stage: str, key: str) -> bool:
         """Say whether a stage was finished with this key and its files are as it wrote them."""
@@ -178,6 +186,12 @@ class RunFolder:
         return marker.get("key") == key and all(
             (self.path / name).is_file() and digest_file(self.path / name) == sha for name, sha in files.items()
         )
+
+    def discard(self, stage: str) -> None:
+        """Remove the files of a stage that is made again: the stage wrote them, even if they are damaged now."""
+        if self._marker(stage).is_file():
+            for name in read_json(self._marker(stage))["files"]:
+                (self.path / name).unlink(missing_ok=True)
 
     def digest(self, stage: str) -> str:
         """Return the digest of the files that a finished stage wrote."""

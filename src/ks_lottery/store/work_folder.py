@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
+from ks_lottery.store.workspace import is_workspace, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -41,6 +42,8 @@ class WorkFolder:
     def is_done(self, manifest: Mapping[str, Any]) -> bool:
         """Say whether the result exists already, made from the same things by the same settings.
 
+        What a process that was killed after its last rename left beside the result is then removed.
+
         Parameters
         ----------
         manifest
@@ -54,26 +57,38 @@ class WorkFolder:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return False
         if not (self.out / MANIFEST_FILE).is_file():
-            raise UserError(f"{self.out} exists and is no folder of a {manifest['kind']}: give another `out`")
+            raise UserError(f"{self.out} exists and is not the folder of a {manifest['kind']}: give another `out`")
         _check_same(self.out, read_json(self.out / MANIFEST_FILE, manifest["kind"]), manifest)
+        self._remove_unfinished(manifest)
         return True
 
     @contextmanager
-    def claimed(self, manifest: Mapping[str, Any]) -> Generator[Path]:
+    def claimed(self, manifest: Mapping[str, Any], threads: int | None = None) -> Generator[Path]:
         """Make the folder of the unfinished work, and keep it for this process inside a block.
+
+        Parameters
+        ----------
+        threads
+            Threads that compute; saved when the work begins, for `threads_before`.
 
         Raises
         ------
         UserError
-            When another process works in it, other work was begun there, or it cannot be written.
+            When another process works in it, other work was begun there, it holds files of somebody else, or it cannot be
+            written.
         """
-        with locked_folder(self.unfinished):
-            begun = self.unfinished / BEGUN_FILE
+        begun = self.unfinished / BEGUN_FILE
+        with locked_folder(self.unfinished, marker=BEGUN_FILE):
             if begun.is_file():
                 _check_same(self.unfinished, read_json(begun, manifest["kind"]), manifest)
             else:
-                write_json(begun, dict(manifest))
+                write_json(begun, {**manifest, "threads": threads})
             yield self.unfinished
+
+    def threads_before(self) -> int | None:
+        """Return the threads that the unfinished work began with; None where none is there."""
+        begun = self.unfinished / BEGUN_FILE
+        return read_json(begun).get("threads") if begun.is_file() else None
 
     @contextmanager
     def publish(self, manifest: Mapping[str, Any], *, keep: Sequence[str] = ()) -> Generator[Path]:
@@ -84,29 +99,48 @@ class WorkFolder:
         keep
             Folders of the unfinished work that the result contains too, where they exist.
         """
-        if self.out.is_dir():
-            self.out.rmdir()
         with new_folder(self.out) as folder:
             yield folder
             for name in keep:
                 if (self.unfinished / name).is_dir():
                     shutil.copytree(self.unfinished / name, folder / name)
             write_json(folder / MANIFEST_FILE, dict(manifest))
-        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self._remove_unfinished(manifest)
+
+    def _remove_unfinished(self, manifest: Mapping[str, Any]) -> None:
+        """Remove the unfinished work if it is this work; its manifest goes last, so that a kill leaves it known as ours."""
+        begun = self.unfinished / BEGUN_FILE
+        if not begun.is_file():
+            return
+        there = read_json(begun)
+        if any(there.get(part) != manifest[part] for part in ("kind", "made_from", "settings")):
+            return
+        for path in [path for path in self.unfinished.iterdir() if path != begun]:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        begun.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.unfinished.rmdir()
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Generator[None]:
-    """Make a folder, and keep it for this process inside a block.
+def locked_folder(folder: Path, *, marker: str | None = None) -> Generator[None]:
+    """Make a folder, and keep it for this process inside a block; what killed processes left half-written there is removed.
+
+    Parameters
+    ----------
+    marker
+        File by which a folder says that it is ours: without it, one that holds anything is refused. None checks nothing.
 
     Raises
     ------
     UserError
-        When another process works in it, or it cannot be written.
+        When another process works in it, it is not ours, or it cannot be written.
     """
     from filelock import FileLock, Timeout
 
     try:
+        if marker is not None and folder.exists() and not (folder / marker).exists() and not is_empty(folder):
+            raise UserError(f"{folder} exists and was not written by ks-lottery: give another `out`, or remove it")
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=0)
@@ -115,12 +149,34 @@ def locked_folder(folder: Path) -> Generator[None]:
     except OSError as error:
         raise write_error(folder, error) from error
     with lock:
+        sweep(folder)
         yield
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but a lock."""
+    with suppress(OSError):
+        if is_empty(folder):
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def other_threads(before: int, now: int) -> str:
+    """Return what a user must know of work that resumes with another number of threads."""
+    return (
+        f"This work began with {before} threads and resumes with {now}: sums are rounded in another order, so the result may "
+        "differ in its last bits from that of an unbroken run."
+    )
+
+
+def is_empty(folder: Path) -> bool:
+    """Say whether a folder holds nothing but a lock and what a killed process left half-written; a file is not empty."""
+    return folder.is_dir() and all(path.name == LOCK_FILE or is_workspace(path.name) for path in folder.iterdir())
 
 
 def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     for part in ("made_from", "settings"):
-        old, new = there[part], here[part]
+        old, new = there.get(part) or {}, here[part]
         changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         if changed:
             key = changed[0]
