@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
-from ks_lottery.store.workspace import is_workspace, sweep
+from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -60,6 +60,7 @@ class WorkFolder:
             raise UserError(f"{self.out} exists and is not the folder of a {manifest['kind']}: give another `out`")
         _check_same(self.out, read_json(self.out / MANIFEST_FILE, manifest["kind"]), manifest)
         self._remove_unfinished(manifest)
+        sweep_beside(self.out)
         return True
 
     @contextmanager

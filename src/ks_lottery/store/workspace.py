@@ -36,14 +36,19 @@ def workspace(path: Path) -> Generator[Path]:
         When the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for name in _siblings(path):
-        _sweep(name)
+    sweep_beside(path)
     folder, lock = _locked(path)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove the workspaces that killed processes left while they wrote `path`."""
+    for folder in _siblings(path):
+        _sweep(folder)
 
 
 def sweep(folder: Path) -> None:
