@@ -58,10 +58,10 @@ def test_json_lines_under_the_ending_json(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[\n{"input": "a",\n"output": "b"\n', r"a\.json is not valid JSON: .*line 3"),
+        ('[\n{"input": "a",\n"output": "b"\n', r"a\.json is not valid JSON .*line 4"),
         ("3", "does not hold a list of objects"),
-        ("[3]", "record 1 is no object"),
-        ("[[]]", "record 1 is no object"),
+        ("[3]", "record 1 is not an object"),
+        ("[[]]", "record 1 is not an object"),
         ("", "not valid JSON"),
         ("[]", "holds no pairs"),
         (

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.choices import CATALOGS
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.languages import language_rank
-from ks_lottery.corpus.lines import ending_of, unpacked
+from ks_lottery.corpus.packed import ending_of, unpacked
 from ks_lottery.corpus.selection import keep_useful
+from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _pairs_of(entries: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
         elif not entry.msgstr or (isinstance(entry, polib.POEntry) and (entry.fuzzy or entry.obsolete)):
             dropped["untranslated"] += 1
         else:
-            pairs.append((" ".join(entry.msgid.split()), " ".join(entry.msgstr.split())))
+            pairs.append((single_spaced(entry.msgid), single_spaced(entry.msgstr)))
     return pairs, dropped
 
 

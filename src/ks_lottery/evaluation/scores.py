@@ -159,6 +159,7 @@ def score(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
+    target_language: str = "",
     resamples: int = BootstrapOptions.resamples,
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,
@@ -172,6 +173,9 @@ def score(
         ``spbleu`` for both of ``spbleu-flores101`` and ``spbleu-flores200``, ``bleu``, ``chrf`` (chrF++, word order 2).
     spm
         Path of the SentencePiece model of ``flores101`` or ``flores200``, where it is not to be that of sacrebleu's folder.
+    target_language
+        Code or English name of the language of the references: ``bleu`` splits words as sacrebleu does for it (``zh``,
+        ``ja-mecab``, ``ko-mecab``); by default, and for all others, by ``13a``. The signature says which.
     resamples
         Of the bootstrap; 0 for no intervals.
     seed
@@ -191,7 +195,7 @@ def score(
 
     check_pairs("hypotheses", hypotheses, references)
     check_bootstrap(resamples, confidence, least=0)
-    measures, missing = open_measures(metrics, references, spm)
+    measures, missing = open_measures(metrics, references, spm, target_language)
     drawn = draw(len(references), resamples, seed) if resamples else None
     scores: dict[str, MetricScore] = {}
     for name, measure in measures.items():
@@ -221,7 +225,7 @@ def spm_digests(measures: Mapping[str, Measure]) -> dict[str, Any]:
 
 
 def open_measures(
-    metrics: Sequence[str], references: Sequence[str], spm: Mapping[str, Path] | None
+    metrics: Sequence[str], references: Sequence[str], spm: Mapping[str, Path] | None, target_language: str = ""
 ) -> tuple[dict[str, Measure], dict[str, str]]:
     """Return sacrebleu's metrics with their references, and a sentence for each whose model is missing."""
     from ks_lottery.evaluation.metrics import measure
@@ -233,7 +237,7 @@ def open_measures(
         if name not in SCORED:
             raise UserError(f"{name} is measured on a model and is no score of hypotheses: leave it out here")
         try:
-            measures[name] = measure(name, spm)
+            measures[name] = measure(name, spm, target_language)
         except MissingModelError as error:
             missing[name] = str(error)
     for each in measures.values():
