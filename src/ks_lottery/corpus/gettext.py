@@ -37,10 +37,32 @@ def _entries(path: Path) -> Any:
 
     with unpacked(path) as plain:
         try:
-            return polib.mofile(str(plain)) if ending_of(path) == ".mo" else polib.pofile(str(plain))
+            if ending_of(path) != ".mo":
+                return polib.pofile(str(plain))
+            _check_sizes(plain.read_bytes())
+            return polib.mofile(str(plain))
         except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
             reason = str(error).replace(str(plain), str(path))
             raise UserError(f"{path} is not a gettext catalog that can be read: {reason}") from error
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse a binary catalog whose strings overlap so much that they are larger together than the file could hold.
+
+    Raises
+    ------
+    ValueError
+        When they are, or their tables are not in the file.
+    """
+    order = "<" if content[:4] == b"\xde\x12\x04\x95" else ">"
+    _, count, *places = struct.unpack_from(f"{order}IIII", content, 4)
+    total = 0
+    for place in places:
+        if place + 8 * count > len(content):
+            raise ValueError("its tables end after the file")
+        total += sum(struct.unpack_from(f"{order}{2 * count}I", content, place)[::2])
+    if total > 4 * len(content):
+        raise ValueError("its strings overlap")
 
 
 def _pairs_of(entries: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:

@@ -54,7 +54,13 @@ class MendedXml:
         self._handle, self._path = handle, path
         self._head = handle.read(CHUNK)
         self._encoding = self._told()
-        self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
+        try:
+            "a".encode(self._encoding)  # refuses what is no encoding of text
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f"{path} says that its encoding is {self._encoding[:40]!r}, which is not known: convert the file to UTF-8"
+            ) from error
         self._text, self._inside, self._line = "", "", 1
         self._starts, self._ended = True, False
 
@@ -64,14 +70,7 @@ class MendedXml:
             if self._head.startswith(mark):
                 return name
         found = _DECLARED.search(self._head[:400].decode("latin-1"))
-        name = (found[2] or found[3] or "") if found else "utf-8"
-        try:
-            b"".decode(name)  # refuses what is no encoding of text
-        except (LookupError, ValueError) as error:
-            raise UserError(
-                f"{self._path} says that its encoding is {name[:40]!r}, which is not known: convert the file to UTF-8"
-            ) from error
-        return name
+        return (found[2] or found[3] or "") if found else "utf-8"
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, about `size` of them; all that is left where it is negative, and none at the end."""

@@ -108,10 +108,14 @@ def whole(path: Path, source: _Readable) -> bytes:
         parts.append(part)
         total += len(part)
         if total > LARGEST_WHOLE:
-            raise UserError(
-                f"{path} has more than the {LARGEST_WHOLE:,} bytes that are read of such a file: split it, or convert it to TSV"
-            )
+            raise _too_large(path)
     return b"".join(parts)
+
+
+def _too_large(path: Path) -> UserError:
+    return UserError(
+        f"{path} has more than the {LARGEST_WHOLE:,} bytes that are read of such a file: split it, or convert it to TSV"
+    )
 
 
 @contextmanager
@@ -123,6 +127,12 @@ def unpacked(path: Path) -> Generator[Path]:
     UserError
         As `opened`, and when the content has more bytes than `LARGEST_WHOLE`.
     """
+    if path.suffix.lower() not in PACKED:
+        check_file(path)
+        if path.stat().st_size > LARGEST_WHOLE:
+            raise _too_large(path)
+        yield path
+        return
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain"
         with opened(path) as handle:
