@@ -80,7 +80,7 @@ SPLICES = [
 
 EDITS = st.lists(
     st.one_of(
-        st.tuples(st.just("splice"), st.floats(0, 1), st.sampled_from(SPLICES)),
+        st.tuples(st.just("splice"), st.floats(0, 1), st.integers(0, len(SPLICES) - 1)),
         st.tuples(st.just("replace"), st.floats(0, 1), st.binary(min_size=1, max_size=4)),
         st.tuples(st.just("cut"), st.floats(0, 1), st.integers(1, 60)),
         st.tuples(st.just("repeat"), st.floats(0, 1), st.integers(1, 60)),
@@ -96,7 +96,7 @@ def edited(content: bytes, edits) -> bytes:
         place = int(share * len(content))
         before, after = content[:place], content[place:]
         if kind == "splice":
-            content = before + what + after
+            content = before + SPLICES[what] + after
         elif kind == "replace":
             content = before + what + after[len(what) :]
         elif kind == "cut":

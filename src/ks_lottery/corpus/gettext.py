@@ -9,6 +9,7 @@ from ks_lottery.config.choices import CATALOGS
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.languages import language_rank
 from ks_lottery.corpus.packed import ending_of, unpacked
+from ks_lottery.corpus.reading import shortened
 from ks_lottery.corpus.selection import keep_useful
 from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
@@ -42,7 +43,7 @@ def _entries(path: Path) -> Any:
             _check_sizes(plain.read_bytes())
             return polib.mofile(str(plain))
         except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
-            reason = str(error).replace(str(plain), str(path))
+            reason = shortened(str(error).replace(str(plain), str(path)))
             raise UserError(f"{path} is not a gettext catalog that can be read: {reason}") from error
 
 
@@ -91,7 +92,7 @@ def read_gettext(request: Request, left_out: Counter[str]) -> Iterable[Pair]:
     entries = _entries(request.path)
     language = str(entries.metadata.get("Language", "")).strip()
     if language and language_rank(language, request.target_language) is None:
-        raise UserError(f"{request.path} translates to {language}, not to {request.target_language}")
+        raise UserError(f"{request.path} translates to {shortened(language, 40)}, not to {request.target_language}")
     pairs, dropped = _pairs_of(entries)
     left_out.update(dropped)
     return [Pair(source, target) for source, target in pairs]

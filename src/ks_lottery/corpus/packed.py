@@ -33,8 +33,8 @@ LARGEST_UNPACKED = 1 << 36
 LARGEST_WHOLE = 200_000_000
 """Bytes of a file that is read as a whole: catalogs (PO, MO) and XLIFF."""
 
-FREE, RATIO = 1 << 26, 250
-"""Beyond 64 MiB, a file may unpack to 250 times its size: text packs to a third or a twentieth."""
+FREE, RATIO = 1 << 26, 100
+"""Beyond 64 MiB, a file may unpack to 100 times its size: text packs to a third or a twentieth."""
 
 CHUNK = 1 << 16
 """Bytes that are read at a time."""

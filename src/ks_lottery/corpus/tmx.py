@@ -9,7 +9,7 @@ from ks_lottery.corpus.languages import best_match
 from ks_lottery.corpus.markup import local_name, sentence_of
 from ks_lottery.corpus.mended_xml import MARK, MendedXml
 from ks_lottery.corpus.packed import opened
-from ks_lottery.corpus.reading import listed
+from ks_lottery.corpus.reading import listed, shortened
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
             for event, element in parser:
                 if event == "start":
                     if element.getparent() is None and local_name(element) != "tmx":
-                        raise UserError(f"{request.path} is no TMX file: its root is {local_name(element)}")
+                        raise UserError(
+                            f"{request.path} is no TMX file: its root is {shortened(local_name(element), 40)}"
+                        )
                     continue
                 if local_name(element) != "tu":
                     continue
@@ -71,7 +73,8 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
                 _forget(element)
         except etree.XMLSyntaxError as error:
             raise UserError(
-                f"{request.path}, line {error.lineno} is not well-formed XML ({error.msg}): get the file again, or mend it"
+                f"{request.path}, line {error.lineno} is not well-formed XML ({shortened(error.msg)}): get the file "
+                "again, or mend it"
             ) from error
     if units and not complete:
         raise UserError(

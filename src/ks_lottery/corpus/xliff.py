@@ -9,6 +9,7 @@ from ks_lottery.corpus.languages import language_rank
 from ks_lottery.corpus.markup import local_name, sentence_of
 from ks_lottery.corpus.mended_xml import MARK, MendedXml
 from ks_lottery.corpus.packed import opened, whole
+from ks_lottery.corpus.reading import shortened
 from ks_lottery.corpus.unfinished import is_finished
 from ks_lottery.errors import UserError
 
@@ -71,16 +72,17 @@ def _open(request: Request) -> tuple[Any, str]:
         root = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
     except etree.XMLSyntaxError as error:
         raise UserError(
-            f"{request.path}, line {error.lineno} is not well-formed XML ({error.msg}): get the file again, or mend it"
+            f"{request.path}, line {error.lineno} is not well-formed XML ({shortened(error.msg)}): get the file "
+            "again, or mend it"
         ) from error
     if local_name(root) != "xliff":
-        raise UserError(f"{request.path} is no XLIFF file: its root is {local_name(root)}")
+        raise UserError(f"{request.path} is no XLIFF file: its root is {shortened(local_name(root), 40)}")
     version = "2" if root.get("version", "").startswith("2") else "1"
     store = Xliff2File() if version == "2" else Xliff1File()
     try:
         store.parse(content)
     except Exception as error:  # it raises what comes for a file without its parts
-        reason = str(error) or "it has no file element"
+        reason = shortened(error) or "it has no file element"
         raise UserError(f"{request.path} cannot be read as XLIFF: {reason}: export the file again") from error
     return store, version
 
@@ -101,7 +103,12 @@ def _is_asked(place: Any, version: str, request: Request) -> bool:
 
 def _other_languages(places: list[Any], version: str, request: Request) -> UserError:
     said = [_said(place, version) for place in places]
-    pairs = list(dict.fromkeys(f"from {source or 'no language'} to {target or 'none'}" for source, target in said))
+    pairs = list(
+        dict.fromkeys(
+            f"from {shortened(source or 'no language', 40)} to {shortened(target or 'none', 40)}"
+            for source, target in said
+        )
+    )
     more = [f"and {len(pairs) - 5:,} more"] if len(pairs) > 5 else []
     return UserError(
         f"{request.path}, line {places[0].sourceline} is {', '.join([*pairs[:5], *more])}, not from "
