@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.config.groups import BootstrapOptions, SeedOption
+from ks_lottery.config.groups import BootstrapOptions, SeedOption, TextSource
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import (
     DEFAULT,
@@ -159,7 +159,7 @@ def compare(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
-    target_language: str = "",
+    target_language: str = TextSource.target_language,
     resamples: int = BootstrapOptions.resamples,
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,

@@ -10,7 +10,7 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from ks_lottery.corpus.languages import is_chinese, same_language
+from ks_lottery.corpus.languages import is_chinese, language_name, same_language
 from ks_lottery.evaluation.spm import MissingModelError, find_model
 
 if TYPE_CHECKING:
@@ -94,11 +94,18 @@ def tokenizer_for(language: str) -> str:
     language
         Code or English name of the target language. All that is written in Chinese characters counts as Chinese.
 
+    Raises
+    ------
+    UserError
+        When the language is not known.
+
     Examples
     --------
     >>> [tokenizer_for(language) for language in ("zho_Hans", "yue_Hant", "Japanese", "kor_Hang", "ca", "")]
     ['zh', 'zh', 'ja-mecab', 'ko-mecab', '13a', '13a']
     """
+    if language:
+        language_name(language)  # an unknown one is refused
     if language and is_chinese(language):
         return "zh"
     return next((name for code, name in _MECAB.items() if language and same_language(language, code)), "13a")

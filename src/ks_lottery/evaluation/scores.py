@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METRICS
-from ks_lottery.config.groups import BootstrapOptions, SeedOption
+from ks_lottery.config.groups import BootstrapOptions, SeedOption, TextSource
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -159,7 +159,7 @@ def score(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
-    target_language: str = "",
+    target_language: str = TextSource.target_language,
     resamples: int = BootstrapOptions.resamples,
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,
@@ -174,8 +174,8 @@ def score(
     spm
         Path of the SentencePiece model of ``flores101`` or ``flores200``, where it is not to be that of sacrebleu's folder.
     target_language
-        Code or English name of the language of the references: ``bleu`` splits words as sacrebleu does for it (``zh``,
-        ``ja-mecab``, ``ko-mecab``); by default, and for all others, by ``13a``. The signature says which.
+        Code or English name of the language of the references (``ca``): ``bleu`` splits words as sacrebleu does for it, by
+        ``zh``, ``ja-mecab`` or ``ko-mecab``, and by ``13a`` for all other languages. The signature says which.
     resamples
         Of the bootstrap; 0 for no intervals.
     seed
@@ -188,8 +188,9 @@ def score(
     Raises
     ------
     UserError
-        When hypotheses and references differ in number, there are none, a metric or setting is not as above, or a path in
-        `spm` holds no model. A SentencePiece model that cannot be fetched is no error: see `Scores.missing`.
+        When hypotheses and references differ in number, there are none, a language is not known, a metric or setting is not as
+        above, or a path in `spm` holds no model. A SentencePiece model that cannot be fetched is no error: see
+        `Scores.missing`.
     """
     from ks_lottery.evaluation.metrics import draw, percentile_interval
 
