@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 def run(settings: TranslateSettings) -> int:
     """Run the command and return its exit code."""
+    from ks_lottery.corpus.lines import decoded_lines
     from ks_lottery.recipes.translation import translate_with_run
 
-    sentences = settings.sentences or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    sentences = settings.sentences or [line for _, line in decoded_lines(sys.stdin.buffer, "standard input")]
     for answer in translate_with_run(Path(settings.run), sentences, method=settings.method, compare=settings.compare):
         if settings.compare:
             name = f"{settings.method}:"

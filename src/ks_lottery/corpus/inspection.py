@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.languages import is_spaced
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.corpus.selection import is_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import batches_by_length
 from ks_lottery.corpus.prompt_form import special_token
+from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.quiet import quiet
@@ -85,7 +86,8 @@ def translate(
     Returns
     -------
     list of str
-        One translation a prompt, in the order of the prompts, without special tokens, stripped.
+        One translation a prompt, in the order of the prompts, without special tokens, each on one line: runs of spaces, tabs
+        and line breaks are one space; no-break spaces are kept.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def translate(
         for index, row in zip(batch, output, strict=True):
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
-            fresh[index] = " ".join(str(text).split())
+            fresh[index] = single_spaced(str(text))
         if keep:
             keep(fresh)
         answers |= fresh
