@@ -53,7 +53,7 @@ def is_there(file: Path) -> bool:
     """
     try:
         mode = file.stat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if file.is_symlink():
             raise UserError(f"{file} is a link to a file that does not exist: get the file again") from None
         return False

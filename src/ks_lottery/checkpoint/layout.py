@@ -139,7 +139,8 @@ def _index(file: Path) -> dict[str, str]:
     entries = cast("dict[str, Any]", weights) if isinstance(weights, dict) else {}
     if not entries or not all(isinstance(name, str) for name in entries.values()):
         raise UserError(f"{file} is not an index of shards: get the file again")
+    names = set(_names(file.parent))
     for name in sorted(set(entries.values())):
-        if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name or not is_there(file.parent / name):
+        if name not in names or not is_there(file.parent / name):
             raise UserError(f"{file} names the shard {name!r}, which is not in the folder: get the file again")
     return entries

@@ -54,7 +54,7 @@ def read_content(file: Path) -> PickleContent:
     records = _records(file, size) if zipped else {}
     tensors = _named(_load(file, fake=True), file)
     for name, tensor in tensors.items():
-        _check(name, tensor, file, size)
+        _check(name, tensor, file, size, placed=zipped)
     if not zipped:
         return _in_memory(_named(_load(file, fake=False), file), file, size)
     entries: dict[str, TensorEntry] = {}
@@ -79,6 +79,8 @@ def read_content(file: Path) -> PickleContent:
 
 def _in_memory(tensors: dict[str, torch.Tensor], file: Path, size: int) -> PickleContent:
     """Return tensors of the format before torch 1.6, which has to be read as a whole."""
+    for name, tensor in tensors.items():
+        _check(name, tensor, file, size)
     check_amount(sum(t.nbytes for t in tensors.values() if not t.is_contiguous()), size, file)
     held = {name: tensor.contiguous() for name, tensor in tensors.items()}
     entries = {name: TensorEntry(file, t.dtype, tuple(t.shape), 0, t.nbytes) for name, t in held.items()}
@@ -104,12 +106,12 @@ def _span(tensor: torch.Tensor) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
-def _check(name: str, tensor: torch.Tensor, file: Path, size: int) -> None:
-    """Refuse a tensor whose values do not lie in the file one by one."""
+def _check(name: str, tensor: torch.Tensor, file: Path, size: int, *, placed: bool = True) -> None:
+    """Refuse a tensor whose values do not lie in the file one by one; `placed` is off where torch gives it no device yet."""
     kind = ""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         kind = "is sparse, nested or quantised"
-    elif tensor.device.type == "meta" or tensor.is_conj() or tensor.is_neg():
+    elif (placed and tensor.device.type == "meta") or tensor.is_conj() or tensor.is_neg():
         kind = "has no values of its own"
     elif tensor.numel() and (_span(tensor) < tensor.numel() or tensor.numel() * tensor.dtype.itemsize > size):
         kind = f"is expanded to {' x '.join(map(str, tensor.shape))}, of which the file has fewer values"

@@ -14,7 +14,7 @@ from ks_lottery.checkpoint.file_bytes import path_of, read_at, size_of
 from ks_lottery.checkpoint.layout import ModelFiles, model_files
 from ks_lottery.checkpoint.pickle_file import check_amount, read_content
 from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.checkpoint.spans import digest_values, units_of
+from ks_lottery.checkpoint.spans import as_tensor, digest_values, units_of
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def read_pickle(file: Path) -> dict[str, torch.Tensor]:
     entries = {name: entry for name, entry in content.entries.items() if name not in content.held}
     check_amount(sum(entry.stop - entry.start for entry in entries.values()), size_of(file), file)
     whole = {
-        name: torch.from_numpy(read_at(file, entry.start, entry.stop - entry.start))
-        .view(entry.dtype)
-        .reshape(entry.shape)
+        name: as_tensor(read_at(file, entry.start, entry.stop - entry.start), entry.dtype, entry.shape)
         for name, entry in entries.items()
     }
     return whole | dict(content.held)

@@ -78,7 +78,9 @@ class Scaling:
             rows = rows * count + place // block
         columns = np.arange(self.shape[-1]) // self.block[-1]
         picked = _float32(scales).reshape(-1, self.grid[-1])[rows]
-        return _as_type(torch.from_numpy(_float32(stored) * picked[:, columns]), self.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite or NaN, the scan reports
+            values = _float32(stored) * picked[:, columns]
+        return _as_type(torch.from_numpy(values), self.dtype)
 
 
 def scalings(
@@ -214,11 +216,7 @@ def _float32(values: torch.Tensor) -> npt.NDArray[np.float32]:
     if values.dtype.itemsize > 1:
         return _as_type(values, torch.float32).numpy()
     table = torch.arange(256, dtype=torch.int16).to(torch.uint8)
-    if values.dtype in EXPONENTS:
-        known = np.exp2(np.arange(256, dtype=np.float32) - np.float32(127))
-        known[255] = np.nan
-    else:
-        known = table.view(values.dtype).float().numpy()
+    known = table.view(torch.float8_e8m0fnu if values.dtype in EXPONENTS else values.dtype).float().numpy()
     return known[values.view(torch.uint8).numpy()]
 
 

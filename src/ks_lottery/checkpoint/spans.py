@@ -20,6 +20,13 @@ PIECE = 1 << 22
 """Bytes that are read at a time for a digest."""
 
 
+def as_tensor(raw: npt.NDArray[np.uint8], dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return bytes as a tensor, which shares them."""
+    if not len(raw):  # torch does not view what is empty
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(raw).view(dtype).reshape(shape)
+
+
 def read_units(entry: TensorEntry, unit: Units, start: int, stop: int) -> torch.Tensor:
     """Return units `start` to `stop` as they are stored, shape (stop - start, width)."""
     size = entry.dtype.itemsize
@@ -28,11 +35,11 @@ def read_units(entry: TensorEntry, unit: Units, start: int, stop: int) -> torch.
     if not unit.transposed:
         row = unit.width * size
         raw = read_at(entry.file, entry.start + start * row, count * row)
-        return torch.from_numpy(raw).view(entry.dtype).reshape(count, unit.width)
+        return as_tensor(raw, entry.dtype, (count, unit.width))
     # A unit is a column here: of each stored row, the part of these units is read.
     spans = [(entry.start + (line * unit.count + start) * size, count * size) for line in range(unit.width)]
     raw = read_spans(entry.file, spans).reshape(unit.width, count, size).transpose(1, 0, 2)
-    return torch.from_numpy(np.ascontiguousarray(raw).reshape(-1)).view(entry.dtype).reshape(count, unit.width)
+    return as_tensor(np.ascontiguousarray(raw).reshape(-1), entry.dtype, (count, unit.width))
 
 
 def read_rows(entry: TensorEntry, ids: npt.NDArray[np.int64]) -> torch.Tensor:
@@ -44,17 +51,19 @@ def read_rows(entry: TensorEntry, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         Rows, shape (K,), in any order, each from 0 to V - 1.
     """
     count, width = entry.shape[0], entry.shape[1]
-    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+    if not len(ids):
+        return torch.empty((0, width), dtype=entry.dtype)
+    if not 0 <= int(ids.min()) <= int(ids.max()) < count:
         raise IndexError(f"rows must be from 0 to {count - 1}")
     row = width * entry.dtype.itemsize
     wanted, places = np.unique(ids, return_inverse=True)
     # Rows that follow each other are read in one piece.
     breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-    runs = np.split(wanted, breaks) if len(wanted) else []
+    runs = np.split(wanted, breaks)
     raw = read_spans(entry.file, [(entry.start + int(run[0]) * row, len(run) * row) for run in runs])
     table = raw.reshape(len(wanted), row)
     picked = table if np.array_equal(wanted, ids) else table[places]
-    return torch.from_numpy(picked.reshape(-1)).view(entry.dtype).reshape(len(ids), width)
+    return as_tensor(picked.reshape(-1), entry.dtype, (len(ids), width))
 
 
 def digest_span(entry: TensorEntry) -> str:
@@ -68,6 +77,8 @@ def digest_span(entry: TensorEntry) -> str:
 def units_of(value: torch.Tensor, unit: Units, start: int, stop: int) -> torch.Tensor:
     """Return a copy of units `start` to `stop` of a tensor in memory, on the CPU, in its own type."""
     part = value.T[start:stop] if unit.transposed else value.reshape(unit.count, unit.width)[start:stop]
+    if not len(part):
+        return torch.empty((0, unit.width), dtype=value.dtype)
     # By NumPy, which copies in the calling thread alone.
     raw = part.cpu().contiguous().view(torch.uint8).numpy()
     return torch.from_numpy(raw.copy()).view(value.dtype)

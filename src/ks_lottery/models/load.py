@@ -192,7 +192,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 **more,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # what a damaged config makes transformers raise has no common type
             if "auto_map" in checkpoint.config and not trust_remote_code:
                 raise UserError(
                     f"{checkpoint.name} needs Python code that comes with it, which runs only if you trust it: "
