@@ -42,7 +42,7 @@ def test_a_stale_index_is_passed_over_and_named(folder):
     index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, "model-00001-of-00001.safetensors")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (note,) = agrees_with_transformers(folder)
-    assert "model-00001-of-00001.safetensors, model.safetensors.index.json is not read" in note
+    assert "Not read: model-00001-of-00001.safetensors, model.safetensors.index.json." in note
     (folder / "model.safetensors").unlink()
     assert agrees_with_transformers(folder) == ()
 
@@ -54,7 +54,7 @@ def test_another_layout_beside_the_model_is_named_by_a_scan(folder, untied_model
     save_file({"tok_embeddings.weight": tensors[EMBEDDING] + 1, "output.weight": tensors["lm_head.weight"].clone()},
               folder / "consolidated.safetensors", metadata=FORMAT)  # fmt: skip
     (note,) = agrees_with_transformers(folder)
-    assert "consolidated.safetensors is not read" in note
+    assert "Not read: consolidated.safetensors." in note
     compared = compare(str(untied_model), str(folder))
     assert compared.scan.moved.sum() == 0
     assert compared.as_dict()["notes"] == [note]
@@ -88,7 +88,7 @@ def test_shards_of_pickles_are_read_by_their_index(folder):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     torch.save({EMBEDDING: tensors[EMBEDDING] + 1}, folder / "c.bin")
     (note,) = agrees_with_transformers(folder)
-    assert "c.bin is not read" in note
+    assert "Not read: c.bin." in note
     for name in tensors:
         assert torch.equal(
             open_source(str(folder)).block(name, 0, 1)[0], tensors[name].reshape(-1, tensors[name].shape[-1])[0]
@@ -98,7 +98,7 @@ def test_shards_of_pickles_are_read_by_their_index(folder):
 def test_safetensors_go_before_pickles_and_a_config_may_name_its_weights(folder):
     tensors = load_file(folder / "model.safetensors")
     torch.save({n: t + 1 for n, t in tensors.items()}, folder / "pytorch_model.bin")
-    assert "pytorch_model.bin is not read" in agrees_with_transformers(folder)[0]
+    assert "Not read: pytorch_model.bin." in agrees_with_transformers(folder)[0]
     (folder / "model.safetensors").rename(folder / "other.safetensors")
     assert open_source(str(folder)).folder == folder
     assert torch.equal(open_source(str(folder)).block(EMBEDDING, 0, 2), tensors[EMBEDDING][:2] + 1)

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import resource
+import shutil
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -13,9 +14,11 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from ks_lottery import UserError
 from ks_lottery.checkpoint.pickled import PickledCheckpoint, read_pickle
+from ks_lottery.checkpoint.reader import Checkpoint
 
 NAME = "model.embed_tokens.weight"
 
@@ -64,6 +67,24 @@ def test_the_only_container_of_tensors_is_the_model(tmp_path, form, key):
     optimizer = {"state": {0: {"exp_avg": rows(64, 8)}}, "param_groups": []}
     torch.save({key: {NAME: rows(64, 8)}, "epoch": 3, "optimizer": optimizer}, tmp_path / "a.bin", **FORMATS[form])
     assert torch.equal(PickledCheckpoint.open(tmp_path / "a.bin").block(NAME, 0, 64), rows(64, 8))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_tied_model_is_the_same_as_in_safetensors(tied_model, tmp_path, form):
+    """A pickle has the embedding under the head's name too; transformers leaves that name out of safetensors."""
+    model = AutoModelForCausalLM.from_pretrained(tied_model)
+    state = model.state_dict()
+    assert {"model.embed_tokens.weight", "lm_head.weight"} <= set(state)
+    shutil.copy(tied_model / "config.json", tmp_path)
+    torch.save(state, tmp_path / "pytorch_model.bin", **FORMATS[form])
+    source, wanted = PickledCheckpoint.open(tmp_path), Checkpoint.open(tied_model)
+    assert source.head == source.embedding == wanted.head
+    assert source == wanted
+    assert source.fingerprint == wanted.fingerprint
+    torch.save(
+        {**state, "lm_head.weight": state["lm_head.weight"] + 1}, tmp_path / "pytorch_model.bin", **FORMATS[form]
+    )
+    assert PickledCheckpoint.open(tmp_path).head == "lm_head.weight"
 
 
 @pytest.mark.parametrize(("content", "problem"), [

@@ -109,21 +109,24 @@ def model_files(folder: Path) -> ModelFiles:
         for name in chosen:
             is_there(folder / name)
         others = [name for name in pickles if name not in chosen]
-        return _model(folder, chosen, {}, others, pickled=not safetensors)
+        return ModelFiles(
+            tuple(folder / name for name in chosen), not safetensors, {}, _notes(folder, chosen, others, "")
+        )
     index = _index(folder / main) if main.endswith(".json") else {}
     chosen = sorted(set(index.values())) if index else [main]
     others = [name for name in (*safetensors, *pickles) if name not in chosen]
     others += [name for name in WEIGHTS if name in names and name != main and name.endswith(".json")]
-    return _model(folder, chosen, index, others, pickled=".bin" in main)
+    notes = _notes(folder, chosen, others, ", as for transformers")
+    return ModelFiles(tuple(folder / name for name in chosen), ".bin" in main, index, notes)
 
 
-def _model(folder: Path, chosen: list[str], index: dict[str, str], others: list[str], *, pickled: bool) -> ModelFiles:
-    notes: tuple[str, ...] = ()
-    if others:
-        named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
-        what = chosen[0] if len(chosen) == 1 else f"{len(chosen):,} files such as {chosen[0]}"
-        notes = (f"{folder}: {what} is the model, as for transformers; {named} is not read.",)
-    return ModelFiles(tuple(folder / name for name in chosen), pickled, index, notes)
+def _notes(folder: Path, chosen: list[str], others: list[str], why: str) -> tuple[str, ...]:
+    """Return the sentence on files that are not read; none where there are none."""
+    if not others:
+        return ()
+    named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+    what = chosen[0] if len(chosen) == 1 else f"{len(chosen):,} files such as {chosen[0]}"
+    return (f"{folder}: the model is {what}{why}. Not read: {named}.",)
 
 
 def _names(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ Must never unpickle anything but tensors: a file that holds more is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ from ks_lottery.checkpoint.layout import ModelFiles, model_files
 from ks_lottery.checkpoint.pickle_file import check_amount, read_content
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.checkpoint.spans import as_tensor, digest_values, units_of
+from ks_lottery.checkpoint.tensors import EMBEDDING_NAMES, HEAD_NAMES, module_of
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class PickledCheckpoint(Checkpoint):
             tensors.update(content.entries)
             held.update(content.held)
         files.check_index(tensors)
+        for tensor in _tied_heads(tensors, held):
+            del tensors[tensor]
         return cls(path.parent if one else path, name or str(path), tensors, files.notes, held=held)
 
     def describe(self) -> dict[str, str]:
@@ -79,6 +82,17 @@ class PickledCheckpoint(Checkpoint):
     def _digest(self, tensor: str) -> str:
         value = self.held.get(tensor)
         return super()._digest(tensor) if value is None else digest_values(value)
+
+
+def _tied_heads(tensors: Mapping[str, TensorEntry], held: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the heads that are the embedding under another name: pickles have both names, safetensors only one."""
+
+    def place(name: str) -> tuple[Any, ...]:
+        entry, value = tensors[name], held.get(name)
+        return (entry.file, entry.shape, entry.start, entry.dtype, None if value is None else value.data_ptr())
+
+    embeddings = {place(name) for name in tensors if module_of(name) in EMBEDDING_NAMES}
+    return [name for name in tensors if module_of(name) in HEAD_NAMES and place(name) in embeddings]
 
 
 def read_pickle(file: Path) -> dict[str, torch.Tensor]:
