@@ -176,8 +176,11 @@ def test_what_is_no_file_is_refused_at_once(folder, name, kind):
         "folder": file.mkdir,
         "loop": lambda: file.symlink_to(name),
     }[kind]()
+    problem = {"link": "is a link to a file that does not exist", "loop": "cannot be read"}.get(
+        kind, "is not a regular file"
+    )
     for opened in (open_checkpoint, open_source):
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=f"{name} {problem}"):
             opened(str(folder))
 
 

@@ -43,6 +43,7 @@ def test_a_layer_with_an_embedding_of_its_own(untied_model, tmp_path):
 @pytest.mark.parametrize(("names", "wanted"), [
     (["model.embed_tokens.weight", "mtp.0.embed_tokens.weight"], "model.embed_tokens.weight"),
     (["model.embed_tokens.weight", "model.vision.text.embed_tokens.weight"], "model.embed_tokens.weight"),
+    (["mtp.0.wte.weight", "model.text.decoder.wte.weight"], "model.text.decoder.wte.weight"),
     (["model.layers.3.embed_tokens.weight"], "model.layers.3.embed_tokens.weight"),
     (["a.wte.weight", "b.a.wte.weight", "c.d.wte.weight"], "a.wte.weight"),
 ])  # fmt: skip
