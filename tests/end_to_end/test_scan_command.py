@@ -233,7 +233,7 @@ def test_damaged_files_are_named(tied_model, tuned, tmp_path, capfd):
         "long", lambda h: h[embedding].update(shape=[10**6, 32], data_offsets=[0, 128 * 10**6])
     )
     assert "cannot be read" in broken("kind", lambda h: h[embedding].update(dtype="F7"))
-    assert "do not fit" in broken("negative", lambda h: h[embedding].update(shape=[-384, -32]))
+    assert "cannot be read" in broken("negative", lambda h: h[embedding].update(shape=[-384, -32]))
     outside = tmp_path / "outside"
     outside.mkdir()
     index = {"weight_map": {embedding: "../../etc/passwd"}}

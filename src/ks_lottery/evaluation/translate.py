@@ -7,7 +7,7 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.corpus.batches import batches_by_length
+from ks_lottery.corpus.batches import batches_by_length, check_rows
 from ks_lottery.corpus.prompt_form import special_token
 from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
@@ -96,6 +96,7 @@ def translate(
     """
     settings = checked_settings(lm, generation, num_beams=num_beams, max_new_tokens=max_new_tokens)
     stops = end_tokens(_base(lm), form)
+    check_rows(prompts, _base(lm).config.get_text_config().vocab_size, "prompts")
     padding = special_token(form.tokenizer, "pad_token_id", "eos_token_id")
     settings |= {"eos_token_id": stops, "pad_token_id": padding}
     answers = dict(done or {})

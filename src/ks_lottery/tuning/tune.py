@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import checks_names
-from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.batches import check_rows, encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.corpus.prompts import instruction, render_prompt
@@ -122,11 +122,13 @@ def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
 
 
 def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneSpec) -> Sequence[Example]:
+    rows = loaded.checkpoint.vocabulary
     if not isinstance(corpus, Corpus):
         if not corpus:
             raise UserError("there is no example: give at least one")
+        check_rows([example.sequence for example in corpus], rows, "examples")
         return corpus
-    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens)
+    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens, rows=rows)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
