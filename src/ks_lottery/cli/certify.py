@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.config.values import shared
@@ -64,7 +64,7 @@ def run(settings: CertifySettings) -> int:
             certified.save(folder)
     content = certified.certificate.as_dict()
     if silent:
-        sys.stdout.write(to_json(content))
+        write(to_json(content))
         return 0
     if certified.overlong:
         screen.say(f"        {certified.overlong:,} sentences left out as longer than {settings.max_tokens} tokens")
@@ -98,7 +98,7 @@ def _recheck(settings: CertifySettings, folder: str) -> int:
         raise UserError(f"`recheck` reads the files of a folder alone: leave {given[0]} out")
     results = recheck(folder)
     if settings.json:
-        sys.stdout.write(
+        write(
             to_json(
                 {
                     "rechecked": [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.config_file import file_values
+from ks_lottery.cli.streams import write
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.values import build, nearest, nested, read_value, values_of
 from ks_lottery.errors import UserError, shortened
@@ -133,7 +134,7 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     command = COMMANDS[name]
     words, rest = _split(words)
     if {"-h", "--help"} & set(words):
-        build_parser(name).print_help()
+        write(build_parser(name).format_help())  # print_help hides a stream that cannot be written
         return None
     listed = {item.name: item for item in settings_of(command.settings)}
     parser = build_parser(name, positional=False)
@@ -226,4 +227,5 @@ def _print(values: Mapping[str, Any]) -> None:
     import yaml
 
     plain = {key: None if value is MISSING else value for key, value in values.items()}
-    sys.stdout.write(yaml.safe_dump(nested(plain), sort_keys=False, allow_unicode=True))
+    unicode = "utf" in (sys.stdout.encoding or "").lower()  # otherwise as escapes in quotes, which YAML reads
+    write(yaml.safe_dump(nested(plain), sort_keys=False, allow_unicode=unicode))

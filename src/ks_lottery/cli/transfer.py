@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.streams import write
 
 if TYPE_CHECKING:
     from ks_lottery.config.train_commands import TransferSettings
@@ -25,5 +26,5 @@ def run(settings: TransferSettings) -> int:
         small.save(folder)
     absent = len(tickets) - len(small)
     missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
-    sys.stdout.write(f"{len(small):,} of {len(patch):,} rows written to {settings.out}{missing}\n")
+    write(f"{len(small):,} of {len(patch):,} rows written to {settings.out}{missing}\n")
     return 0

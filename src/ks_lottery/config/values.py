@@ -166,6 +166,10 @@ def _typed(kind: type, raw: Any) -> Any:
         return _text(raw)
     if kind is bool:
         return raw if isinstance(raw, bool) else {"true": True, "false": False}.get(str(raw).lower())
+    return _number(kind, raw)
+
+
+def _number(kind: type, raw: Any) -> int | float | None:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float) or (kind is int and isinstance(raw, float)):
         return None
     try:
