@@ -98,7 +98,9 @@ def _of_system(error: OSError) -> str:
         said = REMEDIES.get(error.errno or 0, f"cannot be used ({error.strerror or problem_of(error)}): give another")
         return f"{name} {said}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "no space is left to write to: free some and give the same command again"
+        return (
+            "no space is left, on standard output or where files are written: free some and give the same command again"
+        )
     if error.errno == errno.ENOMEM:
         return "not enough memory: give a smaller batch size, shorter texts or a smaller model, or free some"
     return f"the system or the network refuses something ({problem_of(error)}): check files, disk and connection"

@@ -14,7 +14,7 @@ from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
 from ks_lottery.cli.options import read_settings
 from ks_lottery.cli.signals import Stop
-from ks_lottery.cli.streams import complain, output_error
+from ks_lottery.cli.streams import complain, output_error, write
 from ks_lottery.config.values import nearest
 from ks_lottery.errors import UserError, escaped, shortened
 
@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None, stop: Stop | None = None) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
         code = _run(given)
-        sys.stdout.flush()
+        refused = output_error()
     except KeyboardInterrupt:
         return _stopped(given, stop)
     except Exception as error:  # noqa: BLE001 (the one place that ends every error)
         return _stopped(given, stop) if stop.signal is not None else _failed(error, given)
-    return code
+    return code if refused is None else _refused(refused)
 
 
 def _stopped(given: list[str], stop: Stop) -> int:
@@ -81,13 +81,8 @@ def _failed(error: Exception, given: list[str]) -> int:
         for line in "".join(traceback.format_exception(error)).splitlines():
             sys.stderr.write(f"{escaped(line)}\n")
     if isinstance(error, OSError) and (refused := output_error()) is not None:
-        if isinstance(refused, BrokenPipeError):
-            return BROKEN_PIPE
-        complain(
-            f"standard output cannot be written: {refused.strerror}. Free space there, or send it to another place"
-        )
-        return 2
-    if isinstance(error, BrokenPipeError) and error.filename is None:
+        return _refused(refused)
+    if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     sentence = sentence_of(error)
     if sentence is not None:
@@ -98,6 +93,14 @@ def _failed(error: Exception, given: list[str]) -> int:
         f"please report it {_where_to_report()}"
     )
     return FAULT
+
+
+def _refused(error: OSError) -> int:
+    """Say why standard output took nothing, unless its reader had enough, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    complain(f"standard output cannot be written ({error.strerror}): free space there, or send it to another place")
+    return 2
 
 
 def _where_to_report() -> str:
@@ -119,7 +122,7 @@ def _run(given: list[str]) -> int:
         raise UserError("a command is missing (see ks-lottery --help)")
     command, *words = given
     if command in {"-h", "--help", "--version"}:
-        sys.stdout.write(_version() if command == "--version" else program_help())
+        write(_version() if command == "--version" else program_help())
         return 0
     if command not in COMMANDS:
         known = [*COMMANDS, "--help", "--version"]
