@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,9 @@ from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
 from ks_lottery.cli.options import read_settings
 from ks_lottery.cli.signals import Stop
-from ks_lottery.cli.streams import complain, output_error, write
+from ks_lottery.cli.streams import complain, output_error, show_traceback, write
 from ks_lottery.config.values import nearest
-from ks_lottery.errors import UserError, escaped, shortened
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +60,13 @@ def main(argv: Sequence[str] | None = None, stop: Stop | None = None) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
         code = _run(given)
-        refused = output_error()
+        if (refused := output_error()) is not None:
+            return _failed(refused, given)
     except KeyboardInterrupt:
         return _stopped(given, stop)
     except Exception as error:  # noqa: BLE001 (the one place that ends every error)
         return _stopped(given, stop) if stop.signal is not None else _failed(error, given)
-    return code if refused is None else _refused(refused)
+    return code
 
 
 def _stopped(given: list[str], stop: Stop) -> int:
@@ -78,10 +78,9 @@ def _stopped(given: list[str], stop: Stop) -> int:
 def _failed(error: Exception, given: list[str]) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if os.environ.get(DEBUG, "0") not in {"", "0"}:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            sys.stderr.write(f"{escaped(line)}\n")
-    if isinstance(error, OSError) and (refused := output_error()) is not None:
-        return _refused(refused)
+        show_traceback(error)
+    if isinstance(error, OSError):
+        error = output_error() or error
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     sentence = sentence_of(error)
@@ -93,14 +92,6 @@ def _failed(error: Exception, given: list[str]) -> int:
         f"please report it {_where_to_report()}"
     )
     return FAULT
-
-
-def _refused(error: OSError) -> int:
-    """Say why standard output took nothing, unless its reader had enough, and return the exit code."""
-    if isinstance(error, BrokenPipeError):
-        return BROKEN_PIPE
-    complain(f"standard output cannot be written ({error.strerror}): free space there, or send it to another place")
-    return 2
 
 
 def _where_to_report() -> str:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from ks_lottery.errors import escaped
@@ -50,7 +51,10 @@ def _escapes(error: UnicodeError) -> tuple[str, int]:
 def write(text: str) -> None:
     """Write to standard output: as it is into a file or a pipe; with what acts on a terminal escaped on one."""
     lines = text.split("\n")
-    sys.stdout.write("\n".join(map(escaped, lines)) if sys.stdout.isatty() else text)
+    try:
+        sys.stdout.write("\n".join(map(escaped, lines)) if sys.stdout.isatty() else text)
+    except OSError as error:
+        raise _named(error) from error
 
 
 def complain(line: str) -> None:
@@ -63,13 +67,25 @@ def complain(line: str) -> None:
         sys.stderr.flush()
 
 
+def show_traceback(error: BaseException) -> None:
+    """Write a traceback to standard error, escaped."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
+
+
 def output_error() -> OSError | None:
     """Return why standard output could not take what was written, or None where it could."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        return error
+        return _named(error)
     return None
+
+
+def _named(error: OSError) -> OSError:
+    """Return an error of standard output that says so; its class follows from its number."""
+    return OSError(error.errno, error.strerror, "standard output")
 
 
 def finish() -> None:
