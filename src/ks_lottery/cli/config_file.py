@@ -41,7 +41,7 @@ def file_values(file: Path, listed: Mapping[str, Setting], cls: type) -> dict[st
     values: dict[str, Any] = {}
     for key, value in _flat(_read(file), listed, file):
         if key in values:
-            raise UserError(f"config file {file} sets {key} twice: keep one")
+            raise UserError(f"config file {file} sets {shortened(key)} twice: keep one")
         values[key] = value
     check_keys(values, str(file), cls)
     for key, raw in values.items():

@@ -189,7 +189,7 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     known = [flag for item in listed if not item.positional for flag in (item.flag, flag_of(item))]
     for word in words:
         if word.startswith("-") and len(word) > 1:
-            flag = word.partition("=")[0]
+            flag = word.partition("=")[0][:WIDTH]
             near = nearest(flag, [*known, "--config", "--print-config", "--help"])
             raise UserError(f"{flag} is no flag of {name}; the nearest one is {near} (see ks-lottery {name} --help)")
     if command.file_first and words and "config" not in given:

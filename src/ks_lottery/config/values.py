@@ -25,7 +25,13 @@ Result = TypeVar("Result")
 LONGEST_NAME = 100
 """Characters of a name that is compared with those that exist, which takes the square of it."""
 
-WANTED = {str: "text", int: "a whole number", float: "a number", bool: "true or false", object: "a value that JSON has"}
+WANTED = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    object: "a finite number, text, true, false, or a list or names of such",
+}
 
 
 def require(condition: bool, key: str, value: object, wanted: str) -> None:
