@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -346,3 +347,46 @@ def test_the_entry_point_is_the_program():
     content = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert content["project"]["scripts"] == {"ks-lottery": "ks_lottery.__main__:main"}
     assert __main__.main is program
+
+
+TOKENS = ("\x1b[31mX", "a\rb", "\x07", "\u202ez", "\x9b2J")
+
+
+@pytest.fixture(scope="module")
+def hostile_models(tied_model, tmp_path_factory) -> tuple[Path, Path]:
+    """A model with tokens that act on a terminal, and another one in which their rows moved."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tied_model), AutoTokenizer.from_pretrained(tied_model)
+    tokenizer.add_tokens(list(TOKENS))
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    folders = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("moved")
+    for folder in folders:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[-len(TOKENS) :] += 1.0
+    return folders
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_tokens_of_a_model_reach_no_terminal_raw(hostile_models, more):
+    above, below = pty.openpty()
+    words = ["scan", *map(str, hostile_models), *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ks_lottery", *words],
+        stdout=below, stderr=below, env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "200"},
+    )  # fmt: skip
+    os.close(below)
+    shown = b""
+    try:
+        while part := os.read(above, 65536):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[(\?25[lh]|[01]m|2K|1A)", "", shown.decode())  # of bars and heads
+    assert r"\x1b" in text, text
+    assert not [c for c in text if not c.isprintable() and c not in "\r\n"]
+    assert r"a\rb" in text or r"a\\rb" in text
