@@ -338,6 +338,27 @@ def test_translate_with_closed_or_broken_input_is_one_line(tmp_path):
         assert is_one_line(done.stderr), done.stderr
 
 
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["inspect", LONG], ["scan", LONG, LONG], ["translate", LONG, "a"], ["overlap", LONG, LONG], ["explain", LONG],
+     ["run", LONG, "--out", "o"], ["run", "--text.train", LONG, "--out", "o"], ["export", LONG, "--to", "peft", "--out", "o"],
+     ["select", LONG, "--out", "o"], ["evaluate", LONG, "--data", LONG], ["certify", LONG, "--tuned", LONG, "--data", LONG],
+     ["tune", LONG, "--train", LONG], ["transfer", LONG, LONG, "--tickets", LONG, "--out", "o"], ["demo", "--out", LONG],
+     [LONG], ["run", f"--{LONG}"]],
+    ids=lambda words: " ".join(words)[:20],
+)  # fmt: skip
+def test_a_name_that_is_too_long_is_one_line(words, capfd):
+    from ks_lottery.cli.main import main
+
+    assert main(words) == 2
+    shown = capfd.readouterr().err
+    assert is_one_line(shown.encode())
+    assert len(shown) < 2200
+
+
 def test_the_entry_point_is_the_program():
     import tomllib
 

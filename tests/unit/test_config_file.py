@@ -145,6 +145,15 @@ def test_nothing_is_written_to_no_place(command, out):
         read_settings(command, [*WRITES[command], "--out", out])
 
 
+@pytest.mark.parametrize("command", WRITES)
+@pytest.mark.parametrize("out", ["x" * 256, "é" * 128, f"a/{'x' * 300}/b"])
+def test_a_name_that_no_file_system_takes_is_refused_before_anything_is_computed(command, out, tmp_path):
+    with pytest.raises(UserError, match=r"^--out is .*, but a name has at most 255 bytes"):
+        read_settings(command, [*WRITES[command], "--out", out])
+    with pytest.raises(OSError, match="too long"):
+        (tmp_path / out).stat()
+
+
 @pytest.mark.parametrize("command", ["select", "scan", "explain", "alike"])
 def test_a_file_to_write_is_no_folder(command, tmp_path):
     for out in (".", "..", "a/..", "a/", str(tmp_path)):

@@ -25,6 +25,9 @@ Result = TypeVar("Result")
 LONGEST_NAME = 100
 """Characters of a name that is compared with those that exist, which takes the square of it."""
 
+LONGEST_PART = 255
+"""Bytes of the name of a file or folder that file systems take."""
+
 WANTED = {
     str: "text",
     int: "a whole number",
@@ -222,6 +225,10 @@ def check_text(name: str, value: str, item: Setting) -> None:
     if not item.writes:
         return
     path = PurePath(value)
+    if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_PART for part in path.parts):
+        raise UserError(
+            f"{name} is {shortened(value)}, but a name has at most {LONGEST_PART} bytes: give a shorter one"
+        )
     is_file = item.writes == "file" and not value.endswith("/") and path.name not in {"", ".."}
     is_new = item.writes == "new folder" and path.name not in {"", ".."}
     if not (is_file or is_new or (item.writes == "folder" and value.strip("/"))):
