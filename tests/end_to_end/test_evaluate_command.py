@@ -173,7 +173,7 @@ def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_p
     assert "--metrics is 'blue', but must be one of spbleu," in fails(capfd, [*call, "--metrics", "blue", *out])
     assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
     assert "takes NAME=VALUE" in fails(capfd, [*call, "--generation", "length_penalty", *out])
-    assert "num_beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])
+    assert "--num-beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])
     assert "confidence is 2" in fails(capfd, [*call, "--confidence", "2", *out])
     assert "holds no hypotheses.jsonl" in fails(capfd, [*call, "--against", tmp_path / "none", *out])
     assert "no SentencePiece model of spBLEU" in fails(capfd, [*call, "--spm", f"flores1={text}", *out])

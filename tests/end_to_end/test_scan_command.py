@@ -313,7 +313,7 @@ def test_select_by_text(saved, text_file, tied_model, tmp_path):
         (["--by", "random", "--alpha", "0.5"], "give --top-k, the number of rows"),
         (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
         (["--alpha", "1.5"], "alpha is 1.5"),
-        (["--top-k", "-1"], "top_k is -1"),
+        (["--top-k", "-1"], "--top-k is -1"),
         (["--top-k", "3", "--tensor", "nope"], "no tensor nope"),
         (["--alpha", "0.1", "--top-k", "3"], "not allowed with"),
     ],

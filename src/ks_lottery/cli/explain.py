@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.streams import write
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import ExplainSettings
@@ -27,7 +28,7 @@ def run(settings: ExplainSettings) -> int:
     if settings.out:
         explanation.save(settings.out)
     if settings.json:
-        sys.stdout.write(to_json(explanation.as_dict()))
+        write(to_json(explanation.as_dict()))
         return 0
     screen = Screen()
     screen.show(sections)

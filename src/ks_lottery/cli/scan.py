@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
+
+from ks_lottery.cli.streams import write
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import ScanSettings
@@ -42,7 +43,7 @@ def run(settings: ScanSettings) -> int:
         sections = [] if settings.quiet or settings.json else result.sections(**shown)
         if settings.out:
             result.save(settings.out)
-        sys.stdout.write(content)
+        write(content)
         screen.show(sections)
         if settings.out and sections:
             screen.say(f"Every unit lies in {settings.out}.")

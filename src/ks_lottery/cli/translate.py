@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
+
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import TranslateSettings
 
@@ -19,7 +21,7 @@ def run(settings: TranslateSettings) -> int:
     for answer in translate_with_run(Path(settings.run), sentences, method=settings.method, compare=settings.compare):
         if settings.compare:
             name = f"{settings.method}:"
-            sys.stdout.write(f"source:   {answer.source}\noriginal: {answer.original}\n{name:<9} {answer.small}\n")
+            write(f"source:   {answer.source}\noriginal: {answer.original}\n{name:<9} {answer.small}\n")
         else:
-            sys.stdout.write(f"{answer.small}\n")
+            write(f"{answer.small}\n")
     return 0
