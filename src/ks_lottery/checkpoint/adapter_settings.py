@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import regex
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.json_content import read_object
+from ks_lottery.store.schema import is_number, is_whole, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,16 +37,8 @@ PATIENCE = 1.0
 """Seconds that one match of a pattern of the config may take."""
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _rank(value: Any) -> bool:
-    return _whole(value) and value >= 1
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_whole(value, 1)
 
 
 def _flag(value: Any) -> bool:
@@ -66,19 +58,19 @@ def _mapping(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _layers(value: Any) -> bool:
-    return value is None or _whole(value) or (isinstance(value, list) and all(map(_whole, value)))
+    return value is None or is_whole(value) or (isinstance(value, list) and all(map(is_whole, value)))
 
 
 def _rows(value: Any) -> bool:
     rows: list[Any] = value if isinstance(value, list) else [None]
-    return all(_whole(row) and 0 <= row < 1 << 62 for row in rows) and len(set(rows)) == len(rows)
+    return all(map(is_whole, rows)) and len(set(rows)) == len(rows)
 
 
 ROWS = "different whole numbers from 0"
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "r": (_rank, "a whole number from 1"),
-    "lora_alpha": (_number, "a finite number"),
+    "lora_alpha": (is_number, "a finite number"),
     "use_rslora": (_flag, "true or false"),
     "fan_in_fan_out": (_flag, "true or false"),
     "lora_bias": (_flag, "true or false"),
@@ -92,7 +84,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "modules_to_save": (_names, "a list of names"),
     "layers_to_transform": (_layers, "a whole number or a list of them"),
     "rank_pattern": (_mapping(_rank), "an object of whole numbers from 1"),
-    "alpha_pattern": (_mapping(_number), "an object of finite numbers"),
+    "alpha_pattern": (_mapping(is_number), "an object of finite numbers"),
     "token_indices": (_rows, f"a list of {ROWS}"),
     "trainable_token_indices": (
         lambda value: value is None or _rows(value) or (isinstance(value, dict) and all(map(_rows, value.values()))),
@@ -137,9 +129,7 @@ class AdapterSettings:
         for key, value in values.items():
             check, wanted = CHECKS.get(key, (None, ""))
             if check is not None and not check(value):
-                raise UserError(
-                    f"adapter {name}: {key} is {_short(value)}, but must be {wanted}: get the adapter again"
-                )
+                raise UserError(f"adapter {name}: {key} is {short(value)}, but must be {wanted}: get the adapter again")
             if check is None and key not in WITHOUT_EFFECT and value:
                 _refuse(name, key, value)
         start = values.get("init_lora_weights")
@@ -250,14 +240,6 @@ class AdapterSettings:
 
 def _refuse(name: str, key: str, value: Any) -> None:
     raise UserError(
-        f"adapter {name} sets {key} to {_short(value)}, which is not implemented here: merge it with PEFT, and compare the "
+        f"adapter {name} sets {key} to {short(value)}, which is not implemented here: merge it with PEFT, and compare the "
         "merged folder"
     )
-
-
-def _short(value: Any) -> str:
-    """Show a value of any size in a few characters."""
-    if isinstance(value, list | dict) and len(value) > 8:
-        return f"{len(value):,} values"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

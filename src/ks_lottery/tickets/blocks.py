@@ -89,6 +89,8 @@ def scan_sources(
             raise UserError("the patch changes the output embedding alone: scan it with units output")
         if isinstance(base, Checkpoint):
             tuned.check_base(base)
+        else:
+            tuned.check_rows(base)
         made_from = {"base": dict(tuned.base), "patch": tuned.content}
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
     pairs, alone = pairs_of(base, after, units, tensors, compare_as)
