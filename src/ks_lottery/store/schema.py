@@ -5,6 +5,7 @@ Every fault is one sentence that names the file and the key or column.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
 MAKE_AGAIN = "make it again, or give another file"
 
 
-def is_whole(value: object, low: int | None = 0) -> bool:
+def is_whole(value: Any, low: int | None = 0) -> bool:
     """Say whether a value of a manifest is a whole number from `low` (None: any) that fits into 64 bits."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
-    return whole and (low is None or value >= low)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value < 1 << 63:
+        return False
+    return low is None or value >= low
 
 
-def is_number(value: object, low: float = -np.inf, high: float = np.inf) -> bool:
+def is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
     """Say whether a value of a manifest is a finite number from `low` to `high`."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and bool(abs(value) < np.inf) and low <= value <= high
+    if isinstance(value, int) and not isinstance(value, bool):
+        return is_whole(value, None) and low <= value <= high
+    return isinstance(value, float) and math.isfinite(value) and low <= value <= high
 
 
 def field(path: Path, content: Mapping[str, Any], key: str, check: Callable[[Any], bool], wanted: str) -> Any:
@@ -95,10 +98,8 @@ def whole_column(
     if values.dtype.kind == "u":
         bad |= values > np.iinfo(np.int64).max
     if bad.any():
-        wanted = f"from {low}" + (
-            f" to {high}" if isinstance(high, int) else "" if high is None else " to the width of the row"
-        )
-        raise UserError(f"{path}: column {name} holds {values[bad][0]}, but must be {wanted}: {MAKE_AGAIN}")
+        end = "" if high is None else f" to {high}" if isinstance(high, int) else " to the width of the row"
+        raise UserError(f"{path}: column {name} holds {values[bad][0]}, but must be from {low}{end}: {MAKE_AGAIN}")
     return values.astype(np.int64)
 
 
