@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from ks_lottery.cli.messages import in_flags
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import ScanSettings
+    from ks_lottery.report.section import Section
 
 
 def run(settings: ScanSettings) -> int:
-    """Run the command and return its exit code: 1 when a unit is above ``--fail-above``."""
+    """Run the command and return its exit code: 1 when a unit is above ``--fail-above``.
+
+    Raises
+    ------
+    UserError
+        Also when no unit is above it, but tensors were not compared.
+    """
     from ks_lottery.checkpoint.page_cache import fill_page_cache
     from ks_lottery.checkpoint.tensors import EMBEDDING_NAMES, HEAD_NAMES
 
@@ -39,11 +49,20 @@ def run(settings: ScanSettings) -> int:
     if first:  # of several processes, one writes and prints for all
         shown: dict[str, Any] = {"alpha": settings.alpha, "correction": settings.correction, "top": settings.top}
         content = to_json(result.as_dict(**shown)) if settings.json else ""
-        sections = [] if settings.quiet or settings.json else result.sections(**shown)
+        sections = [] if settings.quiet or settings.json else [_in_flags(s) for s in result.sections(**shown)]
         if settings.out:
             result.save(settings.out)
         sys.stdout.write(content)
         screen.show(sections)
         if settings.out and sections:
             screen.say(f"Every unit lies in {settings.out}.")
-    return 1 if result.has_statistic_above(settings.fail_above) else 0
+    if result.has_statistic_above(settings.fail_above):
+        return 1
+    if settings.fail_above is not None:
+        result.check_complete()
+    return 0
+
+
+def _in_flags(section: Section) -> Section:
+    """Return a section whose sentences name flags in place of parameters."""
+    return replace(section, sentences=[in_flags(sentence, "scan") for sentence in section.sentences])
