@@ -178,24 +178,25 @@ class Predictions(ByContent, Shown):
         Raises
         ------
         UserError
-            When the file is missing, damaged, of another kind, or of a newer format, or a column is missing, of another type, or
+            When the file is missing, damaged, of another kind, or of a newer format, or a column is missing, of another type or
             out of range.
         """
         path = Path(path).expanduser()
         columns, about = read_table(path, "predictions")
-        whole = {
-            name: whole_column(path, columns, name, high=LARGEST)
+        sentence, position, label, first, second = (
+            whole_column(path, columns, name, high=LARGEST)
             for name in ("sentence", "position", "label", "first", "second")
-        }
-        real = {
-            name: real_column(path, columns, name, low=0.0, high=1.0 + ROUNDING) for name in ("p_first", "p_second")
-        }
-        real["log_p"] = real_column(path, columns, "log_p", high=ROUNDING)
-        order = np.lexsort((whole["position"], whole["sentence"]))
-        places = np.stack([whole["sentence"], whole["position"]])
-        if not np.array_equal(order, np.arange(len(order))) or bool((np.diff(places, axis=1) == 0).all(axis=0).any()):
+        )
+        p_first, p_second = (
+            real_column(path, columns, name, low=0.0, high=1.0 + ROUNDING) for name in ("p_first", "p_second")
+        )
+        log_p = real_column(path, columns, "log_p", high=ROUNDING)
+        steps, within = np.diff(sentence), np.diff(position)
+        if bool(((steps < 0) | ((steps == 0) & (within <= 0))).any()):
             raise UserError(f"{path}: its positions are not in order, or one is there twice: {MAKE_AGAIN}")
-        if bool((real["p_second"] > real["p_first"]).any()):
+        if bool((p_second > p_first).any()):
             raise UserError(f"{path}: a second answer is more probable than the first: {MAKE_AGAIN}")
-        made_from = mapping(path, about, "made_from")
-        return cls(**whole, **real, made_from=made_from)
+        return cls(
+            sentence=sentence, position=position, label=label, log_p=log_p, first=first, second=second, p_first=p_first,
+            p_second=p_second, made_from=mapping(path, about, "made_from"),
+        )  # fmt: skip
