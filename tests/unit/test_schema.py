@@ -22,7 +22,7 @@ def predictions(seed=0):
     sentence = np.repeat(np.arange(3), 4)
     first = rng.random(12) / 2 + 0.5
     return Predictions(
-        sentence=sentence, position=np.tile(np.arange(4), 3), label=rng.integers(0, 3, 12), log_p=-rng.random(12),
+        sentence=sentence, position=np.tile(np.arange(4), 3), label=np.arange(12) % 3, log_p=-rng.random(12),
         first=rng.integers(0, 3, 12), second=rng.integers(3, 6, 12), p_first=first, p_second=(1 - first) * rng.random(12),
         made_from={"patch": "p"},
     )  # fmt: skip
@@ -134,7 +134,8 @@ BAD = {
     ],
     "certificate": [
         *((without(name), name) for name in ("model", "sentence", "half_gap_tuned", "theorem_empirical")),
-        (column("half_gap_tuned", np.full(24, 2.0)), "half_gap_tuned holds 2"), (column("alpha", np.full(24, 7.0)), "alpha holds 7"),
+        (column("half_gap_tuned", np.full(24, 2.0)), "half_gap_tuned holds 2"),
+        (column("alpha", np.full(24, 7.0)), "alpha holds 7"),
         (column("small", np.full(24, -3)), "small holds -3"), (column("model", ["x"] * 24), "12 positions of each small model"),
         (column("theorem_empirical", [1] * 24), "no column theorem_empirical of true and false"),
     ],
