@@ -16,6 +16,7 @@ from ks_lottery.checkpoint.adapter_parts import read_parts
 from ks_lottery.checkpoint.adapter_settings import ADAPTER_CONFIG, AdapterSettings
 from ks_lottery.checkpoint.overlay import TIED_HEAD, Overlay, overlays_of
 from ks_lottery.checkpoint.tensors import Source, Units
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ks_lottery.checkpoint.adapter_parts import Parts
     from ks_lottery.checkpoint.patch import RowPatch
 
 __all__ = ["ADAPTER_CONFIG", "AdaptedCheckpoint", "Overlay"]
@@ -49,7 +51,10 @@ class AdaptedCheckpoint:
         """
         where = name or str(folder)
         settings = AdapterSettings.open(folder, where)
-        overlays, tied_head = overlays_of(read_parts(folder, where), settings, base)
+        parts = read_parts(folder, where)
+        overlays, tied_head = overlays_of(parts, settings, base)
+        if settings.starts_at_random:
+            _check_complete(parts, settings, base)
         return cls(base, where, overlays, tied_head)
 
     @classmethod
@@ -144,3 +149,20 @@ class AdaptedCheckpoint:
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of it."""
         return {"name": self.name}
+
+
+def _check_complete(parts: Parts, settings: AdapterSettings, base: Source) -> None:
+    """Refuse an adapter without values of a module, which PEFT would give random ones that change what is merged."""
+    stored = [name for name, known in parts.items() if known.keys() & {"lora_A.weight", "lora_embedding_A"}]
+    for tensor, unit in base.units.items():
+        module = tensor.removesuffix(".weight")
+        if (
+            not unit.matrix
+            or module == tensor
+            or settings.targets(module, vocabulary=tensor in {base.embedding, base.head})
+        ):
+            continue
+        if not any(module == name or name.endswith(f".{module}") or module.endswith(f".{name}") for name in stored):
+            raise UserError(
+                f"adapter {settings.name} has no values of {module}, which its target_modules include: get the adapter again"
+            )

@@ -144,6 +144,11 @@ class AdapterSettings:
         """Whether it is a LoRA, which may have trainable tokens too."""
         return self.values["peft_type"] == "LORA"
 
+    @property
+    def starts_at_random(self) -> bool:
+        """Whether a module that the file has no values of would get random ones, and not those of no change."""
+        return self.is_lora and self.values.get("init_lora_weights", True) in (None, False, "orthogonal")
+
     def rank(self, module: str) -> int:
         """Return the rank r of a module's LoRA."""
         return self._patterned("rank_pattern", module, self.values.get("r", 8))
