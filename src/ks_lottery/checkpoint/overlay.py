@@ -131,8 +131,6 @@ class _Module:
         units, tensor = self._units(f"{self.target}.weight"), f"{self.target}.weight"
         stored = parts.get("weight", parts.get("base_layer.weight"))
         whole = None if stored is None else self._whole(stored, units)
-        if "lora_A.weight" in parts or "lora_embedding_A" in parts:
-            self._check_targeted()
         if "lora_A.weight" in parts:
             left, right = parts["lora_B.weight"], parts["lora_A.weight"]
         elif "lora_embedding_A" in parts:
@@ -145,6 +143,7 @@ class _Module:
             rank = self.settings.rank(self.module)
             self._check_shape("LoRA B", left, (count, rank), tensor)
             self._check_shape("LoRA A", right, (rank, units.width), tensor)
+            self._check_targeted()
             left, right = (finite(side, f"LoRA of {tensor}", where) for side in (left, right))
             scale = self.settings.scale(self.module)
         rows, ids = parts.get("trainable_tokens_delta"), None
