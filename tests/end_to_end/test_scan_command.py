@@ -108,7 +108,9 @@ def test_units_and_globs(tied_model, tuned):
 
 
 def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
-    assert "Nothing changed." in printed(capfd, "scan", str(tied_model), str(tied_model))
+    said = printed(capfd, "scan", str(tied_model), str(tied_model))
+    assert "The embedding did not change; nothing else was compared: --units all compares every tensor." in said
+    assert "Nothing changed." in printed(capfd, "scan", str(tied_model), str(tied_model), "--units", "all")
     small = tmp_path / "small"
     shutil.copytree(tied_model, small)
     tensors = load_file(small / "model.safetensors")

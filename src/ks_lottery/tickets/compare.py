@@ -51,6 +51,22 @@ class Compared(Shown):
         """Say whether the D of any unit is above `limit`; None is no limit."""
         return limit is not None and bool((self.scan.statistics > limit).any())
 
+    def check_complete(self) -> None:
+        """Refuse a verdict on all tensors while some were not compared.
+
+        Raises
+        ------
+        UserError
+            Naming the first of them.
+        """
+        names = self.scan.uncompared
+        if names:
+            shown = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            raise UserError(
+                f"{len(names):,} tensor(s) were not compared ({shown}), so that `fail_above` has no verdict: give models with "
+                "the same tensors, or choose those that count with `tensors`"
+            )
+
     def as_dict(
         self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
     ) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.tickets.tickets import Tickets
-from ks_lottery.tuning.checks import check_reports, check_sharding
+from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import Trainable, TuneResult
@@ -81,6 +81,8 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         )
     if isinstance(corpus, Corpus) and spec.template != "chat":
         render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
+    if spec.tickets is not None:
+        spec.tickets.check_base(checkpoint)
     check_reports(spec)
     if spec.patience and not validation:
         raise UserError("patience needs a validation text: give `validation`")
@@ -279,6 +281,7 @@ def tune(
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
+    check_rows_given(spec)
     tuning = prepare(base, corpus, spec, validation)
     scale = scale_of(tuning)
     if scale is not None and not scale.is_measurable:
