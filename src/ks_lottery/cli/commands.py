@@ -68,7 +68,7 @@ COMMANDS = {
         summary="the main job on your own model and text",
         settings=RunSettings,
         example="run --model.name HuggingFaceTB/SmolLM2-360M --text.train pairs.tsv --out runs/mine",
-        notes="Every key of config.yaml is a flag as well. Flags go over the file, the file over the defaults.",
+        notes="Every key of config.yaml is a flag as well. Flags override the file, and the file overrides the defaults.",
         resumes=True,
         file_first=True,
     ),
@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "transfer": Command(
         task="train",
-        summary="put the tuned values of tickets alone into a patch of their own",
+        summary="write a patch with only the tickets' tuned values",
         settings=TransferSettings,
         example="transfer MODEL runs/embed --tickets tickets.json --out runs/transfer",
     ),
@@ -125,7 +125,7 @@ COMMANDS = {
     ),
     "alike": Command(
         task="find tickets",
-        summary="whether two tunings left rows with values distributed alike",
+        summary="test if two tunings gave the same rows similar values",
         settings=AlikeSettings,
         example="alike runs/embed runs/partial --tickets tickets.json",
         renamed={"--alpha": "--level", "--alphas": "--level"},

@@ -15,7 +15,7 @@ from ks_lottery.cli.options import read_settings
 from ks_lottery.cli.output import check_output
 from ks_lottery.cli.signals import Stop
 from ks_lottery.cli.streams import complain, output_error, show_traceback, write
-from ks_lottery.config.values import nearest
+from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -118,9 +118,7 @@ def _run(given: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         known = [*COMMANDS, "--help", "--version"]
-        raise UserError(
-            f"{shortened(command)} is no command; the nearest one is {nearest(command, known)} (see ks-lottery --help)"
-        )
+        raise UserError(f"unknown command {shortened(command)}{did_you_mean(command, known)} (see ks-lottery --help)")
     settings = read_settings(command, words)
     if settings is None:
         return 0
@@ -146,7 +144,7 @@ def program_help() -> str:
         lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items() if command.task == task]
     lines += [
         "",
-        "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version the version.",
+        "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version shows the version.",
         "",
         "examples:",
     ]

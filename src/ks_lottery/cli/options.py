@@ -15,7 +15,7 @@ from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.config_file import file_values
 from ks_lottery.cli.streams import write
 from ks_lottery.config.fields import settings_of
-from ks_lottery.config.values import build, nearest, nested, read_value, values_of
+from ks_lottery.config.values import build, did_you_mean, nested, read_value, values_of
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def build_parser(name: str, *, positional: bool = True) -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("-h", "--help", action="help", help="Show this help, and stop")
-    parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags go over it")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags override it")
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML, and stop")
     groups: dict[str, Any] = {"": parser}
     for item in listed:
@@ -104,7 +104,7 @@ def _metavar(item: Setting) -> str:
 def _help(item: Setting) -> str:
     text = item.help.removesuffix(".")
     if flag_of(item) != item.flag:
-        return f"Do not {text[0].lower()}{text[1:]}".replace("%", "%%")
+        return item.off_help.replace("%", "%%")
     if item.meanings:
         text += f": {'; '.join(f'{name}: {meaning}' for name, meaning in item.meanings.items())}"
     if item.within is not None and not item.within.is_obvious:
@@ -118,7 +118,8 @@ def _help(item: Setting) -> str:
 def read_settings(name: str, words: Sequence[str]) -> Any:
     """Read flags, and the file that ``--config`` names, into the settings of a command.
 
-    Flags go over the file, the file over the preset, the preset over the defaults. Dashes and underscores in flags are alike.
+    Flags override the file, the file overrides the preset, and the preset overrides the defaults. Dashes and underscores in
+    flags are alike.
 
     Returns
     -------
@@ -128,8 +129,8 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     Raises
     ------
     UserError
-        For an unknown name or value (naming the nearest), a value of another type or out of range, a setting that is missing,
-        or a file that cannot be read.
+        For an unknown name or value (naming one that is near), a value of another type or out of range, a setting that is
+        missing, or a file that cannot be read.
     """
     command = COMMANDS[name]
     words, rest = _split(words)
@@ -190,8 +191,8 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     for word in words:
         if word.startswith("-") and len(word) > 1:
             flag = word.partition("=")[0][:WIDTH]
-            near = nearest(flag, [*known, "--config", "--print-config", "--help"])
-            raise UserError(f"{flag} is no flag of {name}; the nearest one is {near} (see ks-lottery {name} --help)")
+            near = did_you_mean(flag, [*known, "--config", "--print-config", "--help"])
+            raise UserError(f"{name} has no flag {flag}{near} (see ks-lottery {name} --help)")
     if command.file_first and words and "config" not in given:
         given["config"] = words.pop(0)
     values: dict[str, Any] = {}
@@ -213,7 +214,7 @@ def _check_one_of(listed: Sequence[Setting], values: Mapping[str, Any]) -> None:
         if item.one_of and values.get(item.name, item.default) != item.default:
             other = first.setdefault(item.one_of, item)
             if other is not item:
-                raise UserError(f"argument {item.flag}: not allowed with argument {other.flag}")
+                raise UserError(f"{item.flag} and {other.flag} exclude each other: give one of them")
 
 
 def _check_places(listed: Mapping[str, Setting], values: Mapping[str, Any]) -> None:

@@ -39,6 +39,7 @@ def run(settings: TuneSettings) -> int:
     with joined_processes() as main:
         screen = Screen(total=2)
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
+        work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
             checkpoint = open_checkpoint(settings.model)
             corpus, validation = _texts(settings)

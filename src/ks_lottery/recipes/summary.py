@@ -231,7 +231,7 @@ def compared(rival: str, difference: float, interval: Sequence[float]) -> str:
 def _next_commands(folder: str) -> list[str]:
     """Say where everything is, and which commands use it."""
     return [
-        f"Everything lies in {folder}. Try next:",
+        f"All results are in {folder}. Try next:",
         f'  ks-lottery translate {folder} "Your session has expired." --compare',
         f"  ks-lottery export {folder}/partial --to peft --out adapter",
         f"  ks-lottery export {folder}/partial --to merged --out model",

@@ -7,7 +7,7 @@ import json
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,9 @@ def check_manifest(path: Path, content: object, kind: str) -> None:
     """
     about: dict[str, Any] = content if isinstance(content, dict) else {}
     if about.get("kind") != kind:
-        raise UserError(f"{path} is not a {kind} but {about.get('kind') or 'something else'}")
+        there = about.get("kind")
+        other = "" if there is None else f" (its kind is {shortened(there)})"
+        raise UserError(f"{path} is not a {kind} file{other}: give another file")
     version = about.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path} was written by a newer ks-lottery: update this one")

@@ -54,14 +54,32 @@ class WorkFolder:
         UserError
             When the folder holds another result, naming the first difference, or something else.
         """
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+        there = self.check_kind(manifest["kind"])
+        if there is None:
             return False
-        if not (self.out / MANIFEST_FILE).is_file():
-            raise UserError(f"{self.out} exists and is not the folder of a {manifest['kind']}: give another `out`")
-        _check_same(self.out, read_json(self.out / MANIFEST_FILE, manifest["kind"]), manifest)
+        _check_same(self.out, there, manifest)
         self._remove_unfinished(manifest)
         sweep_beside(self.out)
         return True
+
+    def check_kind(self, kind: str) -> dict[str, Any] | None:
+        """Refuse a folder that holds anything but a result of this kind, before anything is computed for it.
+
+        Returns
+        -------
+        dict or None
+            Manifest of the result that the folder holds; None for a folder that is empty or does not exist.
+
+        Raises
+        ------
+        UserError
+            When the folder holds something else.
+        """
+        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            return None
+        if not (self.out / MANIFEST_FILE).is_file():
+            raise UserError(f"{self.out} exists and is not the folder of a {kind}: give another `out`")
+        return read_json(self.out / MANIFEST_FILE, kind)
 
     @contextmanager
     def claimed(self, manifest: Mapping[str, Any], threads: int | None = None) -> Generator[Path]:

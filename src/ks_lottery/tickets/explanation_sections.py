@@ -68,8 +68,8 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     """Say what the columns are."""
     size, corpus = content["vocabulary"], content["corpus"]
     lines = [
-        f"cos and what follows are rank / {size:,} among all rows, {1 / size:.2g} for the most important; rel stands for "
-        "relative and ratio, whose ranks agree; abs is the mean of |after - before|, abs+- that of after - before, signed."
+        f"The columns from cos on are ranks divided by {size:,}; a small value means important. abs is the mean of "
+        "|after - before|; abs+- is the mean of after - before. rel stands for relative and ratio, whose ranks are the same."
     ]
     if corpus is not None:
         lines.append(

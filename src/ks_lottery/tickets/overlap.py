@@ -82,7 +82,12 @@ class SharedRows:
         silent = [name for name, tickets in self.sets.items() if fingerprint(tickets.made_from, "base") is None]
         if not silent:
             return []
-        return [f"Of which base they are is not said by fingerprint in {', '.join(silent)}: that was not checked."]
+        verb = "does" if len(silent) == 1 else "do"
+        its = "its base" if len(silent) == 1 else "their base"
+        return [
+            f"{', '.join(silent)} {verb} not record the fingerprint of {its}, so it was not checked that all sets have the "
+            "same base."
+        ]
 
     def table(self) -> list[dict[str, Any]]:
         """Return one mapping a row, in plain values."""

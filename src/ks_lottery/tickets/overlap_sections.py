@@ -49,7 +49,7 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
     ]
     hidden = len(content["rows"]) - len(shown)
     more = [f"... and {hidden:,} more rows"] if hidden else []
-    reading = "Under each set: the place of the row in it, 1 for its first ticket."
+    reading = "The columns of the sets show the row's position in each set; 1 is the first ticket."
     return [
         _pairs(content, []),
         Section(columns=columns, rows=rows, sentences=more, keys=3 if tokens else 2),

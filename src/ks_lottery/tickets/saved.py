@@ -138,8 +138,10 @@ def overlap_saved(files: Mapping[str, str | Path], *, force: bool = OverlapSetti
     Raises
     ------
     UserError
-        When a file is missing or damaged, or, without `force`, the sets are of different bases.
+        When there are fewer than two files, a file is missing or damaged, or, without `force`, the sets are of different bases.
     """
+    if len(files) < 2:
+        raise UserError("`tickets`: one set overlaps with nothing. Give the files of two sets or more.")
     paths = {name: Path(file) for name, file in files.items()}
     sets = {name: Tickets.open(file) for name, file in paths.items()}
     strings = {name: Tickets.tokens(file) for name, file in paths.items()}

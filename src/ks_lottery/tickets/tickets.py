@@ -127,7 +127,7 @@ class Tickets(ByContent, Shown):
         tokens
             Token strings by row.
         most
-            Show the first so many; by default all.
+            Show only the first `most`; by default all.
         """
         known = [name for name in _SHOWN if self.scores and name in self.scores[0]]
         columns = [

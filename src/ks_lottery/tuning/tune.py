@@ -222,7 +222,7 @@ def tune(
     folder
         Where checkpoints are written every `save_every` steps (100), and from which an interrupted training resumes.
     patience
-        Stop after so many measurements without a better one, and keep the best parameters; needs `validation` and `folder`.
+        Stop after `patience` measurements without a better loss, and keep the best parameters; needs `validation` and `folder`.
         0 (the default) never stops.
     report_to, callbacks
         Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is

@@ -170,8 +170,8 @@ class Tuning:
             too_long += f", validation {len(self.validation_corpus) - len(self.validation):,}"
         sentences += [
             f"{len(self.examples):,} examples to train on, {len(self.validation):,} to validate on; {too_long}",
-            f"learning rate {config.learning_rate:g}, {config.epochs:g} epochs, "
-            f"batches of {config.batch_size} x {config.gradient_accumulation}, seed {spec.seed}, warm-up "
+            f"learning rate {config.learning_rate:g}, {config.epochs:g} {'epoch' if config.epochs == 1 else 'epochs'}, "
+            f"batches of {config.batch_size}, {config.gradient_accumulation} per step, seed {spec.seed}, warm-up "
             f"{config.warmup_ratio:g}, clipping {config.max_grad_norm:g}, weight decay {config.weight_decay:g}, at most "
             f"{spec.max_tokens:,} tokens",
         ]
