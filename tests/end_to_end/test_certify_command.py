@@ -334,7 +334,7 @@ def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file,
     half = tmp_path / "half.tsv"
     lines = text_file.read_text().splitlines(keepends=True)
     half.write_text("".join(lines[:40]))
-    assert "stand in" in fails(capfd, [*grid, "--calibration", half])
+    assert "are also in" in fails(capfd, [*grid, "--calibration", half])
     half.write_text("".join(line.replace("number", "item") for line in lines[:40]))
     assert "nobody knows whether" in fails(capfd, [*grid, "--calibration", half])
     half.write_text("")

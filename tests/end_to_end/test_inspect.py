@@ -119,7 +119,7 @@ def test_two_files_and_an_instruction_of_the_user(tied_model, tmp_path, capfd):
     [
         (["nowhere.tsv"], "nowhere.tsv does not exist"),
         (["TEXT", "--template", "chat"], "has no chat template"),
-        (["TEXT", "--template", "alpacca"], "'alpacca' is not known (the nearest is alpaca)"),
+        (["TEXT", "--template", "alpacca"], "unknown template 'alpacca': use alpaca,"),
         (["TEXT", "--examples", "-1"], "examples is -1"),
         (["TEXT", "--max-tokens", "2"], "max_tokens is 2"),
         (["TEXT", "--limit", "0"], "limit is 0"),

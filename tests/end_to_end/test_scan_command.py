@@ -57,7 +57,7 @@ def fails(capfd, *command: str) -> str:
 
 def test_the_table_and_the_sentences(tied_model, tuned, capfd):
     out = printed(capfd, "scan", str(tied_model), str(tuned), "--top", "3")
-    assert "384 units of 1 tensor(s), compared as float32; 30 moved." in out
+    assert "384 units of 1 tensor, compared as float32; 30 moved." in out
     assert "pass p < 0.05 (D of 0.3438)" in out
     assert len([line for line in out.splitlines() if "e-0" in line]) == 3
 
@@ -162,11 +162,11 @@ def test_more_and_fewer_rows(tied_model, tuned, tmp_path, capfd):
     tensors["model.embed_tokens.weight"] = torch.cat([weight, torch.ones(5, 32)])
     save_file(tensors, larger / "model.safetensors", metadata={"format": "pt"})
     out = printed(capfd, "scan", str(tied_model), str(larger))
-    assert "5 rows stand in tuned alone and were not compared: 384 '', 385 ''" in out
+    assert "5 rows are only in the tuned model and not compared: 384 '', 385 ''" in out
     alone = json.loads(printed(capfd, "scan", str(tied_model), str(larger), "--json"))["rows"]
     assert alone["only_in_base"] == []
     assert [row["row"] for row in alone["only_in_tuned"]] == [384, 385, 386, 387, 388]
-    assert "5 rows stand in base alone" in printed(capfd, "scan", str(larger), str(tied_model))
+    assert "5 rows are only in the base model" in printed(capfd, "scan", str(larger), str(tied_model))
     np.testing.assert_array_equal(scan(tied_model, larger).counts, scan(tied_model, tuned).counts)
 
 

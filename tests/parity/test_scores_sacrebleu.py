@@ -245,7 +245,7 @@ def test_what_is_saved_opens_as_it_was(tmp_path, given):
     comparison = compare({"good": GOOD, "bad": BAD}, REFERENCES, metrics=["bleu"], resamples=20)
     comparison.save(tmp_path / "comparison.json")
     assert Comparison.open(tmp_path / "comparison.json") == comparison
-    with pytest.raises(UserError, match="is not a comparison but scores"):
+    with pytest.raises(UserError, match="is not a comparison file"):
         Comparison.open(tmp_path / "scores.json")
 
 

@@ -195,9 +195,9 @@ def test_a_switch_that_the_file_sets_can_be_switched_back(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("tpo_k: 3\n", "unknown config key 'tpo_k'; the nearest known one is 'top_k'"),
+        ("tpo_k: 3\n", "unknown config key 'tpo_k'; did you mean top_k?"),
         ("by: kll\n", "by is 'kll', but must be one of ks, cos,"),
-        ("by: kll\n", "; the nearest is kl"),
+        ("by: kll\n", "; did you mean kl?"),
         ("top_k: many\n", "top_k is 'many', but must be a whole number"),
         ("top_k: 1.5\n", "top_k is 1.5, but must be a whole number"),
         ("interval: [0.1]\n", "interval is [0.1], but must be 2 values"),
@@ -219,7 +219,7 @@ def test_a_wrong_file_gets_one_line(content, named, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["select", "s", "--out", "t", "--top", "3"], "--top is no flag of select; the nearest one is --top-k"),
+        (["select", "s", "--out", "t", "--top", "3"], "select has no flag --top; did you mean --top-k?"),
         (["select", "s", "--out", "t", "--by", "kll"], "--by is 'kll', but must be one of"),
         (["select", "s", "--out", "t", "--top-k", "x"], "--top-k is 'x', but must be a whole number"),
         (["select", "s"], "the following arguments are required: --out"),
@@ -229,9 +229,13 @@ def test_a_wrong_file_gets_one_line(content, named, tmp_path, capfd):
         (["evaluate", "m", "--data", "t", "--generation", "x"], "--generation takes NAME=VALUE, not 'x'"),
         (
             ["evaluate", "m", "--data", "t", "--patch", "a", "--adapter", "b"],
-            "--adapter: not allowed with argument --patch",
+            "--adapter and --patch exclude each other: give one of them",
         ),
-        (["slect"], "'slect' is no command; the nearest one is select"),
+        (["slect"], "unknown command 'slect'; did you mean select?"),
+        (["foo"], "unknown command 'foo' (see ks-lottery --help)"),
+        (["select", "s", "--out", "t", "--zzz"], "select has no flag --zzz (see ks-lottery select --help)"),
+        (["translate", "r", "a", " "], "SENTENCE: sentence 2 is empty"),
+        (["translate", "r", ""], "SENTENCE: sentence 1 is empty"),
         (["demo", "--target", "de"], "--target is --target-language now"),
         (["inspect", "t", "--keep-all"], "--keep-all is --no-clean now"),
         (["select", "s", "--data", "t"], "--data is --corpus now"),
@@ -319,7 +323,7 @@ def test_an_unknown_setting_of_a_call_names_the_nearest(call, setting, near):
     arguments = {"certify": 4, "inspect": 1, "select": 1, "read_corpus": 1, "keep_useful": 1, "open_checkpoint": 0}.get(
         call, 2
     )
-    message = rf"^{call}: unknown setting `{setting}`\. The nearest one is `{near}`\.$"
+    message = rf"^{call}: unknown setting `{setting}`; did you mean `{near}`\?$"
     with pytest.raises(ks_lottery.UserError, match=message):
         getattr(ks_lottery, call)(*["x"] * arguments, **{setting: 1})
 

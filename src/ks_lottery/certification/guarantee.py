@@ -24,7 +24,7 @@ from ks_lottery.certification.units import (
     unit_losses,
 )
 from ks_lottery.errors import UserError
-from ks_lottery.report.forms import rounded_down
+from ks_lottery.report.forms import percent_down
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[str, str] = {
-    "all_agree": "the small model agrees with the tuned one at {every} in at least {lower}% of {sentences}",
-    "agreement": "the small model agrees with the tuned one in at least {lower}% of {the} {average}",
-    "accuracy": "the small model agrees with the reference in at least {lower}% of {the} {average}",
+    "all_agree": "the small model agrees with the tuned one at {every} in at least {lower} of {sentences}",
+    "agreement": "the small model agrees with the tuned one in at least {lower} of {the} {average}",
+    "accuracy": "the small model agrees with the reference in at least {lower} of {the} {average}",
 }
 
 
@@ -84,7 +84,7 @@ class Guarantee:
     def statement(self) -> str:
         """What holds, with which probability, over what."""
         claim = _CLAIMS[self.bounded].format(
-            lower=rounded_down(100 * self.lower, 2),
+            lower=percent_down(self.lower),
             sentences=SENTENCES[self.unit],
             average=AVERAGE[self.unit],
             **counted_words(self.positions),

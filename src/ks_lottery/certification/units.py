@@ -151,7 +151,7 @@ def check_positions(sentence: npt.ArrayLike, positions: int | None) -> None:
 def over_the_draw(delta: float, n: int, pool: Pool) -> str:
     """Say with which confidence, over which draw, and of what."""
     silent_units = pool.drawn - n
-    silent = f"; {silent_units:,} more have no position to count" if silent_units > 0 else ""
+    silent = f"; {silent_units:,} more without a position to count" if silent_units > 0 else ""
     return f"With confidence {1.0 - delta:.12g} (over the draw of {counted(n, pool.unit)} from {pool.name}{silent})"
 
 

@@ -39,7 +39,7 @@ def check_keys(keys: Iterable[str], where: str, cls: type = RunConfig) -> None:
     sections = {name.partition(".")[0] for name in known}
     for key in keys:
         if key not in known and key not in sections:
-            raise UserError(f"{where}: unknown config key {shortened(key)}{did_you_mean(key, known)}")
+            raise UserError(f"{where}: unknown config key {shortened(key)}{did_you_mean(key, [*known, *sections])}")
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

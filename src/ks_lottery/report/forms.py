@@ -96,6 +96,15 @@ def rounded_down(value: float, places: int) -> str:
     return str(Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_DOWN))
 
 
+def percent_down(value: float) -> str:
+    """Return a share in percent with two decimal places, not above the value.
+
+    >>> percent_down(0.95049), percent_down(1.0)
+    ('95.04%', '100.00%')
+    """
+    return f"{Decimal(rounded_down(value, 4)).scaleb(2)}%"
+
+
 def place(rank: float) -> str:
     """Return a place in an order; places that ties share can be halves.
 
