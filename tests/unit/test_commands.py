@@ -222,8 +222,8 @@ def test_a_wrong_file_gets_one_line(content, named, tmp_path, capfd):
         (["select", "s", "--out", "t", "--top", "3"], "select has no flag --top; did you mean --top-k?"),
         (["select", "s", "--out", "t", "--by", "kll"], "--by is 'kll', but must be one of"),
         (["select", "s", "--out", "t", "--top-k", "x"], "--top-k is 'x', but must be a whole number"),
-        (["select", "s"], "the following arguments are required: --out"),
-        (["select", "--out", "t"], "the following arguments are required: SCAN"),
+        (["select", "s"], "select needs --out (see ks-lottery select --help)"),
+        (["select", "--out", "t"], "select needs SCAN (see ks-lottery select --help)"),
         (["select", "s", "two", "--out", "t"], "unrecognized argument 'two'"),
         (["select", "s", "--out"], "expected one argument"),
         (["evaluate", "m", "--data", "t", "--generation", "x"], "--generation takes NAME=VALUE, not 'x'"),
@@ -282,11 +282,47 @@ def test_one_vocabulary():
     assert set(first.values()) == {"model"}
 
 
-def test_the_help_of_the_program_lists_commands_by_task_and_ends_with_two_examples():
+def test_the_help_of_the_program_lists_commands_by_task_and_ends_with_two_examples(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     lines = program_help().splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ") and "ks-lottery" not in line] == list(COMMANDS)
     assert lines[-3] == "examples:"
     assert all(line.startswith("  ks-lottery ") for line in lines[-2:])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_fits_the_terminal(width, monkeypatch, capfd):
+    """But for examples, usage lines and the values of a flag, which are not broken."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words in ([], *([command] for command in COMMANDS)):
+        capfd.readouterr()
+        assert main([*words, "--help"]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        long = [
+            line for line in lines if len(line) > width and not line.lstrip().startswith(("ks-lottery", "usage:", "-"))
+        ]
+        assert long == [], (words, width)
+
+
+def test_the_usage_says_what_goes_without_a_flag_and_help_says_every_default(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = {}
+    for command in ("translate", "certify", "demo", "inspect"):
+        capfd.readouterr()
+        assert main([command, "--help"]) == 0
+        said[command] = capfd.readouterr().out
+    assert said["translate"].startswith("usage: ks-lottery translate RUN [SENTENCE ...] [flags]\n")
+    assert said["certify"].startswith("usage: ks-lottery certify MODEL --tuned DIR --data TEXT [flags]\n")
+    assert "Seed for all random choices (default: 0)" in said["demo"]
+    assert "Size of the demo. default: 5 to 10 minutes; smoke: 1 to 3 minutes\n" in said["demo"]
+    assert "Keep all pairs. Without this flag, the text is cleaned as in a run\n" in said["inspect"]
+
+
+def test_each_setting_that_a_flag_switches_off_says_what_the_flag_does():
+    for name, command in COMMANDS.items():
+        for item in settings_of(command.settings):
+            shows_off = flag_of(item) != item.flag
+            assert shows_off == bool(item.off_help) or "." in item.name, (name, item.name)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -34,6 +34,8 @@ class Command:
         Class of its settings, from which flags and YAML keys are made.
     example
         A command line that works, without the name of the program.
+    usage
+        What follows the command in its usage line, where its settings do not say it: they are required only without a flag.
     notes
         Text below the flags.
     resumes
@@ -48,6 +50,7 @@ class Command:
     summary: str
     settings: type
     example: str
+    usage: str = ""
     notes: str = ""
     resumes: bool = False
     file_first: bool = False
@@ -145,6 +148,7 @@ COMMANDS = {
         task="measure and certify",
         summary="when a small model answers like the tuned one: bound, audit, guarantee",
         settings=CertifySettings,
+        usage="MODEL --tuned DIR --data TEXT",
         example="certify MODEL --tuned runs/embed --transfer --data test.tsv --calibration 0.5 --out runs/certificate",
         notes=(
             "The certificate is the paper's bound, which holds under the assumptions of theorem 2 and is audited; with "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.boundary import problem_of, sentence_of
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
-from ks_lottery.cli.options import read_settings
+from ks_lottery.cli.options import help_width, read_settings
 from ks_lottery.cli.output import check_output
 from ks_lottery.cli.signals import Stop
 from ks_lottery.cli.streams import complain, output_error, show_traceback, write
@@ -137,16 +138,27 @@ def program_help() -> str:
     lines = [
         "usage: ks-lottery COMMAND ...",
         "",
-        "Find, train, ship and certify the few embedding rows that fine-tuning a language model really moves.",
+        *textwrap.wrap(
+            "Find, train, ship and certify the few embedding rows that fine-tuning a language model really moves.",
+            help_width(),
+        ),
     ]
     for task in dict.fromkeys(command.task for command in COMMANDS.values()):
         lines += ["", f"{task}:"]
-        lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items() if command.task == task]
+        lines += [_summary(name, command.summary) for name, command in COMMANDS.items() if command.task == task]
     lines += [
         "",
-        "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version shows the version.",
+        *textwrap.wrap(
+            "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version shows the version.",
+            help_width(),
+        ),
         "",
         "examples:",
     ]
     lines += [f"  ks-lottery {COMMANDS[name].example}" for name in EXAMPLES]
     return "\n".join(lines) + "\n"
+
+
+def _summary(name: str, summary: str) -> str:
+    begin = f"  {name:<10} "
+    return textwrap.fill(summary, help_width(), initial_indent=begin, subsequent_indent=" " * len(begin))

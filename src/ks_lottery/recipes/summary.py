@@ -165,7 +165,7 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     """Return the first tickets with their token strings, D and p; empty when there are none."""
     columns = [
         Column(title="row", form="d"),
-        Column(title="token"),
+        Column(title="token", cut="end"),
         Column(title="D", form=".4f"),
         Column(title="p", form="pvalue"),
     ]
@@ -174,7 +174,7 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     ]
     more = len(tickets) - len(rows)
     return Section(
-        columns=columns, rows=rows, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
+        columns=columns, rows=rows, keys=2, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
     )
 
 

@@ -48,7 +48,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
     tokens = any("token" in row for row in rows)
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=24)] if tokens else []),
+        *([Column(title="token", widest=24, cut="end")] if tokens else []),
         Column(title="k", form="d"),
         Column(title="D", form=".4f"),
         Column(title="p", form="pvalue"),
@@ -63,7 +63,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
         ]
         for row in rows
     ]
-    return Section(columns=columns, rows=cells, sentences=more)
+    return Section(columns=columns, rows=cells, sentences=more, keys=1 + tokens)
 
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:

@@ -44,7 +44,7 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
     scores = [name for name in HEADS if name in rows[0]["ranks"]]
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=16)] if tokens else []),
+        *([Column(title="token", widest=16, cut="end")] if tokens else []),
         Column(title="p", form="pvalue"),
         Column(title="D", form=".4f"),
         *([Column(title="freq.", form="place")] if often else []),
@@ -61,7 +61,7 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
         ]
         for row in rows
     ]
-    return Section(columns=columns, rows=cells, sentences=more)
+    return Section(columns=columns, rows=cells, sentences=more, keys=1 + tokens)
 
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:

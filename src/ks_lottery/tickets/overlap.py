@@ -167,7 +167,7 @@ def heads(names: Sequence[str], files: Mapping[str, Path]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for name in names:
         own = parts[name][begin : len(parts[name]) - end] if name in parts else ()
-        shown[name] = name if name not in parts else "/".join(own) or Path(name).stem
+        shown[name] = name if name not in parts else str(Path(*own)) if own else Path(name).stem
     return shown
 
 

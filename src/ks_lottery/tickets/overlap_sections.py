@@ -34,9 +34,9 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
     tokens = any("token" in row for row in shown)
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=WIDEST_TOKEN)] if tokens else []),
+        *([Column(title="token", widest=WIDEST_TOKEN, cut="end")] if tokens else []),
         Column(title="sets", form="d"),
-        *(Column(title=head, form="d", widest=WIDEST_NAME) for head in heads.values()),
+        *(Column(title=head, form="d", widest=WIDEST_NAME, cut="begin") for head in heads.values()),
     ]
     rows = [
         [
@@ -59,15 +59,15 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
 
 def _pairs(content: Mapping[str, Any], sentences: list[str]) -> Section:
     columns = [
-        Column(title="one"),
-        Column(title="other"),
-        Column(title="rows", form="integer"),
-        Column(title="rows", form="integer"),
+        Column(title="one", cut="begin"),
+        Column(title="other", cut="begin"),
+        Column(title="rows of one", form="integer"),
+        Column(title="rows of other", form="integer"),
         Column(title="shared", form="integer"),
         Column(title="Jaccard", form=".3f"),
     ]
     rows = [[pair["one"], pair["other"], *pair["sizes"], pair["shared"], pair["jaccard"]] for pair in content["pairs"]]
-    return Section(columns=columns, rows=rows, sentences=sentences)
+    return Section(columns=columns, rows=rows, sentences=sentences, keys=2)
 
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:

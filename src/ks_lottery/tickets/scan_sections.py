@@ -54,9 +54,9 @@ def sections(
     several = len({row["tensor"] for row in units}) > 1
     tokens = any(row.get("token") for row in units)
     columns = [
-        *([Column(title="tensor")] if several else []),
+        *([Column(title="tensor", cut="begin")] if several else []),
         Column(title="row", form="d"),
-        *([Column(title="token")] if tokens else []),
+        *([Column(title="token", cut="end")] if tokens else []),
         *FIGURES.values(),
     ]
     rows = [
@@ -68,7 +68,8 @@ def sections(
         ]
         for row in units
     ]
-    return [Section(columns=columns, rows=rows), Section(sentences=sentences(summary, only))]
+    keys = 1 + several + tokens
+    return [Section(columns=columns, rows=rows, keys=keys), Section(sentences=sentences(summary, only))]
 
 
 def top(scan: Scan, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
