@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.json_content import parse_object, read_object
-from ks_lottery.store.manifest import check_manifest
+from ks_lottery.store.manifest import check_manifest, with_article
 from ks_lottery.store.ownership import check_replaceable
 from ks_lottery.store.workspace import workspace
 
@@ -220,7 +220,7 @@ def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.is_dir():
         beside = path / f"{kind}.parquet"
         such_as = f", such as {beside}" if beside.is_file() else ""
-        raise UserError(f"{path} is a folder: give the Parquet file of a {kind}{such_as}")
+        raise UserError(f"{path} is a folder: give the Parquet file of {with_article(kind)}{such_as}")
     if not path.is_file():
         raise UserError(f"{path} does not exist: check the name")
     try:

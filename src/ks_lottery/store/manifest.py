@@ -45,6 +45,15 @@ def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, 
     }
 
 
+def with_article(noun: str) -> str:
+    """Return a noun with "a" or "an".
+
+    >>> with_article("export"), with_article("row-patch")
+    ('an export', 'a row-patch')
+    """
+    return f"{'an' if noun[:1] in set('aeiou') else 'a'} {noun}"
+
+
 def check_manifest(path: Path, content: object, kind: str) -> None:
     """Refuse the manifest of another kind of artifact, or of a newer format than this version reads.
 
@@ -57,7 +66,7 @@ def check_manifest(path: Path, content: object, kind: str) -> None:
     if about.get("kind") != kind:
         there = about.get("kind")
         other = "" if there is None else f" (its kind is {shortened(there)})"
-        raise UserError(f"{path} is not a {kind} file{other}: give another file")
+        raise UserError(f"{path} is not {with_article(kind)} file{other}: give another file")
     version = about.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path} was written by a newer ks-lottery: update this one")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
+from ks_lottery.store.manifest import with_article
 from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class WorkFolder:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return None
         if not (self.out / MANIFEST_FILE).is_file():
-            raise UserError(f"{self.out} exists and is not the folder of a {kind}: give another `out`")
+            raise UserError(f"{self.out} exists and is not the folder of {with_article(kind)}: give another `out`")
         return read_json(self.out / MANIFEST_FILE, kind)
 
     @contextmanager

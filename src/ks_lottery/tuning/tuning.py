@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
+from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
@@ -74,6 +75,20 @@ class Tuning:
             **({} if spec.side == "input" else {"side": spec.side}),
             **({} if spec.layers is None else {"layers": spec.layers}),
             **({} if spec.quantization is None else {"quantize": spec.quantization}),
+            **self._prompt,
+        }
+
+    @property
+    def _prompt(self) -> dict[str, str]:
+        """How sentences are shown to the model, which whoever uses the result must know."""
+        template = {"template": self.spec.template}
+        if self.corpus is None:
+            return template
+        names = ("source_language", "target_language")
+        return {
+            **template,
+            "instruction": usual_order(self.corpus),
+            **{name: getattr(self.corpus, name) for name in names},
         }
 
     @property
@@ -90,7 +105,7 @@ class Tuning:
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
             settings={
-                **self.described, "template": spec.template, "max_tokens": spec.max_tokens,
+                **self.described, "max_tokens": spec.max_tokens,
                 "processes": process_count(), "fsdp": spec.fsdp, **validated,
             },
         )  # fmt: skip
