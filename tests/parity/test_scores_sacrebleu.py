@@ -288,7 +288,7 @@ def test_what_cannot_be_scored_is_refused():
 def test_metrics_that_do_not_exist_are_named():
     assert check_metrics(["accuracy", "spbleu-flores200", "bleu"]) == ("accuracy", "spbleu-flores200", "bleu")
     with pytest.raises(
-        UserError, match=r"metric 'chrf\+\+' does not exist \(the nearest is chrf\); there is spbleu, .*accuracy"
+        UserError, match=r"metric 'chrf\+\+' does not exist: use spbleu, .*accuracy; did you mean chrf\?"
     ):
         check_metrics(["bleu", "chrf++"])
     with pytest.raises(UserError, match="no metric is named"):

@@ -31,7 +31,7 @@ def run(settings: TransferSettings) -> int:
         with work.publish(about) as folder:
             small.save(folder)
     absent = len(tickets) - len(small)
-    other = "ticket" if absent == 1 else "tickets"
-    missing = f"; the patch does not change the rows of the other {absent:,} {other}" if absent else ""
+    others = "row of the other ticket" if absent == 1 else f"rows of the other {absent:,} tickets"
+    missing = f"; the patch does not change the {others}" if absent else ""
     write(f"{settings.out} contains {len(small):,} of {len(patch):,} rows{missing}\n")
     return 0

@@ -46,10 +46,16 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Name the first keys in which two configs differ, or return an empty string."""
     old, new = dict(flat(there)), dict(flat(here))
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
-    named = [f"{key}: {_value(old, key)} there, {_value(new, key)} here" for key in keys[:3]]
+    named = [changed(key, old, new) for key in keys[:3]]
     rest = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
     return "; ".join(named) + rest
 
 
-def _value(values: Mapping[str, Any], key: str) -> str:
-    return "not set" if values.get(key) is None else shortened(values[key])
+def changed(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return the value of a key in two places.
+
+    >>> changed("max_train", {"max_train": 64}, {"max_train": None})
+    'max_train: 64 there, not set here'
+    """
+    old, new = ("not set" if values.get(key) is None else shortened(values[key]) for values in (there, here))
+    return f"{key}: {old} there, {new} here"

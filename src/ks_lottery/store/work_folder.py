@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.keys import changed
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
 from ks_lottery.store.manifest import with_article
@@ -197,10 +198,8 @@ def is_empty(folder: Path) -> bool:
 def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     for part in ("made_from", "settings"):
         old, new = there.get(part) or {}, here[part]
-        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
+        differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if differing:
             raise UserError(
-                f"{folder} was made by another command: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
-                "give another `out`, or remove it"
+                f"{folder} was made by another command: {changed(differing[0], old, new)}. Give another `out`, or remove it"
             )
