@@ -37,7 +37,8 @@ class Attribution(ByContent, Shown):
     scores
         Name to values, shape (K,), float64, larger = more important. ``gradient``: the norm of the row's gradient, summed over
         steps (nats a label and unit of the embedding). ``lca``: loss-change allocation (Lan et al., NeurIPS 2019), minus the
-        sum over steps of gradient dot move (nats a label); only where the rows were tuned.
+        sum over steps of move dot gradient of the next step (nats a label; negative where the row raised the loss); only where
+        the rows were tuned. ``gradient-sum``: the norm of the summed gradient; only of one pass at the original model.
     occurrences
         How often each row's token was looked up in the batches, template and source included, padding apart; shape (K,),
         int64.
