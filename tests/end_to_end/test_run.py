@@ -152,7 +152,9 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
         wanted = [row["row"] for row in json.loads((finished / by / "rows.json").read_text())["rows"]]
         assert rows[name][: len(wanted)] == wanted[:9]
         assert len(rows[name]) == 9
-    assert written["original"]["settings"] == {"selector": "gradient", "size": 9, "measured": "original model"}
+    assert written["original"]["settings"] == {
+        "selector": "gradient", "size": 9, "measured": "original model", "batch_size": 8,
+    }  # fmt: skip
     assert len(set(rows["original"])) == 9
     falling = [row["gradient"] for row in written["original"]["rows"]]
     assert falling == sorted(falling, reverse=True)

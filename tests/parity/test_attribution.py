@@ -158,14 +158,20 @@ def test_gradients_at_the_original_model_equal_their_definition(loaded, examples
     state = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
     found = gradients_of(loaded, examples, batch_size=3, share_prefix=share_prefix)
     weight = loaded.checkpoint.rows(np.arange(384)).requires_grad_(True)
-    norms = torch.zeros(384).double()
+    norms, total = torch.zeros(384).double(), torch.zeros(384, weight.shape[1]).double()
     order = sorted(range(8), key=lambda i: -len(examples[i].sequence))
     for start in range(0, 8, 3):
         loss = summed_loss(loaded, weight, collate([examples[i].features() for i in order[start : start + 3]]))
-        norms += torch.autograd.grad(loss, [weight])[0].double().norm(dim=1)
+        gradient = torch.autograd.grad(loss, [weight])[0].double()
+        norms += gradient.norm(dim=1)
+        total += gradient
     assert found.ids.tolist() == ids.tolist()
     assert found.scores["gradient"] == pytest.approx(norms[ids].numpy(), rel=1e-4)
-    assert set(found.scores) == {"gradient"}
+    assert found.scores["gradient-sum"] == pytest.approx(total.norm(dim=1)[ids].numpy(), rel=1e-3)
+    whole = gradients_of(loaded, examples, batch_size=8, share_prefix=share_prefix)
+    assert whole.scores["gradient-sum"] == pytest.approx(found.scores["gradient-sum"], rel=1e-3)
+    assert (whole.scores["gradient"] < found.scores["gradient"]).any()
+    assert set(found.scores) == {"gradient", "gradient-sum"}
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.lm.state_dict().items())
 
 

@@ -72,6 +72,7 @@ def offered_by(command, flag):
     ("command", "flag", "offered"),
     [
         ("tune", "--method", choices.METHODS),
+        ("tune", "--by", choices.TEXT_RULES),
         ("tune", "--side", choices.SIDES),
         ("tune", "--quantize", choices.QUANTIZATIONS),
         ("tune", "--dtype", choices.DTYPES),
@@ -100,6 +101,8 @@ def test_methods_name_selectors_and_scores_are_selectors():
         assert (method.selector == "") == (method.kind != "rows"), name
     assert {*choices.SCORES, *choices.ATTRIBUTIONS} <= {*choices.RANKINGS} <= {*SELECTORS}
     assert {*choices.SIZED_METHODS} <= {*choices.METHODS}
+    assert {*choices.MEASURED} <= {*choices.TEXT_RULES} <= {*choices.RANKINGS}
+    assert {*choices.MEASURED} <= {*choices.ATTRIBUTIONS}
 
 
 def test_metrics_stand_for_what_can_be_computed():

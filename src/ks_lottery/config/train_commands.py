@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields ar
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS
+from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS, TEXT_RULES
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions, SeedOption, StepOptions, TextOptions
 from ks_lottery.config.presets import tune_preset
@@ -40,6 +40,8 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
 
     method: str = setting("embed", choices=METHOD_MEANINGS, metavar="METHOD")
     """Method of tuning."""
+    by: str | None = setting(None, choices=TEXT_RULES, metavar="RULE")
+    """For partial, in place of tickets: rule that chooses the rows at the original model, in one pass over the text at most."""
     size: int | None = setting(None, metavar="N")
     """Number of rows to train; for frozen, number of first tickets to leave as they are."""
     side: Literal["input", "output", "both"] = "input"

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED, SCORES
 from ks_lottery.config.ticket_commands import SelectSettings
 from ks_lottery.errors import UserError
 from ks_lottery.models.vocabulary import tokens_here
@@ -16,7 +16,7 @@ from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.selectors import Basis, check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
@@ -60,7 +60,8 @@ def basis_of(
     scan, file
         The scan, and its file: a run keeps the attribution beside it.
     corpus
-        Text that frequency, occurrence and random-reachable look at; gradient is measured there, on the original model.
+        Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there,
+        on the original model.
     attribution
         Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan.
     model
@@ -87,6 +88,8 @@ def basis_of(
     if corpus is None:
         return basis
     from ks_lottery.corpus.monolingual import read_sentences, token_counts
+    from ks_lottery.corpus.source import read_text
+    from ks_lottery.corpus.template_tokens import template_tokens
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
     from ks_lottery.models.rows import reachable_rows
 
@@ -100,10 +103,13 @@ def basis_of(
     def examples() -> Sequence[Example]:
         return _examples(tokenizer, corpus, template)
 
+    def template_rows() -> Collection[int]:
+        return template_tokens(tokenizer, read_text(corpus), template=template)
+
     def reachable() -> npt.NDArray[np.int64]:
         return reachable_rows([e.sequence for e in examples()], padding if isinstance(padding, int) else None)
 
-    return replace(basis, examples=examples, reachable=reachable)
+    return replace(basis, examples=examples, template=template_rows, reachable=reachable)
 
 
 def _attribution_for(
@@ -120,10 +126,10 @@ def _attribution_for(
     if corpus is None:
         place = attribution_beside(file) if attribution is None else Path(attribution)
         return None if place is None else recorded(scan, place, str(file))
-    if by != "gradient":
+    if by not in MEASURED:
         raise UserError(f"{by} is recorded by embed tuning, not read from a text: give `attribution`, not `corpus`")
     if attribution is not None:
-        raise UserError("gradient needs `attribution` (while tuning) or `corpus` (original model), not both")
+        raise UserError(f"{by} needs `attribution` (what was recorded) or `corpus` (original model), not both")
     from ks_lottery.models.gradients import gradients_of
     from ks_lottery.models.load import load_model, open_checkpoint
 

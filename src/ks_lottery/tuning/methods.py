@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import DEFAULT_MODEL, DEMO_RATE
 from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
+from ks_lottery.corpus.corpus import Corpus
+from ks_lottery.corpus.template_tokens import template_tokens
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tuning.tune_spec import TuneSpec, method_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.tickets import Tickets
@@ -60,26 +64,43 @@ def defaults(
     return {**chosen, **{name: value for name, value in explicit.items() if value is not None}}
 
 
-def method_rows(spec: TuneSpec, loaded: LoadedModel, examples: Sequence[Example]) -> Tickets | None:
+def method_rows(
+    spec: TuneSpec,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    corpus: Corpus | Sequence[Example] = (),
+    gradients: Callable[[], Attribution] | None = None,
+) -> Tickets | None:
     """Return the rows that a method trains; None for a method that trains something else.
 
     All embedding methods are one idea, "train these rows and freeze the rest", with different rows.
 
+    Parameters
+    ----------
+    corpus
+        The text that the examples are from; examples alone do not say what the template is.
+    gradients
+        Measures the gradients of the original model, for a rule that needs them.
+
     Raises
     ------
     UserError
-        When the tickets name a row that the model does not have.
+        When the tickets name a row that the model does not have, or something that the rule needs is missing.
     """
     if spec.kind != "rows":
         return None
-    tickets = spec.tickets
+    tickets, template = spec.tickets, None
+    if isinstance(corpus, Corpus):
+        template = partial(template_tokens, loaded.tokenizer, corpus, template=spec.template)
     basis = Basis(
         vocabulary=loaded.checkpoint.vocabulary,
         size=len(tickets) if spec.size is None and tickets is not None else spec.size,
         seed=spec.seed,
         tickets=tickets,
         frequencies=spec.frequencies or None,
+        gradients=gradients,
+        template=template,
         examples=lambda: examples,
         reachable=lambda: trainable_rows([e.sequence for e in examples], loaded.lm, spec.side),
     )
-    return select_rows(method_named(spec.method).selector, basis)
+    return select_rows(spec.by or method_named(spec.method).selector, basis)

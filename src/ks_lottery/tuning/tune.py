@@ -20,6 +20,7 @@ from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
+from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.checks import check_reports, check_sharding
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
@@ -98,7 +99,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         config=config,
         examples=examples,
         validation=held_out,
-        rows=method_rows(spec, loaded, examples),
+        rows=None if spec.measures else method_rows(spec, loaded, examples, corpus),
         corpus=corpus if isinstance(corpus, Corpus) else None,
         validation_corpus=validation if isinstance(validation, Corpus) else None,
     )
@@ -147,6 +148,7 @@ def tune(
     *,
     method: str = TuneSpec.method,
     tickets: Tickets | str | Path | None = None,
+    by: str | None = None,
     size: int | None = None,
     target_text: Sequence[str] | None = None,
     side: Side = TuneSpec.side,
@@ -198,6 +200,10 @@ def tune(
         (`size` rows, by default as many as there are tickets). Others: ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
     tickets
         Tickets, or the file that they were saved to.
+    by
+        For ``partial``, in place of `tickets`: ``gradient-sum``, ``gradient``, ``template``, ``occurrence``,
+        ``random-reachable`` or ``random`` (`ks_lottery.config.choices.TEXT_RULES`). The first two take one pass over the text
+        with the original model; nothing is tuned before. None (the default) for none.
     size
         Number of rows, 1 or more.
     target_text
@@ -271,13 +277,14 @@ def tune(
         frequencies = token_counts(tokenizer, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
-        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, size=size,
+        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, by=by, size=size,
         frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, dtype=dtype,
         device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
-    tuning = prepare(base, corpus, spec, validation)
+    with progress_bar(f"rows by {by}", show=progress and spec.measures, unit="sentences") as tick:
+        tuning = prepare(base, corpus, spec, validation).chosen(tick)
     scale = scale_of(tuning)
     if scale is not None and not scale.is_measurable:
         warnings.warn(LearningRateWarning(scale.sentence()), stacklevel=2)
