@@ -23,7 +23,7 @@ FAST = [
     "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
 ]  # fmt: skip
 
-STAGES = 11
+STAGES = 14
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -41,21 +41,21 @@ def command(model: Path, text: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tied_model, text_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "one"
-    assert main(command(tied_model, text_file, out)) == 0
+    assert main(command(tied_model, text_file, out, "--compare", "all")) == 0
     return out
 
 
 def test_a_run_writes_what_it_promises(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert list(summary["methods"]) == [
-        "original", "embed", "partial", "transfer", "random", "occurrence", "lca", "gradient",
+        "original", "embed", "partial", "transfer", "gradient-sum", "occurrence", "random", "lca", "gradient",
     ]  # fmt: skip
     for row in summary["methods"].values():
         assert {"accuracy", "interval", "loss", "chrf", "bleu", "trained_parameters", "bytes"} <= set(row)
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
     counts = {name: row["trained_parameters"] for name, row in summary["methods"].items()}
     assert counts["original"] == 0
-    same = ("partial", "transfer", "random", "occurrence", "lca", "gradient")
+    same = ("partial", "transfer", "gradient-sum", "occurrence", "random", "lca", "gradient")
     assert 0 < counts["partial"] < counts["embed"]
     assert {counts[name] for name in same} == {counts["partial"]}
     assert counts["partial"] == 32 * len(summary["tickets"])
@@ -64,11 +64,60 @@ def test_a_run_writes_what_it_promises(finished):
         gap = summary["methods"][name]["accuracy"] - summary["methods"]["partial"]["accuracy"]
         assert compared["difference"] == pytest.approx(gap)
         assert compared["interval"][0] <= gap <= compared["interval"][1]
-    assert list(summary["comparisons"]["systems"]) == ["random", "occurrence", "lca", "gradient"]
+    assert list(summary["comparisons"]["systems"]) == ["gradient-sum", "occurrence", "random", "lca", "gradient"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
                  "embed/attribution.parquet",
                  "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
         assert (finished / name).is_file(), name
+
+
+def test_random_rows_are_three_draws(finished):
+    """Their rows differ; the table has their mean and its range, and only they are not translated."""
+    from ks_lottery import Predictions
+
+    summary = json.loads((finished / "summary.json").read_text())
+    names = [f"random-{number}" for number in (1, 2, 3)]
+    rows = [tuple(row["row"] for row in json.loads((finished / n / "rows.json").read_text())["rows"]) for n in names]
+    assert len({frozenset(each) for each in rows}) == 3
+    assert {len(each) for each in rows} == {len(summary["tickets"])}
+    accuracies = [Predictions.open(finished / "predictions" / f"{name}.parquet").accuracy for name in names]
+    random = summary["methods"]["random"]
+    assert random["accuracy"] == pytest.approx(sum(accuracies) / 3)
+    assert random["range"] == pytest.approx([min(accuracies), max(accuracies)])
+    assert random["chrf"] is None
+    assert {path.stem for path in (finished / "hypotheses").iterdir()} == {*summary["methods"]} - {"random"}
+
+
+def test_one_pass_rows_are_those_of_the_library(finished, tied_model, text_file):
+    from ks_lottery import read_corpus, row_gradients, select_by_attribution
+    from ks_lottery.models.load import load_model
+
+    loaded = load_model(str(tied_model))
+    train = read_corpus(finished / "text" / "train.jsonl", source_language="en", target_language="ca")
+    saved = json.loads((finished / "gradient-sum" / "rows.json").read_text())
+    wanted = select_by_attribution(row_gradients(loaded, train, batch_size=8), "gradient-sum", len(saved["rows"]))
+    assert [row["row"] for row in saved["rows"]] == wanted.rows.tolist()
+    assert saved["settings"]["measured"] == "original model"
+
+
+def test_without_compare_all_a_run_has_no_recorded_rivals(finished, tied_model, text_file, tmp_path, capfd):
+    """What both have is the same, byte for byte."""
+    out = tmp_path / "default"
+    assert main(command(tied_model, text_file, out)) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["methods"]) == [
+        "original", "embed", "partial", "transfer", "gradient-sum", "occurrence", "random",
+    ]  # fmt: skip
+    assert list(summary["comparisons"]["systems"]) == ["gradient-sum", "occurrence", "random"]
+    shown = capfd.readouterr().out
+    assert "random rows, 3 draws" in shown
+    assert "as many random rows (mean of 3 draws)" in shown
+    assert "The accuracy of the 3 draws of random rows is from" in shown
+    whole = json.loads((finished / "summary.json").read_text())
+    assert {name: whole["methods"][name] for name in summary["methods"]} == summary["methods"]
+    assert "compare is 'default' there and 'all' here" in fails(
+        capfd, *command(tied_model, text_file, out, "--compare", "all")
+    )
 
 
 def test_the_certificate_keeps_its_own_arithmetic(finished):
@@ -112,7 +161,7 @@ def test_scan_of_the_run_equals_scipy(finished):
 
 
 def test_the_same_config_gives_the_same_bytes(finished, tied_model, text_file, tmp_path):
-    assert main(command(tied_model, text_file, tmp_path / "two")) == 0
+    assert main(command(tied_model, text_file, tmp_path / "two", "--compare", "all")) == 0
     one, two = hashes(finished), hashes(tmp_path / "two")
     assert set(one) == set(two)
     assert {name for name in one if one[name] != two[name]} <= {"timings.json"}

@@ -88,6 +88,18 @@ RANKINGS = {
 }
 """Selectors that rank rows: what ``select --by`` offers."""
 
+COMPARISON_SETS = {
+    "default": ("gradient-sum", "occurrence", "random-reachable"),
+    "all": ("gradient-sum", "occurrence", "random-reachable", "lca", "gradient"),
+}
+"""Which selectors a run compares with its tickets, by as many rows of each."""
+
+COMPARISON_MEANINGS = {name: ", ".join(selectors) for name, selectors in COMPARISON_SETS.items()}
+"""The same, as the help says it."""
+
+RANDOM_DRAWS = 3
+"""Draws of random rows in a run, as in the paper."""
+
 SELECTORS = {
     **RANKINGS,
     "reachable": "every row that training on the text can move",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ks_lottery.config.choices import BOUNDS, CATALOGS, DEFAULT_MODEL
+from ks_lottery.config.choices import BOUNDS, CATALOGS, COMPARISON_MEANINGS, DEFAULT_MODEL
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
@@ -181,11 +181,16 @@ class RunConfig:
     select: SelectConfig = field(default_factory=SelectConfig)
     certify: CertifyConfig = field(default_factory=CertifyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    compare: str = setting("default", choices=COMPARISON_MEANINGS)
+    """Selectors that the tickets are compared with, by as many rows of each; random rows are drawn three times."""
     seed: int = 0
     """Seed of every random choice but the split of the text, which has its own."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        require(
+            self.compare in COMPARISON_MEANINGS, "compare", self.compare, f"one of {', '.join(COMPARISON_MEANINGS)}"
+        )
         require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
 
 
