@@ -173,7 +173,7 @@ def test_rows_by_attribution_are_those_that_embed_tuning_recorded(finished):
 
     table = pq.read_table(finished / "embed" / "attribution.parquet").to_pydict()
     losses = json.loads((finished / "embed" / "training.json").read_text())["losses"]
-    assert sum(table["lca"]) > 0
+    assert min(table["lca"]) < 0 < max(table["lca"])  # the sign is kept
     assert min(table["gradient"]) >= 0
     assert len(losses) > 1
     for name in ("lca", "gradient"):
@@ -486,7 +486,7 @@ def test_a_run_whose_model_or_text_changed_is_refused_and_unharmed(
 
 def test_translate_errors(finished, tmp_path, capfd):
     assert "not a run" in fails(capfd, "translate", str(tmp_path), "Hello")
-    assert "it has embed, gradient, lca, occurrence, partial" in fails(
+    assert "it has embed, gradient, gradient-sum, lca, occurrence, partial, random-1" in fails(
         capfd, "translate", str(finished), "Hello", "--method", "lora"
     )
 
