@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,8 +54,39 @@ class Example:
         }
 
 
+def check_rows(sequences: Iterable[Sequence[int]], rows: int, origin: str) -> None:
+    """Refuse tokens that the model has no row for: a tokenizer may have more tokens than the embedding has rows.
+
+    Parameters
+    ----------
+    sequences
+        Tokens of each sentence.
+    rows
+        Rows of the embedding.
+    origin
+        What the error calls the text.
+
+    Raises
+    ------
+    UserError
+        When a sentence has such a token.
+    """
+    for number, tokens in enumerate(sequences, 1):
+        last = max(tokens, default=-1)
+        if last >= rows:
+            raise UserError(
+                f"{origin}: sentence {number} has token {last}, but the model's embedding has only {rows:,} rows: "
+                "leave that sentence out"
+            )
+
+
 def encode(
-    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    *,
+    template: str = "alpaca",
+    max_tokens: int = 512,
+    rows: int | None = None,
 ) -> tuple[list[Example], list[int]]:
     """Render and tokenize a corpus, with the instruction of each pair.
 
@@ -64,6 +96,8 @@ def encode(
         One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; see `PromptForm`.
     max_tokens
         Longest example, prompt and response together.
+    rows
+        Rows of the embedding that the tokens are for; None checks nothing.
 
     Returns
     -------
@@ -75,11 +109,13 @@ def encode(
     Raises
     ------
     UserError
-        When the template is not known, or the tokenizer has none to chat with.
+        When the template is not known, the tokenizer has none to chat with, or a pair has a token without a row.
     """
     form = PromptForm(tokenizer, template)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
     examples = [Example(prompt, response) for prompt, response in form.pairs(orders(corpus), sources, targets)]
+    if rows is not None:
+        check_rows([example.sequence for example in examples], rows, corpus.origin)
     kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
     return [examples[index] for index in kept], kept
 

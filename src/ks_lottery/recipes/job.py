@@ -57,8 +57,8 @@ class Job:
 
     def examples(self, corpus: Corpus) -> list[Example]:
         """Tokenize a part of the text as the config says."""
-        text = self.config.text
-        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens)[0]
+        text, rows = self.config.text, self.checkpoint.vocabulary
+        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens, rows=rows)[0]
 
     @cached_property
     def train(self) -> list[Example]:

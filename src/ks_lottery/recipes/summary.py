@@ -132,8 +132,9 @@ def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]
         "accuracy": summed["accuracy"],
         "interval": summed["accuracy_interval"],
         "loss": summed["loss"],
+        # BLEU's tokenizer of a language may be missing, and random rows are not translated.
         **{name: metrics[name]["score"] if name in metrics else None for name in ("chrf", "bleu")},
-        "signatures": {name: metrics[name]["signature"] for name in ("bleu", "chrf") if name in metrics},
+        "signatures": {name: metric["signature"] for name, metric in metrics.items()},
         "trained_parameters": job.patch(method).parameters,
         "bytes": file.stat().st_size if file.is_file() else 0,
     }

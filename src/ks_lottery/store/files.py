@@ -39,7 +39,7 @@ def replacing(path: Path, kind: str | None = None) -> Generator[Path]:
     """
     check_replaceable(path, kind)
     target = path.resolve() if path.is_symlink() else path
-    with _written(path), workspace(target) as folder:
+    with writing(path), workspace(target) as folder:
         temporary = folder / target.name
         yield temporary
         _finish(temporary, target.stat().st_mode if target.exists() else folder.stat().st_mode & 0o666)
@@ -59,8 +59,13 @@ def check_new_folder(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Generator[Path]:
+def new_folder(folder: Path, *, shared: bool = False) -> Generator[Path]:
     """Yield a temporary folder that becomes `folder` when the block ends well.
+
+    Parameters
+    ----------
+    shared
+        Whether another process may make the same folder meanwhile, as in a cache: then the first one that is ready stays.
 
     Raises
     ------
@@ -69,12 +74,14 @@ def new_folder(folder: Path) -> Generator[Path]:
     """
     check_new_folder(folder)
     target = folder.resolve() if folder.is_symlink() else folder
-    with _written(folder), workspace(target) as place:
+    with writing(folder), workspace(target) as place:
         temporary = place / target.name
         temporary.mkdir()
         yield temporary
         for file in [file for file in temporary.rglob("*") if file.is_file()]:
             _finish(file, place.stat().st_mode & 0o666)
+        if shared and target.is_dir() and any(target.iterdir()):
+            return
         if target.is_dir():
             target.rmdir()
         temporary.replace(target)
@@ -88,8 +95,14 @@ def _finish(file: Path, mode: int) -> None:
 
 
 @contextmanager
-def _written(path: Path) -> Generator[None]:
-    """Turn what the system says of a failed write into one sentence, whichever library wrote."""
+def writing(path: Path) -> Generator[None]:
+    """Turn what the system says of a failed write inside a block into one sentence, whichever library writes.
+
+    Raises
+    ------
+    UserError
+        When the disk is full, or `path` cannot be written.
+    """
     try:
         yield
     except UserError:

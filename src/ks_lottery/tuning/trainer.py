@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
-from ks_lottery.store.files import write_json
+from ks_lottery.store.files import write_json, writing
 from ks_lottery.tuning.recorder import AttributionRecorder
 
 if TYPE_CHECKING:
@@ -116,10 +116,11 @@ class TuneTrainer(Trainer):
             save_file(state, folder / TRAINED_FILE)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        for recorder in self._recorders:
-            recorder.save(folder, writes=self.args.should_save)
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
+            for recorder in self._recorders:
+                recorder.save(folder, writes=self.args.should_save)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             write_json(folder / WHOLE_FILE, {"step": self.state.global_step})
