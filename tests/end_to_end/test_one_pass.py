@@ -166,7 +166,7 @@ def test_two_processes_choose_the_same_rows_as_one(untied_model, short, corpus, 
     ("words", "message"),
     [
         (["--by", "gradient"], "--by gradient needs --size, the number of rows"),
-        (["--by", "gradient", "--size", "0"], "--size is 1 or more"),
+        (["--by", "gradient", "--size", "0"], "--size is 0, but must be 1 or more"),
         (["--by", "gradient", "--size", "5", "--side", "output"], "leave --side out"),
         (["--by", "ks", "--size", "5"], "--by is 'ks', but must be one of gradient-sum, gradient, template,"),
         (["--by", "gradient", "--size", "5", "--method", "embed"], "--by is for partial tuning, not for embed"),

@@ -163,6 +163,13 @@ class RunConfig(Checked):
     seed: int = setting(0, within=SEED)
     """Seed of every random choice but the split of the text, which has its own."""
 
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        require(
+            self.compare in COMPARISON_MEANINGS, "`compare`", self.compare, f"one of {', '.join(COMPARISON_MEANINGS)}"
+        )
+
 
 def as_dict(config: RunConfig) -> dict[str, Any]:
     """Return the config as plain nested values, in the order in which they are saved."""
