@@ -21,6 +21,7 @@ FAST = [
     "--train.learning-rate", "0.2", "--train.epochs", "1", "--train.batch-size", "8",
     "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "4",
     "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
+    "--compare", "all",
 ]  # fmt: skip
 
 STAGES = 14
@@ -41,7 +42,7 @@ def command(model: Path, text: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tied_model, text_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "one"
-    assert main(command(tied_model, text_file, out, "--compare", "all")) == 0
+    assert main(command(tied_model, text_file, out)) == 0
     return out
 
 
@@ -103,7 +104,7 @@ def test_one_pass_rows_are_those_of_the_library(finished, tied_model, text_file)
 def test_without_compare_all_a_run_has_no_recorded_rivals(finished, tied_model, text_file, tmp_path, capfd):
     """What both have is the same, byte for byte."""
     out = tmp_path / "default"
-    assert main(command(tied_model, text_file, out)) == 0
+    assert main(command(tied_model, text_file, out, "--compare", "default")) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["methods"]) == [
         "original", "embed", "partial", "transfer", "gradient-sum", "occurrence", "random",
@@ -115,9 +116,7 @@ def test_without_compare_all_a_run_has_no_recorded_rivals(finished, tied_model, 
     assert "The accuracy of the 3 draws of random rows is from" in shown
     whole = json.loads((finished / "summary.json").read_text())
     assert {name: whole["methods"][name] for name in summary["methods"]} == summary["methods"]
-    assert "compare is 'default' there and 'all' here" in fails(
-        capfd, *command(tied_model, text_file, out, "--compare", "all")
-    )
+    assert "compare is 'default' there and 'all' here" in fails(capfd, *command(tied_model, text_file, out))
 
 
 def test_the_certificate_keeps_its_own_arithmetic(finished):
@@ -161,7 +160,7 @@ def test_scan_of_the_run_equals_scipy(finished):
 
 
 def test_the_same_config_gives_the_same_bytes(finished, tied_model, text_file, tmp_path):
-    assert main(command(tied_model, text_file, tmp_path / "two", "--compare", "all")) == 0
+    assert main(command(tied_model, text_file, tmp_path / "two")) == 0
     one, two = hashes(finished), hashes(tmp_path / "two")
     assert set(one) == set(two)
     assert {name for name in one if one[name] != two[name]} <= {"timings.json"}
