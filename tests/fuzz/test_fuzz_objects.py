@@ -80,7 +80,7 @@ def apply(folder: Path, change: tuple) -> None:
             path.symlink_to(folder / "nowhere")
 
 
-@examples(300)
+@examples(200)
 @given(st.lists(st.tuples(st.sampled_from(KEYS), CHANGES), min_size=1, max_size=3))
 def test_damage_never_ends_in_a_traceback_or_in_a_wrong_result(changes):
     root = Path(tempfile.mkdtemp())
@@ -105,7 +105,7 @@ def test_damage_never_ends_in_a_traceback_or_in_a_wrong_result(changes):
         shutil.rmtree(root)
 
 
-@examples(1000)
+@examples(600)
 @given(
     st.binary(max_size=80)
     | st.tuples(st.sampled_from(["kind", "recipe", "about", "figures", "key"]), JSON, st.booleans())
