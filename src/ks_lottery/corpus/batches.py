@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
+from ks_lottery.corpus.spans import source_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,10 +25,18 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One pair in tokens: the prompt, and the response with its end-of-sentence token."""
+    """One pair in tokens: the prompt, and the response with its end-of-sentence token.
+
+    Parameters
+    ----------
+    in_source
+        For each token of the prompt whether it is of the source sentence alone; all others are the instruction. None where
+        it was not asked for, or is not known.
+    """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
+    in_source: tuple[bool, ...] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         """Return the number of tokens, prompt and response together."""
@@ -40,7 +49,7 @@ class Example:
 
     def cut(self, positions: int) -> Example:
         """Keep the first `positions` tokens of the response; what comes later changes no prediction before it."""
-        return Example(self.prompt, self.response[:positions])
+        return replace(self, response=self.response[:positions])
 
     def features(self) -> dict[str, list[int]]:
         """Return inputs and, aligned with the positions that predict them, labels.
@@ -54,7 +63,7 @@ class Example:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512
+    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512, spans: bool = False
 ) -> tuple[list[Example], list[int]]:
     """Render and tokenize a corpus, with the instruction of each pair.
 
@@ -64,6 +73,8 @@ def encode(
         One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; see `PromptForm`.
     max_tokens
         Longest example, prompt and response together.
+    spans
+        Say which tokens of each prompt are of the source sentence (``in_source``); off by default.
 
     Returns
     -------
@@ -79,9 +90,15 @@ def encode(
     """
     form = PromptForm(tokenizer, template)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
-    examples = [Example(prompt, response) for prompt, response in form.pairs(orders(corpus), sources, targets)]
+    instructions = orders(corpus)
+    examples = [Example(prompt, response) for prompt, response in form.pairs(instructions, sources, targets)]
     kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
-    return [examples[index] for index in kept], kept
+    fitting = [examples[index] for index in kept]
+    if spans:
+        chosen = [[listed[index] for index in kept] for listed in (instructions, sources, targets)]
+        places = source_tokens(form, chosen[0], chosen[1], [e.prompt for e in fitting], chosen[2])
+        fitting = [replace(e, in_source=place) for e, place in zip(fitting, places, strict=True)]
+    return fitting, kept
 
 
 def longest(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca") -> int:

@@ -85,7 +85,7 @@ class Tuning:
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
         }  # fmt: skip
-        text = digest_json([asdict(e) for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        text = digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
         return manifest(
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
