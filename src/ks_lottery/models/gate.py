@@ -53,6 +53,8 @@ class RowGate:
         self.rest = rest
         self.prompts: torch.Tensor | None = None
         self._active: torch.Tensor | None = None
+        self._depth = 0
+        self._seen = 0
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return where the rows are active, in the shape of `tokens`, which are those that the model was called with."""
@@ -61,7 +63,13 @@ class RowGate:
         return self._active
 
     def before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Read and remove the marks; called before each forward of the model's body."""
+        """Read and remove the marks; called before each forward of a module that the embedding is in.
+
+        The outermost of these has the marks; what it calls gets tokens without.
+        """
+        self._depth += 1
+        if self._depth > 1:
+            return None
         tokens = kwargs.get("input_ids", args[0] if args else None)
         if tokens is None:
             return None
@@ -74,20 +82,39 @@ class RowGate:
         return (tokens % MARK, *args[1:]), kwargs
 
     def after(self, *_: Any) -> None:
-        """Forget the positions; called after each forward, also one that failed."""
-        self._active = None
+        """Forget the positions; called after each of these forwards, also one that failed."""
+        self._depth -= 1
+        if self._depth == 0:
+            self._active = None
+
+    @contextmanager
+    def generating(self, tokens: torch.Tensor) -> Generator[torch.Tensor]:
+        """Place each forward inside the block behind what is in its cache, in prompts that begin as `tokens`; see `unmarked`."""
+        self.prompts, self._seen = tokens >= MARK, 0
+        try:
+            yield tokens % MARK
+        finally:
+            self.prompts = None
 
     def _columns(self, tokens: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
         """Return the marks of the columns that a forward inside `generate` computes; each prompt has a row a beam."""
         assert self.prompts is not None  # noqa: S101 (the one caller has checked it)
         rows, width = tokens.shape
         every = self.prompts.repeat_interleave(rows // len(self.prompts), dim=0)
-        cached = [int(value.get_seq_length()) for value in kwargs.values() if hasattr(value, "get_seq_length")]
-        mask = kwargs.get("attention_mask")
-        behind = int(mask.shape[1]) - width if isinstance(mask, torch.Tensor) and mask.ndim == 2 else 0
-        first = cached[0] if cached else behind
+        first = self._cached(kwargs)
+        self._seen = first + width
         more = every.new_zeros((rows, max(0, first + width - every.shape[1])))
         return torch.cat([every, more], dim=1)[:, first : first + width]
+
+    def _cached(self, kwargs: dict[str, Any]) -> int:
+        """Return how many columns are in the cache that a forward inside `generate` gets; 0 without a cache."""
+        cache: Any = next((value for value in kwargs.values() if hasattr(value, "get_seq_length")), None)
+        if cache is None:
+            return 0
+        try:
+            return int(cache.get_seq_length())
+        except ValueError:  # a cache of states alone does not know: what the forwards before had is in it
+            return self._seen
 
 
 @contextmanager
@@ -110,11 +137,10 @@ def gated(lm: PreTrainedModel, *, rest: bool) -> Generator[None]:
     if not isinstance(embedding, RowEmbedding):
         raise TypeError("no rows are installed on the input side, so that there is nothing to gate")
     gate = RowGate(rest=rest)
-    body: Any = lm.base_model
-    handles = [
-        body.register_forward_pre_hook(gate.before, with_kwargs=True),
-        body.register_forward_hook(gate.after, always_call=True),
-    ]
+    handles: list[Any] = []
+    for module in _around(lm, embedding):
+        handles.append(module.register_forward_pre_hook(gate.before, with_kwargs=True))
+        handles.append(module.register_forward_hook(gate.after, always_call=True))
     embedding.gate = gate
     try:
         yield
@@ -122,6 +148,13 @@ def gated(lm: PreTrainedModel, *, rest: bool) -> Generator[None]:
         embedding.gate = None
         for handle in handles:
             handle.remove()
+
+
+def _around(lm: PreTrainedModel, embedding: RowEmbedding) -> list[Any]:
+    """Return the modules that an embedding is in, of which callers may call any: the model, its body, its decoder."""
+    name = next(name for name, module in lm.named_modules() if module is embedding)
+    parts = name.split(".")
+    return [lm.get_submodule(".".join(parts[:count])) for count in range(len(parts))]
 
 
 @contextmanager
@@ -139,8 +172,5 @@ def unmarked(lm: PreTrainedModel, tokens: torch.Tensor) -> Generator[torch.Tenso
     if not isinstance(gate, RowGate):
         yield tokens
         return
-    gate.prompts = tokens >= MARK
-    try:
-        yield tokens % MARK
-    finally:
-        gate.prompts = None
+    with gate.generating(tokens) as plain:
+        yield plain
