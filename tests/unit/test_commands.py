@@ -27,6 +27,7 @@ from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
+from ks_lottery.evaluation.where_spec import WhereSpec
 from ks_lottery.models.export import to_merged, to_peft
 from ks_lottery.models.load import load_model
 from ks_lottery.recipes.demo import demo_config
@@ -58,13 +59,14 @@ LIBRARY = {
         predict,
         Predictions.interval,
     ],
+    "where": [ks_lottery.where, WhereSpec, TextSource, score, Predictions.interval],
     "certify": [ks_lottery.certify, CertifySpec, CertifyConfig, TextSource],
     "translate": [translate_with_run],
     "export": [to_peft, to_merged],
 }
 """Command to the calls and the settings classes that do its work in the library."""
 
-OWN = {("evaluate", "dataset_split"), ("certify", "dataset_split")}
+OWN = {("evaluate", "dataset_split"), ("where", "dataset_split"), ("certify", "dataset_split")}
 """Defaults of a command alone: the text that it measures on is the test split of a dataset."""
 
 NARROWER = {(score, "metrics"), (compare, "metrics")}
@@ -266,9 +268,9 @@ def test_one_vocabulary():
     """A path or text that several commands take has one name, and each text has the same options."""
     names = {command: {item.name for item in settings_of(COMMANDS[command].settings)} for command in COMMANDS}
     options = {item.name for item in settings_of(TextOptions)}
-    for command in ("inspect", "tune", "select", "explain", "evaluate", "certify"):
+    for command in ("inspect", "tune", "select", "explain", "evaluate", "where", "certify"):
         assert options <= names[command], command
-    assert {command for command in names if "data" in names[command]} == {"evaluate", "certify"}
+    assert {command for command in names if "data" in names[command]} == {"evaluate", "where", "certify"}
     assert {command for command in names if "corpus" in names[command]} == {"tune", "select", "explain"}
     assert {command for command in names if "out" not in names[command]} == {"inspect", "overlap", "translate"}
     first = {

@@ -215,7 +215,8 @@ def test_generation_with_a_cache_is_generation_without(lm, patch, active):
     prompts = [e.prompt for e in gate.marked([e for e, _ in pairs])]
     settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": 9, "eos_token_id": 2, "pad_token_id": 0}
     wanted = [
-        greedy_by_hand(lm, patch, e.prompt, mask, gate.rest, 9) for (e, _), mask in zip(pairs, gate.prompts, strict=True)
+        greedy_by_hand(lm, patch, e.prompt, mask, gate.rest, 9)
+        for (e, _), mask in zip(pairs, gate.prompts, strict=True)
     ]
     runs: list[Any] = [({}, False), ({"repetition_penalty": 1.0000001}, False)]
     if holds_keys_and_values(lm):

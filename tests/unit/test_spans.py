@@ -44,9 +44,7 @@ def test_a_token_is_source_when_all_its_bytes_are(tokenizer, template, source):
     (prompt,) = form.prompts([ORDER], [source])
     (found,) = source_tokens(form, [ORDER], [source], [prompt])
     text = form.render(ORDER, source)
-    ranges = [
-        (len(text[:a].encode()), len(text[:b].encode())) for a, b in source_ranges(template, ORDER, source)
-    ]
+    ranges = [(len(text[:a].encode()), len(text[:b].encode())) for a, b in source_ranges(template, ORDER, source)]
     assert all(text.encode()[a:b].decode() == source for a, b in ranges)
     spans = characters(tokenizer, prompt)
     assert found == tuple(any(a <= start and end <= b for a, b in ranges) for start, end in spans)

@@ -63,7 +63,12 @@ class Example:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca", max_tokens: int = 512, spans: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    *,
+    template: str = "alpaca",
+    max_tokens: int = 512,
+    spans: bool = False,
 ) -> tuple[list[Example], list[int]]:
     """Render and tokenize a corpus, with the instruction of each pair.
 

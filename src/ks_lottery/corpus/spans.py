@@ -139,7 +139,9 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> lis
 
 def _common(whole: Sequence[int], begin: Sequence[int]) -> tuple[int, bool]:
     """Return how many first tokens two texts share, and whether these are all of the second."""
-    shared = next((i for i, (a, b) in enumerate(zip(whole, begin, strict=False)) if a != b), min(len(whole), len(begin)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(whole, begin, strict=False)) if a != b), min(len(whole), len(begin))
+    )
     return shared, shared == len(begin)
 
 

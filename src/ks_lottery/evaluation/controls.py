@@ -114,7 +114,7 @@ def _subsets(loaded: LoadedModel, patch: RowPatch, text: MeasuredText, spec: Whe
         made.patches[OTHER_ROWS] = patch.restrict(np.array(chosen, dtype=np.int64))
     if len(chosen) < len(rows):
         made.notes.append(
-            f"Only {len(chosen):,} rows of the patch that are in no template occur in the text, and {len(rows):,} were asked for."
+            f"As many rows in no template: {len(chosen):,} of the patch occur in the text, of {len(rows):,} asked for."
         )
     bos = loaded.tokenizer.bos_token_id
     if isinstance(bos, int) and counts[bos] and bos in patch.ids:
@@ -134,7 +134,9 @@ def _every_template(loaded: LoadedModel, corpus: Corpus, spec: WhereSpec) -> set
     tokens: set[int] = set()
     for name, asked in [*((name, first) for name in names), *_paraphrased(first, spec)]:
         try:
-            tokens |= instruction_tokens(encode(loaded.tokenizer, asked, template=name, max_tokens=2**31, spans=True)[0])
+            tokens |= instruction_tokens(
+                encode(loaded.tokenizer, asked, template=name, max_tokens=2**31, spans=True)[0]
+            )
         except UserError:  # a chat template that cannot be used has no tokens to leave out
             continue
     return tokens

@@ -71,7 +71,12 @@ class Effect:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Effect:
         """Return what `as_dict` returned, also after JSON."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+        plain: dict[str, Any] = dict(content)
+        for name in ("difference_interval", "loss_difference_interval", "share_interval"):
+            if plain[name] is not None:
+                low, high = plain[name]
+                plain[name] = (float(low), float(high))
+        return cls(**plain)
 
 
 def effect_of(
@@ -123,7 +128,7 @@ def effect_of(
 def _gains(predictions: Predictions, original: Predictions, size: int) -> npt.NDArray[np.float64]:
     """Return how many more positions of each sentence are answered as in the reference, shape (size,)."""
     gaps = predictions.correct.astype(np.float64) - original.correct
-    return np.bincount(original.sentence, weights=gaps, minlength=size)
+    return np.bincount(original.sentence, weights=gaps, minlength=size).astype(np.float64)
 
 
 def _same(one: Predictions, other: Predictions) -> bool:

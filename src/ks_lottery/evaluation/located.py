@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config.choices import SPANS
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
-from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source import open_corpus
-from ks_lottery.corpus.spans import source_tokens
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.controls import controls_of
 from ks_lottery.evaluation.effects import effect_of
+from ks_lottery.evaluation.gated_runs import COMBINATIONS, predict_spans, shifted, translated_spans
 from ks_lottery.evaluation.measured import measured_text
-from ks_lottery.evaluation.patches import Gate, predict_patches
-from ks_lottery.evaluation.scores import score
-from ks_lottery.evaluation.translate import translate
+from ks_lottery.evaluation.patches import predict_patches
 from ks_lottery.evaluation.where import EVERYWHERE, NOWHERE, Where
 from ks_lottery.evaluation.where_spec import WhereSpec
-from ks_lottery.models.gate import gated, marked
 from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
-from ks_lottery.models.sides import installed_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.settings import TextSource
-    from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.effects import Effect
     from ks_lottery.evaluation.measured import MeasuredText
-    from ks_lottery.evaluation.patches import Shared
     from ks_lottery.evaluation.predictions import Predictions
 
     Tick = Callable[[int, int], None]
     Stage = Callable[[str], AbstractContextManager[Tick | None]]
 
 __all__ = ["WhereSpec", "where", "where_with"]
-
-COMBINATIONS = {
-    NOWHERE: (),
-    **{
-        " and ".join(spans): spans for count in range(1, len(SPANS)) for spans in itertools.combinations(SPANS, count)
-    },
-    EVERYWHERE: tuple(SPANS),
-}
-"""Name of each combination of spans to its spans."""
-
-RUN_ORDER = sorted(COMBINATIONS, key=lambda name: [span in COMBINATIONS[name] for span in SPANS])
-"""The combinations in an order in which each shares as much as can be with the one before it: its beginning."""
 
 
 def where_with(
@@ -86,13 +64,15 @@ def where_with(
     text = measured_text(loaded, corpus, template=spec.template, max_tokens=spec.max_tokens, spans=True)
     _check_spans(text, spec)
     with _stage(stage, "spans") as tick:
-        shared = _predict_spans(loaded, patch, text, spec, tick)
+        shared = predict_spans(loaded, patch, text, spec, tick)
     found = shared.predictions
     bootstrap, whole = spec.bootstrap, (found[EVERYWHERE], found[NOWHERE])
     measure = partial(effect_of, bootstrap=bootstrap)
     gained = measure("", *whole, rows=len(patch)).is_measured
     spans = {
-        name: measure(name, found[name], found[NOWHERE], rows=len(patch) if active else 0, whole=whole if gained else None)
+        name: measure(
+            name, found[name], found[NOWHERE], rows=len(patch) if active else 0, whole=whole if gained else None
+        )
         for name, active in COMBINATIONS.items()
     }
     lengths = [len(e) - 1 for e in text.examples]
@@ -111,7 +91,7 @@ def where_with(
     signatures: dict[str, str] = {}
     if spec.translate is not None:
         with _stage(stage, "translate") as tick:
-            spans, signatures = _with_translations(loaded, patch, text, spec, spans, tick)
+            spans, signatures = translated_spans(loaded, patch, text, spec, spans, tick)
     return Where(
         sentences=len(text.corpus),
         overlong=text.overlong,
@@ -137,35 +117,10 @@ def _check_spans(text: MeasuredText, spec: WhereSpec) -> None:
     unknown = [place for place, e in enumerate(text.examples) if e.in_source is None]
     if unknown:
         raise UserError(
-            f"template {spec.template}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot be located in "
-            f"its prompt, first of sentence {unknown[0] + 1}, since the tokenizer or its chat template changes the text: choose "
-            "another `template`"
+            f"template {spec.template}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot be located "
+            f"in its prompt, first of sentence {unknown[0] + 1}, since the tokenizer or its chat template changes the text: "
+            "choose another `template`"
         )
-
-
-def _gate(sources: Sequence[Sequence[bool]], active: Sequence[str]) -> Gate:
-    """Return a gate that is open in some spans; `sources` has a mask for each prompt."""
-    within, without = "source" in active, "instruction" in active
-    return Gate(prompts=[[within if here else without for here in mask] for mask in sources], rest="target" in active)
-
-
-def _masks(examples: Sequence[Example]) -> list[tuple[bool, ...]]:
-    return [e.in_source or () for e in examples]
-
-
-def _predict_spans(
-    loaded: LoadedModel, patch: RowPatch, text: MeasuredText, spec: WhereSpec, tick: Tick | None
-) -> Shared:
-    sources = _masks(text.examples)
-    return predict_patches(
-        loaded.lm,
-        {name: patch if COMBINATIONS[name] else patch.restrict(patch.ids[:0]) for name in RUN_ORDER},
-        text.examples,
-        batch_size=spec.batch_size,
-        share_prefix=spec.share_prefix,
-        gates={name: _gate(sources, COMBINATIONS[name]) for name in RUN_ORDER},
-        tick=tick,
-    )
 
 
 def _measure_controls(
@@ -185,14 +140,13 @@ def _measure_controls(
     effects: list[Effect] = []
     tokens = before = 0
     for patches, measured in runs:
-        shift = before
         shared = predict_patches(
             loaded.lm,
             patches,
             measured.examples,
             batch_size=spec.batch_size,
             share_prefix=spec.share_prefix,
-            tick=tick and (lambda done, _, shift=shift: tick(shift + done, total)),
+            tick=tick and partial(shifted, tick, before, total),
         )
         before += shared.passes
         tokens += shared.computed_tokens + shared.prefix_tokens
@@ -201,51 +155,6 @@ def _measure_controls(
             rows = len(patches[name])
             effects.append(effect_of(name, found, compared, rows=rows, whole=whole, bootstrap=spec.bootstrap))
     return effects, tokens, made.notes
-
-
-def _with_translations(
-    loaded: LoadedModel,
-    patch: RowPatch,
-    text: MeasuredText,
-    spec: WhereSpec,
-    spans: Mapping[str, Effect],
-    tick: Tick | None,
-) -> tuple[dict[str, Effect], dict[str, str]]:
-    """Add scores and the ended share of greedy translations to the effects, and return the signatures."""
-    from dataclasses import replace
-
-    pairs = text.corpus.pairs[: spec.translate]
-    form = PromptForm(loaded.tokenizer, spec.template)
-    told, sources = orders(text.corpus)[: len(pairs)], [pair.source for pair in pairs]
-    prompts = form.prompts(told, sources)
-    masks = [mask or () for mask in source_tokens(form, told, sources, prompts)]
-    context = loaded.checkpoint.context
-    room = spec.max_new_tokens if context is None else context - max(len(prompt) for prompt in prompts)
-    settings: dict[str, Any] = {
-        "num_beams": 1, "max_new_tokens": max(1, min(spec.max_new_tokens, room)), "batch_size": spec.batch_size,
-        "share_prefix": spec.share_prefix, "seed": spec.seed,
-    }  # fmt: skip
-    translated: dict[str, Effect] = {}
-    signatures: dict[str, str] = {}
-    for number, (name, effect) in enumerate(spans.items()):
-        gate, ends = _gate(masks, COMBINATIONS[name]), dict[int, bool]()
-        within = tick and (lambda done, _, shift=number * len(pairs): tick(shift + done, len(spans) * len(pairs)))
-        with ExitStack() as held:
-            asked = prompts
-            if COMBINATIONS[name]:
-                held.enter_context(installed_patch(loaded.lm, patch))
-                held.enter_context(gated(loaded.lm, rest=gate.rest))
-                both = zip(prompts, gate.prompts, strict=True)
-                asked = [marked(prompt, active, rest=gate.rest) for prompt, active in both]
-            outputs = translate(loaded.lm, form, asked, **settings, ends=ends, tick=within)
-        scored = score(outputs, [pair.target for pair in pairs], metrics=spec.metrics, resamples=0, seed=spec.seed)
-        signatures = {metric: value.signature for metric, value in scored.metrics.items()} | scored.missing
-        translated[name] = replace(
-            effect,
-            ended=sum(ends.values()) / len(ends),
-            scores={metric: value.score for metric, value in scored.metrics.items()},
-        )
-    return translated, signatures
 
 
 @checks_names

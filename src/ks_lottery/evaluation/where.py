@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.errors import UserError
 from ks_lottery.evaluation.effects import Effect
 from ks_lottery.evaluation.where_sections import conclusion, where_sections
 from ks_lottery.report.notebook import Shown
@@ -140,5 +141,8 @@ class Where(ByContent, Shown):
             When the file is missing, damaged, of another kind, or of a newer format.
         """
         saved = read_json(Path(path).expanduser(), "where")
-        effects = {name: tuple(Effect.of(effect) for effect in saved[name]) for name in ("spans", "controls")}
-        return cls(**effects, **{name: saved[name] for name in FIELDS})
+        try:
+            effects = {name: tuple(Effect.of(effect) for effect in saved[name]) for name in ("spans", "controls")}
+            return cls(**effects, **{name: saved[name] for name in FIELDS})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: what `where` saved is not whole. Measure again.") from error

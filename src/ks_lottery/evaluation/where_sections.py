@@ -48,7 +48,17 @@ def _columns(content: Mapping[str, Any], what: str) -> list[Column]:
 
 
 def _row(effect: Mapping[str, Any]) -> list[Any]:
-    names = ("name", "rows", "original", "accuracy", "difference", "difference_interval", "share", "share_interval", "loss")
+    names = (
+        "name",
+        "rows",
+        "original",
+        "accuracy",
+        "difference",
+        "difference_interval",
+        "share",
+        "share_interval",
+        "loss",
+    )
     return [effect[name] for name in names]
 
 

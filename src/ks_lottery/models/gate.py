@@ -35,9 +35,7 @@ def marked(tokens: Sequence[int], active: Sequence[bool], *, rest: bool) -> tupl
     >>> [token >= MARK for token in marked([5, 6], [True, False], rest=False)]
     [True, False]
     """
-    return tuple(
-        token + MARK if here != rest else token for token, here in zip(tokens, active, strict=True)
-    )
+    return tuple(token + MARK if here != rest else token for token, here in zip(tokens, active, strict=True))
 
 
 class RowGate:
@@ -62,7 +60,9 @@ class RowGate:
             raise TypeError("the model looks up other tokens than it was called with, so that a gate cannot place them")
         return self._active
 
-    def before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def before(
+        self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Read and remove the marks; called before each forward of a module that the embedding is in.
 
         The outermost of these has the marks; what it calls gets tokens without.
@@ -89,7 +89,7 @@ class RowGate:
 
     @contextmanager
     def generating(self, tokens: torch.Tensor) -> Generator[torch.Tensor]:
-        """Place each forward inside the block behind what is in its cache, in prompts that begin as `tokens`; see `unmarked`."""
+        """Place each forward inside the block behind what is in its cache; see `unmarked`."""
         self.prompts, self._seen = tokens >= MARK, 0
         try:
             yield tokens % MARK

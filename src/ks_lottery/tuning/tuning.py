@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.presets import process_count
@@ -85,7 +85,11 @@ class Tuning:
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
         }  # fmt: skip
-        text = digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        text = (
+            digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples])
+            if self.corpus is None
+            else self.corpus.fingerprint
+        )
         return manifest(
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
