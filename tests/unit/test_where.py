@@ -298,7 +298,8 @@ def test_it_is_saved_and_opened_and_shows_itself(measured, tmp_path):
     opened = Where.open(file)
     assert opened == measured
     assert opened.as_dict() == measured.as_dict()
-    assert repr(measured).startswith("Where(") and "\n" not in repr(measured)
+    assert repr(measured).startswith("Where(")
+    assert "\n" not in repr(measured)
     frame = measured.to_pandas()
     assert list(frame["name"]) == [effect.name for effect in (*measured.spans, *measured.controls)]
     assert list(frame["kind"])[:8] == ["span"] * 8

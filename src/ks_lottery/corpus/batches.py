@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import SPANS
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.spans import source_tokens
@@ -137,6 +138,24 @@ def batches_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Group indices into batches of like length, so that little is padded; ties keep their order."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def span_occurrences(examples: Sequence[Example]) -> dict[str, Counter[int]] | None:
+    """Count each token in the instruction, the source and the target of examples.
+
+    Returns
+    -------
+    dict, or None
+        By name of the span; None where there is no example, or the source of one is not known.
+    """
+    counted: dict[str, Counter[int]] = {name: Counter() for name in SPANS}
+    for example in examples:
+        if example.in_source is None:
+            return None
+        for token, here in zip(example.prompt, example.in_source, strict=True):
+            counted["source" if here else "instruction"][token] += 1
+        counted["target"].update(example.response)
+    return counted if examples else None
 
 
 def occurrences(examples: Iterable[Example]) -> Counter[int]:

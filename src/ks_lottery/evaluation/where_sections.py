@@ -142,7 +142,7 @@ def conclusion(content: Mapping[str, Any]) -> str:
         for name, text in ((TEMPLATE_ROWS, "template rows alone"), (OTHER_ROWS, "rows that are in no template"))
         if name in effects and effects[name]["share"] is not None
     ]
-    return f"Of the {what} in accuracy of {measured}, there is {', '.join([*alone, *controls])}: {follows}."
+    return f"Of the {what} in accuracy of {measured}, this share remains: {', '.join([*alone, *controls])}; {follows}."
 
 
 def _share(effect: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ class Job:
     def examples(self, corpus: Corpus) -> list[Example]:
         """Tokenize a part of the text as the config says."""
         text = self.config.text
-        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens)[0]
+        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens, spans=True)[0]
 
     @cached_property
     def train(self) -> list[Example]:

@@ -126,7 +126,8 @@ def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneS
         if not corpus:
             raise UserError("there is no example: give at least one")
         return corpus
-    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens)
+    spans = spec.kind == "rows"
+    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens, spans=spans)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
