@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.effects import Effect
 from ks_lottery.evaluation.where_sections import conclusion, where_sections
-from ks_lottery.report.notebook import Shown
+from ks_lottery.report.notebook import Shown, to_html
 from ks_lottery.store.content import ByContent, data_frame
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -143,6 +143,8 @@ class Where(ByContent, Shown):
         saved = read_json(Path(path).expanduser(), "where")
         try:
             effects = {name: tuple(Effect.of(effect) for effect in saved[name]) for name in ("spans", "controls")}
-            return cls(**effects, **{name: saved[name] for name in FIELDS})
-        except (KeyError, TypeError, ValueError) as error:
+            opened = cls(**effects, **{name: saved[name] for name in FIELDS})
+            _ = repr(opened), to_html(opened.sections())  # what cannot be shown is damaged: say so here, not later
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: what `where` saved is not whole. Measure again.") from error
+        return opened
