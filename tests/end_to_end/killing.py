@@ -1,4 +1,4 @@
-"""Kills every command before each of its file events, gives it again, and compares the bytes: python killing.py MODEL TEXT WORK.
+"""Kills every command before each of its file events, gives it again, and compares: python killing.py MODEL TEXT WORK.
 
 A kill leaves the files as they are at that moment. So one execution of a command, with an audit hook that copies its folder
 before each event (open for writing, rename, mkdir, unlink, rmdir, truncate), gives what every such kill leaves. States that
@@ -68,7 +68,7 @@ def forked(work: Callable[[], int], log: Path) -> int:
             os.dup2(stream, 1)
             os.dup2(stream, 2)
             code = work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (the child ends here, whatever happened)
             traceback.print_exc()
         finally:
             sys.stdout.flush()
@@ -103,71 +103,92 @@ class Watch:
         self.acting = False
 
 
-def kill_everywhere(name: str, words: list[str], work: Path) -> dict[str, object]:
-    """Try one command; its outputs lie in ``work/NAME``."""
-    from ks_lottery.cli.main import main
+class Trial:
+    """One command and its outputs, which lie in ``work/NAME``."""
 
-    place, states, log = work / name, work / f"states-{name}", work / f"{name}.log"
-    place.mkdir()
-    states.mkdir()
+    def __init__(self, name: str, words: list[str], work: Path) -> None:
+        self.name, self.words = name, words
+        self.place, self.states, self.log = work / name, work / f"states-{name}", work / f"{name}.log"
+        self.seen: dict[str, int] = {}
+        self.final: dict[str, str] = {}
 
-    def recorded() -> int:
-        seen: dict[str, int] = {}
+    def report(self) -> dict[str, object]:
+        """Try every kill, and return the counts and the first thing that went wrong."""
+        self.place.mkdir()
+        self.states.mkdir()
+        if forked(self.record, self.log) != 0:
+            return {"failed": self.said()}
+        self.seen = json.loads(self.log.with_suffix(".seen").read_text())
+        self.final = tree(self.place)
+        count, states = max(self.seen.values()), sorted(self.states.iterdir())
+        problems = (self.after_state(state) for state in states)
+        failed = next((problem for problem in problems if problem), "")
+        for number in sorted({0, count // 2, count - 1}):
+            failed = failed or self.after_signal(number)
+        shutil.rmtree(self.states)
+        return {"events": count, "states": len(states), "failed": failed}
+
+    def run(self) -> int:
+        """Do the command."""
+        from ks_lottery.cli.main import main
+
+        return main(self.words)
+
+    def record(self) -> int:
+        """Do the command unbroken, and keep a copy of every state."""
 
         def keep(number: int) -> None:
-            state = digest(tree(place))
-            if state not in seen:
-                shutil.copytree(place, states / f"{number:05d}", symlinks=True)
-            seen[state] = number
+            state = digest(tree(self.place))
+            if state not in self.seen:
+                shutil.copytree(self.place, self.states / f"{number:05d}", symlinks=True)
+            self.seen[state] = number
 
-        watch = Watch(place, keep)
-        code = main(words)
+        watch = Watch(self.place, keep)
+        code = self.run()
         keep(watch.count)
-        (work / f"{name}.seen").write_text(json.dumps(seen))
+        self.log.with_suffix(".seen").write_text(json.dumps(self.seen))
         return code
 
-    if forked(recorded, log) != 0:
-        return {"failed": [f"the command itself failed: {log.read_text()[-2000:]}"]}
-    final = tree(place)
-    seen: dict[str, int] = json.loads((work / f"{name}.seen").read_text())
-    count = max(seen.values())
-    tried = sorted(states.iterdir())
-    failed: list[str] = []
-    for state in tried:
-        shutil.rmtree(place)
-        state.rename(place)
-        before = seen[digest(tree(place))]
+    def after_state(self, state: Path) -> str:
+        """Give the command again after a kill that left `state`; return what is wrong, if anything."""
+        shutil.rmtree(self.place)
+        state.rename(self.place)
+        before = self.seen[digest(tree(self.place))]
 
-        def again(before: int = before) -> int:
+        def again() -> int:
             def follow(_: int) -> None:
-                if seen.get(digest(tree(place)), -1) > before:
+                if self.seen.get(digest(tree(self.place)), -1) > before:
                     os._exit(CAUGHT_UP)
 
-            Watch(place, follow)
-            return main(words)
+            Watch(self.place, follow)
+            return self.run()
 
-        code = forked(again, log)
-        if code not in {0, CAUGHT_UP}:
-            failed.append(f"before event {state.name}: exit code {code}: {log.read_text()[-600:]}")
-        elif code == 0 and tree(place) != final:
-            differing = sorted(dict(tree(place).items() ^ final.items()))
-            failed.append(f"before event {state.name}: other bytes in {differing[:5]}")
-        if failed:
-            break
-    for number in sorted({0, count // 2, count - 1}) if not failed else []:
-        shutil.rmtree(place)
-        place.mkdir()
+        code = forked(again, self.log)
+        return "" if code == CAUGHT_UP else self.wrong(f"killed before event {state.name}", code)
 
-        def killed(at: int = number) -> int:
-            Watch(place, lambda event: os.kill(os.getpid(), signal.SIGKILL) if event == at else None)
-            return main(words)
+    def after_signal(self, number: int) -> str:
+        """Kill a new execution before an event by SIGKILL, and give the command again."""
+        shutil.rmtree(self.place)
+        self.place.mkdir()
 
-        if forked(killed, log) != -signal.SIGKILL:
-            failed.append(f"event {number} did not come again")
-        elif forked(lambda: main(words), log) != 0 or tree(place) != final:
-            failed.append(f"killed before event {number}: {log.read_text()[-600:]}")
-    shutil.rmtree(states)
-    return {"events": count, "states": len(tried), "failed": failed}
+        def killed() -> int:
+            Watch(self.place, lambda event: os.kill(os.getpid(), signal.SIGKILL) if event == number else None)
+            return self.run()
+
+        if forked(killed, self.log) != -signal.SIGKILL:
+            return f"event {number} did not come again"
+        return self.wrong(f"killed by a signal before event {number}", forked(self.run, self.log))
+
+    def wrong(self, when: str, code: int) -> str:
+        """Compare what a command left with what it should leave."""
+        if code != 0:
+            return f"{when}: exit code {code}: {self.said()}"
+        differing = sorted(dict(tree(self.place).items() ^ self.final.items()))
+        return f"{when}: other bytes in {differing[:5]}" if differing else ""
+
+    def said(self) -> str:
+        """Return the end of what the command printed."""
+        return self.log.read_text()[-1000:]
 
 
 def import_everything() -> None:
@@ -186,8 +207,8 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def main_program(model: str, text: str, work: Path) -> dict[str, object]:
-    """Try every command that writes."""
+def commands(model: str, text: str, work: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the words of every command that writes, by name: those that others read first."""
     fast = [
         "--train.learning-rate", "0.2", "--train.epochs", "0.5", "--train.batch-size", "16",
         "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "2",
@@ -234,14 +255,20 @@ def main_program(model: str, text: str, work: Path) -> dict[str, object]:
             "--out", str(work / "evaluate" / "out"),
         ],
     }  # fmt: skip
+    return first, second
+
+
+def kill_all(model: str, text: str, work: Path) -> dict[str, object]:
+    """Try every command that writes."""
+    first, second = commands(model, text, work)
     outcome: dict[str, object] = {}
     for name, words in first.items():
-        outcome[name] = kill_everywhere(name, words, work)
+        outcome[name] = Trial(name, words, work).report()
 
     # Each command in a process of its own, which forks its children: a fork must not happen while another thread computes.
     def tried(name: str) -> tuple[str, object]:
         file = work / f"{name}.json"
-        forked(lambda: file.write_text(json.dumps(kill_everywhere(name, second[name], work))) and 0, work / "outer.log")
+        forked(lambda: file.write_text(json.dumps(Trial(name, second[name], work).report())) and 0, work / "outer.log")
         return name, json.loads(file.read_text())
 
     with ThreadPoolExecutor(CHILDREN) as pool:
@@ -252,4 +279,4 @@ def main_program(model: str, text: str, work: Path) -> dict[str, object]:
 if __name__ == "__main__":
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "NUMBA_NUM_THREADS": "1"}
     import_everything()
-    sys.stdout.write(json.dumps(main_program(sys.argv[1], sys.argv[2], Path(sys.argv[3]))))
+    sys.stdout.write(json.dumps(kill_all(sys.argv[1], sys.argv[2], Path(sys.argv[3]))))

@@ -140,7 +140,7 @@ def test_the_draw_is_that_of_its_own_seed(call, certified, tmp_path, capfd):
     assert other["pool"]["fingerprint"] == drawn["pool"]["fingerprint"]
     assert main(["certify", "--recheck", str(out)]) == 0
     assert "--seed" in fails(capfd, [*call, "--transfer", "--seed", "3"])
-    assert "split_seed is -1" in fails(capfd, [*call, "--transfer", "--split-seed", "-1"])
+    assert "--split-seed is -1" in fails(capfd, [*call, "--transfer", "--split-seed", "-1"])
 
 
 def test_the_statement_spelled_out_is_that_of_the_smallest_set_with_a_guarantee(certified):
@@ -319,9 +319,9 @@ def test_the_worst_examples_are_violations(call, capsys):
 
 def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file, tmp_path, capfd):
     grid = [*call, "--transfer"]
-    assert "certify.alphas is" in fails(capfd, [*grid, "--alphas", "1.5"])
+    assert "--alphas is 1.5, but must be" in fails(capfd, [*grid, "--alphas", "1.5"])
     assert "delta is 0" in fails(capfd, [*grid, "--delta", "0", "--calibration", "30"])
-    assert "delta is 1.5" in fails(capfd, [*grid, "--choose", "0.1", "1.5", "--calibration", "30"])
+    assert "--choose is 1.5" in fails(capfd, [*grid, "--choose", "0.1", "1.5", "--calibration", "30"])
     assert "51 are needed" in fails(capfd, [*grid, "--choose", "0.05", "0.05", "--calibration", "50"])
     assert "41 are needed" in fails(capfd, [*grid, "--choose", "0.05", "0.05", "--calibration", "40", "--loss", "any"])
     independent = ["--calibration", "58", "--bound", "independent"]

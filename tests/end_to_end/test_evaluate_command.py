@@ -173,7 +173,7 @@ def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_p
     assert "--metrics is 'blue', but must be one of spbleu," in fails(capfd, [*call, "--metrics", "blue", *out])
     assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
     assert "takes NAME=VALUE" in fails(capfd, [*call, "--generation", "length_penalty", *out])
-    assert "num_beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])
+    assert "--num-beams is 0" in fails(capfd, [*call, "--num-beams", "0", *out])
     assert "confidence is 2" in fails(capfd, [*call, "--confidence", "2", *out])
     assert "holds no hypotheses.jsonl" in fails(capfd, [*call, "--against", tmp_path / "none", *out])
     assert "no SentencePiece model of spBLEU" in fails(capfd, [*call, "--spm", f"flores1={text}", *out])
@@ -207,3 +207,54 @@ def test_in_python(untied_model, text, made):
     assert set(found.scores.content()["metrics"]) == {"chrf"}
     assert found.next_token["positions"] == len(found.predictions)
     assert evaluate(base, corpus, metrics=["accuracy"]).hypotheses is None
+
+
+def test_separators_in_sentences_end_no_line(untied_model, tmp_path, capfd):
+    """From a text with them over saved translations to a comparison, the second time from the folder."""
+    rows = [(f"The house\u2028is old\x85 number {n}", f"La casa\x0bés\x0c vella\x1c número {n}") for n in range(4)]
+    file = tmp_path / "a.tsv"
+    file.write_bytes("".join(f"{source}\t{target}\r\n" for source, target in rows).encode())
+    call = [
+        "evaluate",
+        str(untied_model),
+        "--data",
+        str(file),
+        "--dtype",
+        "float32",
+        "--max-new-tokens",
+        "3",
+        "--num-beams",
+        "1",
+    ]
+    call += ["--metrics", "bleu", "--resamples", "20"]
+    assert main([*call, "--out", str(tmp_path / "one")]) == 0
+    for _ in range(2):
+        assert main([*call, "--out", str(tmp_path / "two"), "--against", str(tmp_path / "one")]) == 0
+        assert "paired bootstrap against" in capfd.readouterr().out
+    kept = read_json_lines(tmp_path / "two" / "hypotheses.jsonl")
+    assert [(row["source"], row["reference"]) for row in kept] == rows
+
+
+def test_bleu_of_chinese_is_split_into_characters(untied_model, tmp_path):
+    file = tmp_path / "a.tsv"
+    file.write_text("The house is old.\t这座房子又旧又冷。\nThe dog eats.\t狗在花园里吃东西。\n", encoding="utf-8")
+    call = [
+        "evaluate",
+        str(untied_model),
+        "--data",
+        str(file),
+        "--target-language",
+        "zho_Hans",
+        "--max-new-tokens",
+        "3",
+    ]
+    call += ["--metrics", "bleu", "--resamples", "20", "--dtype", "float32"]
+    assert main([*call, "--out", str(tmp_path / "one")]) == 0
+    assert main([*call, "--out", str(tmp_path / "two"), "--against", str(tmp_path / "one")]) == 0
+    saved = json.loads((tmp_path / "two" / "scores.json").read_text(encoding="utf-8"))
+    rows = read_json_lines(tmp_path / "two" / "hypotheses.jsonl")
+    theirs = sacrebleu.metrics.BLEU(trg_lang="zh").corpus_score(
+        [row["hypothesis"] for row in rows], [[row["reference"] for row in rows]]
+    )
+    assert saved["metrics"]["bleu"]["score"] == theirs.score
+    assert "tok:zh" in saved["metrics"]["bleu"]["signature"]

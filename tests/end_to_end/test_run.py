@@ -378,11 +378,29 @@ def test_translate_and_compare(finished, capsys):
 def test_translate_takes_lines_of_standard_input(finished, capsys, monkeypatch):
     assert main(["translate", str(finished), "The house is old", "This page does not exist"]) == 0
     wanted = capsys.readouterr().out
-    monkeypatch.setattr("sys.stdin", io.StringIO("The house is old\n\nThis page does not exist\n"))
+    assert wanted.count("\n") == 2
+
+    def give(content):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
+
+    give(b"The house is old\n\nThis page does not exist\r\n   \n")
     assert main(["translate", str(finished)]) == 0
-    assert capsys.readouterr().out == wanted
-    assert len(wanted.splitlines()) == 2
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    first, second = wanted.split("\n")[:2]
+    assert capsys.readouterr().out == f"{first}\n\n{second}\n\n"
+    give(b"The house\ncaf\xe9 is old\n")
+    assert main(["translate", str(finished)]) == 2
+    assert "standard input, line 2 is not UTF-8" in capsys.readouterr().err
+    give("The house\u2028is old\x0b\x85now\nThe house".encode())
+    assert main(["translate", str(finished)]) == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    give(b"\n\n")
+    assert main(["translate", str(finished)]) == 0
+    assert capsys.readouterr().out == "\n\n"
+    assert main(["translate", str(finished), "The house " * 5000]) == 2
+    assert "sentence 1 has" in capsys.readouterr().err
+    assert main(["translate", str(finished), "The \ud800 house"]) == 2
+    assert "sentence 1 is not UTF-8" in capsys.readouterr().err
+    give(b"")
     assert main(["translate", str(finished)]) == 2
     assert "nothing to translate" in capsys.readouterr().err
 

@@ -108,7 +108,9 @@ def test_units_and_globs(tied_model, tuned):
 
 
 def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
-    assert "Nothing changed." in printed(capfd, "scan", str(tied_model), str(tied_model))
+    said = printed(capfd, "scan", str(tied_model), str(tied_model))
+    assert "The embedding did not change; nothing else was compared: --units all compares every tensor." in said
+    assert "Nothing changed." in printed(capfd, "scan", str(tied_model), str(tied_model), "--units", "all")
     small = tmp_path / "small"
     shutil.copytree(tied_model, small)
     tensors = load_file(small / "model.safetensors")
@@ -233,7 +235,7 @@ def test_damaged_files_are_named(tied_model, tuned, tmp_path, capfd):
         "long", lambda h: h[embedding].update(shape=[10**6, 32], data_offsets=[0, 128 * 10**6])
     )
     assert "cannot be read" in broken("kind", lambda h: h[embedding].update(dtype="F7"))
-    assert "do not fit" in broken("negative", lambda h: h[embedding].update(shape=[-384, -32]))
+    assert "cannot be read" in broken("negative", lambda h: h[embedding].update(shape=[-384, -32]))
     outside = tmp_path / "outside"
     outside.mkdir()
     index = {"weight_map": {embedding: "../../etc/passwd"}}
@@ -313,7 +315,7 @@ def test_select_by_text(saved, text_file, tied_model, tmp_path):
         (["--by", "random", "--alpha", "0.5"], "give --top-k, the number of rows"),
         (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
         (["--alpha", "1.5"], "alpha is 1.5"),
-        (["--top-k", "-1"], "top_k is -1"),
+        (["--top-k", "-1"], "--top-k is -1"),
         (["--top-k", "3", "--tensor", "nope"], "no tensor nope"),
         (["--alpha", "0.1", "--top-k", "3"], "not allowed with"),
     ],
@@ -333,3 +335,34 @@ def test_tickets_train_in_peft(saved, tied_model):
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(tied_model), tickets.to_peft_config())
     trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
     assert trained == [(len(tickets), 32)]
+
+
+def test_one_folder_has_one_manifest_however_it_is_typed(tied_model, untied_model, tmp_path, monkeypatch):
+    (tmp_path / "base").symlink_to(tied_model)
+    monkeypatch.chdir(tmp_path)
+    files: list[bytes] = []
+    for number, base in enumerate(("base", "./base", str(tmp_path / "base"), "../" + tmp_path.name + "/base")):
+        assert main(["scan", base, str(untied_model), "--out", f"{number}.parquet", "--quiet"]) == 0
+        files.append((tmp_path / f"{number}.parquet").read_bytes())
+    assert len(set(files)) == 1
+
+
+def test_standard_output_has_the_file_alone(tied_model, untied_model, tmp_path, capfdbinary):
+    call = ["scan", str(tied_model), str(untied_model), "--out"]
+    assert main([*call, str(tmp_path / "a.parquet"), "--quiet"]) == 0
+    capfdbinary.readouterr()
+    for stream in ("-", "/dev/stdout"):
+        assert main([*call, stream]) == 0
+        assert capfdbinary.readouterr().out == (tmp_path / "a.parquet").read_bytes()
+
+
+def test_an_output_never_replaces_an_input_or_a_file_of_somebody_else(tied_model, untied_model, tmp_path, capfd):
+    weights = tmp_path / "base"
+    shutil.copytree(tied_model, weights)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    before = (weights / "model.safetensors").read_bytes()
+    for out in (weights / "model.safetensors", tmp_path / "thesis.txt", "/dev/null", weights):
+        assert main(["scan", str(weights), str(untied_model), "--out", str(out)]) == 2
+        assert "ks-lottery: " in capfd.readouterr().err
+    assert (weights / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -50,6 +50,9 @@ CASES = {
     "whole modules": ("untied_model", LoraConfig(target_modules=["q_proj"], modules_to_save=["up_proj"], **LORA)),
     "tokens": ("untied_model", TrainableTokensConfig(token_indices=[3, 9, 200], task_type="CAUSAL_LM")),
     "tokens beside": ("untied_model", LoraConfig(target_modules=["q_proj"], trainable_token_indices=[5, 300], **LORA)),
+    "biases of the adapted": ("gpt2", LoraConfig(target_modules=["c_fc"], fan_in_fan_out=True, bias="lora_only", **LORA)),
+    "biases of B": ("gpt2", LoraConfig(target_modules=["c_attn", "c_fc"], lora_bias=True, use_rslora=True, **LORA)),
+    "biases of B and of the base": ("gpt2", LoraConfig(target_modules=["c_attn"], lora_bias=True, bias="all", **LORA)),
     "conv1d": ("gpt2", LoraConfig(target_modules=["c_attn", "c_proj"], fan_in_fan_out=True, bias="all", **LORA)),
 }  # fmt: skip
 
@@ -167,7 +170,7 @@ def test_adapters_that_cannot_be_merged(change, tied_model, untied_model, tmp_pa
     if change == "damaged":
         weights.write_bytes(weights.read_bytes()[:-7])
     message = {
-        "kind": "of kind IA3", "dora": "of kind DoRA", "name": "lm_head.mystery, which is not understood",
+        "kind": "of kind IA3", "dora": "sets use_dora to True", "name": "lm_head.mystery, which is not understood",
         "rows": "changes row 5000", "shape": "give the base that the adapter belongs to",
         "missing": "z_proj, which .* does not have", "damaged": "truncated",
     }[change]  # fmt: skip

@@ -333,3 +333,36 @@ def test_the_interval_resamples_sentences():
         means.append(np.concatenate([right[sentence == s] for s in drawn]).mean())
     assert (low, high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])), abs=0.01)
     assert found.interval(seed=1) == found.interval(seed=1)
+
+
+CHINESE = ["请关掉灯光。", "这座房子又旧又冷。", "狗在花园里吃东西。"]
+
+
+@pytest.mark.parametrize("language", ["zh", "zho_Hans", "Chinese", "zh_TW", "yue_Hant"])
+def test_bleu_of_chinese_as_sacrebleu_computes_it(language):
+    hypotheses = ["请关灯。", "这个房子又旧又冷。", "狗在花园里吃。"]
+    ours = score(hypotheses, CHINESE, metrics=["bleu"], target_language=language, resamples=0)["bleu"]
+    theirs = BLEU(trg_lang="zh")
+    assert ours.score == theirs.corpus_score(hypotheses, [CHINESE]).score > 20
+    assert "tok:zh" in ours.signature
+    compared = compare(
+        {"a": hypotheses, "b": CHINESE}, CHINESE, metrics=["bleu"], target_language=language, resamples=10
+    )
+    (difference,) = compared.differences
+    assert (difference.baseline_score, difference.score) == (ours.score, pytest.approx(100))
+    assert "tok:zh" in difference.signature
+    plain = score(hypotheses, CHINESE, metrics=["bleu"], target_language="zh_Latn", resamples=0)["bleu"]
+    assert plain.score == BLEU().corpus_score(hypotheses, [CHINESE]).score
+    assert "tok:13a" in plain.signature
+
+
+@pytest.mark.parametrize(("language", "tokenizer"), [("jpn_Jpan", "ja-mecab"), ("Korean", "ko-mecab")])
+def test_bleu_of_a_language_whose_tokenizer_may_be_missing(language, tokenizer):
+    scores = score(CHINESE, CHINESE, metrics=["bleu", "chrf"], target_language=language, resamples=0)
+    assert "chrf" in scores.metrics
+    try:
+        BLEU(trg_lang=tokenizer[:2])
+    except RuntimeError:
+        assert f"pip install 'sacrebleu[{tokenizer[:2]}]'" in scores.missing["bleu"]
+    else:
+        assert f"tok:{tokenizer}" in scores["bleu"].signature

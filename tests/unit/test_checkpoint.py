@@ -168,5 +168,64 @@ def test_damaged_patches_are_refused(tied_model, tmp_path):
     with pytest.raises(UserError, match="not a whole"):
         RowPatch.open(tmp_path)
     shutil.copy(tied_model / "model.safetensors", file)
-    with pytest.raises(UserError, match="not a row patch"):
+    with pytest.raises(UserError, match="not a row-patch"):
         RowPatch.open(tmp_path)
+
+
+ROWS, IDS = torch.randn(3, 32), torch.tensor([4, 9, 200])
+ABOUT = {"kind": "row-patch", "format": 1, "made_from": {"base": {"name": "b", "fingerprint": "f"}}, "settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "about", "message"),
+    [
+        (torch.tensor([9, 4, 200]), ROWS, ABOUT, "ids are not in ascending order"),
+        (torch.tensor([4, 4, 200]), ROWS, ABOUT, "ids are not in ascending order, or there twice"),
+        (torch.tensor([-4, 9, 200]), ROWS, ABOUT, r"ids are negative \(-4\)"),
+        (torch.tensor([4.0, 9.0, 200.0]), ROWS, ABOUT, "ids are of type float32"),
+        (IDS.reshape(3, 1), ROWS, ABOUT, r"ids are of type int64 and shape \(3, 1\)"),
+        (IDS, ROWS.double(), ABOUT, "values is of type float64"),
+        (IDS, ROWS[:2], ABOUT, "with one row for each of the 3 ids"),
+        (IDS, ROWS.flatten(), ABOUT, r"shape \(96,\)"),
+        (IDS, ROWS[:, :0], ABOUT, r"shape \(3, 0\)"),
+        (IDS, ROWS / torch.tensor([[1.0], [0.0], [1.0]]), ABOUT, "NaN or infinite values in its row 1"),
+        (IDS, ROWS * torch.tensor([[1.0], [1.0], [float("nan")]]), ABOUT, "NaN or infinite values in its row 2"),
+        (None, ROWS, ABOUT, "without its rows"),
+        (IDS, None, ABOUT, "without its rows"),
+        (IDS, ROWS, [], "is JSON, but not an object"),
+        (IDS, ROWS, "{", "is not valid JSON"),
+        (IDS, ROWS, {**ABOUT, "side": "left"}, "without its rows"),
+        (IDS, ROWS, {**ABOUT, "side": ["input"]}, "without its rows"),
+        (IDS, ROWS, {**ABOUT, "format": "9"}, "newer"),
+        (IDS, ROWS, {**ABOUT, "format": 2}, "newer"),
+        (IDS, ROWS, {**ABOUT, "settings": []}, r"settings is \[\], but must be an object"),
+        (IDS, ROWS, {**ABOUT, "made_from": "x"}, "made_from is 'x', but must be an object"),
+        (IDS, ROWS, {**ABOUT, "made_from": {}}, "has no base"),
+        (IDS, ROWS, {**ABOUT, "made_from": {"base": "b"}}, "must be an object with a name and a fingerprint"),
+        (IDS, ROWS, {**ABOUT, "made_from": {"base": {"name": 1}}}, "must be an object with a name and a fingerprint"),
+        (IDS, ROWS, {key: value for key, value in ABOUT.items() if key != "made_from"}, "has no made_from"),
+        (IDS, ROWS, {key: value for key, value in ABOUT.items() if key != "settings"}, "has no settings"),
+    ],
+)
+def test_patch_files_that_were_changed_are_refused(ids, values, about, message, tmp_path):
+    tensors = {name: tensor for name, tensor in (("ids", ids), ("values", values)) if tensor is not None}
+    text = about if isinstance(about, str) else json.dumps(about)
+    save_file(
+        {n: t.contiguous() for n, t in tensors.items()}, tmp_path / "patch.safetensors", metadata={"ks-lottery": text}
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        RowPatch.open(tmp_path)
+    assert type(caught.value) is UserError
+    assert "patch.safetensors" in str(caught.value)
+
+
+def test_a_patch_whose_rows_do_not_fit_is_refused_over_any_kind_of_base(tied_model, tmp_path):
+    from ks_lottery import scan
+
+    tensors = load_file(tied_model / "model.safetensors")
+    torch.save(tensors, tmp_path / "base.bin")
+    for ids, rows in ((np.array([384]), torch.ones(1, 32)), (np.array([3]), torch.ones(1, 31))):
+        with pytest.raises(UserError, match="do not fit the 384 x 32"):
+            scan(tmp_path / "base.bin", RowPatch(ids, rows, {}))
+        with pytest.raises(UserError, match="do not fit the 384 x 32"):
+            scan(tied_model, RowPatch(ids, rows, Checkpoint.open(tied_model).describe()))

@@ -50,7 +50,7 @@ from ks_lottery.config.settings import (
 def test_values_out_of_range_are_named(make, named):
     with pytest.raises(UserError) as caught:
         make()
-    assert str(caught.value).startswith(f"{named} ")
+    assert str(caught.value).startswith(f"`{named}`")
     assert "must be" in str(caught.value)
 
 

@@ -10,7 +10,7 @@ from ks_lottery import UserError
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation import translate as module
-from ks_lottery.evaluation.hypotheses import Hypotheses
+from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
 from ks_lottery.models.load import load_model, open_checkpoint
 
 PAIRS = [Pair(f"The house number {n} is old" + " and cold" * (n % 4), f"La casa {n}") for n in range(10)]
@@ -126,3 +126,24 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         Hypotheses(tmp_path / "file", PAIRS, **MADE).keep({0: "a"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"source": "a", "reference": "b"}', '{"source": "a", "reference": "b", "hypothesis": 3}', "[1]", "no JSON",
+        r'{"source": "a", "reference": "b", "hypothesis": "\ud800"}',
+    ],
+)  # fmt: skip
+def test_hypotheses_that_are_none_are_refused(tmp_path, line):
+    (tmp_path / "hypotheses.jsonl").write_text(f'{{"source": "a", "reference": "b", "hypothesis": "c"}}\n{line}\n')
+    with pytest.raises(UserError, match=r"hypotheses\.jsonl, (entry|line) 2"):
+        read_hypotheses(tmp_path)
+
+
+def test_a_translation_is_one_line_that_keeps_its_no_break_spaces(loaded, monkeypatch):
+    form = PromptForm(loaded.tokenizer)
+    prompts = form.prompts(["Translate."], ["The house"])
+    wanted = form.tokenizer(" Quelle\n heure\u202fest\u00a0il\u2028? ")["input_ids"]
+    monkeypatch.setattr(module, "generate", lambda lm, batch, *rest: [wanted])
+    assert module.translate(loaded.lm, form, prompts) == ["Quelle heure\u202fest\u00a0il\u2028?"]

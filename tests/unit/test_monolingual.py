@@ -22,3 +22,11 @@ def test_the_options_of_text_are_heeded(tmp_path):
     assert read_sentences(aligned) == ["La casa", "El gos", "El gat"]
     with pytest.raises(UserError, match="does not exist"):
         read_sentences(TextSource(path=str(tmp_path / "none.ca")))
+
+
+def test_a_line_that_is_too_long_is_named(tmp_path):
+    file = tmp_path / "mono.ca"
+    file.write_text("La casa\n" + "a" * 100_001 + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 2 has 100,001 characters"):
+        read_sentences(TextSource(path=str(file)))
+    assert read_sentences(TextSource(path=str(file), limit=1)) == ["La casa"]

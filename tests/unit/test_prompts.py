@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from ks_lottery import Corpus, UserError, open_checkpoint
 from ks_lottery.corpus.batches import encode
@@ -105,3 +106,23 @@ def test_the_sentence_stays_as_it_is(template, sentence):
 def test_unknown_templates(template):
     with pytest.raises(UserError, match=r"is not known .* no place for \{source\}"):
         render_prompt(template, "", "")
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("template", ["<s>{instruction}\n{source}\n", "{source} =>", "<s> {source}", "plain"])
+def test_the_beginning_of_sentence_is_there_once(tied_model, adds, template):
+    """With a tokenizer that adds it and one that does not; the rest as transformers tokenizes it."""
+    tokenizer = load_tokenizer(open_checkpoint(str(tied_model)))
+    if adds:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.bos_token_id)]
+        )
+    order = "<s>Translate." if template == "plain" else "Translate."
+    form = PromptForm(tokenizer, template)
+    text = form.render(order, "The house")
+    (ids,) = form.prompts([order], ["The house"])
+    begins = tokenizer.bos_token_id
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert list(ids) == (plain if text.startswith("<s>") else [begins] * adds + plain)
+    assert ids.count(begins) == (adds or text.startswith("<s>"))
+    assert form.pairs([order], ["The house"], ["La casa"])[0][0] == ids

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import struct
 
 import polib
 import pytest
 
-from ks_lottery import UserError, read_corpus
+from ks_lottery import UserError, read_corpus, split
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
+from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
 
 PAIRS = [("The house is old", "La casa és vella"), ('A "quoted" word, here', 'Una paraula "citada", aquí')]
 
@@ -196,3 +198,59 @@ def test_saved_text_reads_back(tmp_path):
     corpus = read_corpus(file, source_language="en", target_language="ca")
     corpus.save(tmp_path / "b.jsonl")
     assert read(tmp_path / "b.jsonl") == PAIRS
+
+
+SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_no_other_character_ends_a_line(tmp_path, separator, ending):
+    """From the file over the split and its saved parts to the hypotheses."""
+    wanted = [(f"one{separator}two number {n}", f"un{separator}dos {n}") for n in range(40)]
+    for name in ("a.tsv", "a.csv"):
+        lines = (f"{s}{chr(9) if name == 'a.tsv' else ','}{t}{ending}" for s, t in wanted)
+        (tmp_path / name).write_bytes("".join(lines).encode())
+        assert read(tmp_path / name) == wanted
+    (tmp_path / "a.jsonl").write_bytes(
+        "".join(json.dumps({"source": s, "target": t}, ensure_ascii=False) + ending for s, t in wanted).encode()
+    )
+    corpus = read_corpus(tmp_path / "a.jsonl", source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == wanted
+    for part in (split(corpus).train, split(corpus).test):
+        assert read_corpus(part.save(tmp_path / "part.jsonl"), source_language="en", target_language="ca") == part
+    work = Hypotheses(tmp_path / "work", corpus.pairs, made_from={}, settings={})
+    work.keep(dict.fromkeys(range(20), f"un{separator}dos"))
+    again = Hypotheses(tmp_path / "work", corpus.pairs, made_from={}, settings={})
+    assert again.done == work.done
+    again.keep({n: t for n, (_, t) in enumerate(wanted)})
+    again.finish()
+    assert [row["hypothesis"] for row in read_hypotheses(tmp_path / "work")] == [t for _, t in wanted]
+
+
+def test_text_in_utf16_is_refused(tmp_path):
+    for encoding in ("utf-16", "utf-16-le"):
+        (tmp_path / "a.tsv").write_bytes("a\tb\n".encode(encoding))
+        with pytest.raises(UserError, match="line 1 (is not UTF-8|contains a NUL character)"):
+            read(tmp_path / "a.tsv")
+
+
+def test_no_break_spaces_of_a_catalog_are_kept(tmp_path):
+    catalog = polib.POFile()
+    catalog.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    catalog.append(polib.POEntry(msgid="What\nis it?", msgstr="Quelle heure\n est-il\u202f?\u00a0"))
+    catalog.save(str(tmp_path / "a.po"))
+    catalog.save_as_mofile(str(tmp_path / "a.mo"))
+    for name in ("a.po", "a.mo"):
+        assert read(tmp_path / name) == [("What is it?", "Quelle heure est-il\u202f?\u00a0")]
+
+
+def test_a_catalog_of_strings_that_overlap_is_refused_in_bounded_memory(tmp_path):
+    count, size = 50_000, 1_000_000
+    tables = struct.pack("<II", size, 28 + 16 * count) * (2 * count)
+    file = tmp_path / "a.mo"
+    file.write_bytes(
+        struct.pack("<IIIIIII", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0) + tables + b"a" * size + b"\0"
+    )
+    with pytest.raises(UserError, match="strings overlap"):
+        read(file)

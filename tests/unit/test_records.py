@@ -58,10 +58,10 @@ def test_json_lines_under_the_ending_json(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[\n{"input": "a",\n"output": "b"\n', r"a\.json is not valid JSON: .*line 3"),
+        ('[\n{"input": "a",\n"output": "b"\n', r"a\.json is not valid JSON .*line 4"),
         ("3", "does not hold a list of objects"),
-        ("[3]", "record 1 is no object"),
-        ("[[]]", "record 1 is no object"),
+        ("[3]", "record 1 is not an object"),
+        ("[[]]", "record 1 is not an object"),
         ("", "not valid JSON"),
         ("[]", "holds no pairs"),
         (
@@ -156,3 +156,64 @@ def test_streaming_is_for_datasets(tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n")
     with pytest.raises(UserError, match="streaming is for Hugging Face datasets, but .*a.tsv is read as tsv"):
         read(tmp_path / "a.tsv", streaming=True)
+
+
+def test_a_lone_surrogate_leaves_out_its_pair_alone(tmp_path):
+    file = tmp_path / "a.jsonl"
+    rows = [
+        r'{"source": "one \ud800 two", "target": "un"}', r'{"source": "one", "target": "\udc00"}',
+        r'{"source": "one", "target": "un", "instruction": "\ud800"}',
+        r'{"source": "one", "target": "un", "document": "\ud800"}',
+        r'{"source": "\ud83d\ude00", "target": "un"}',
+    ]  # fmt: skip
+    file.write_text("\n".join(rows))
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == [("\U0001f600", "un")]
+    assert corpus.left_out == {"invalid characters": 4}
+    assert read_corpus(corpus.save(tmp_path / "b.jsonl"), source_language="en", target_language="ca") == corpus
+
+
+def test_a_sentence_that_is_too_long_is_left_out_before_it_costs_anything(tmp_path):
+    file = tmp_path / "a.jsonl"
+    rows = [{"source": "a" * n, "target": "b"} for n in (100_000, 100_001, 10_000_000)]
+    rows += [{"source": "a", "target": "b" * 100_001}, {"source": "a", "target": "b", "instruction": "c" * 100_001}]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [len(p.source) for p in corpus] == [100_000]
+    assert corpus.left_out == {"too long": 4}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 50_000,
+        '{"a":' * 50_000,
+        '{"source": ' + "9" * 5_000 + ', "target": "b"}',
+        "3\n",
+        "null\n",
+        "[1]\n",
+        '"a"\n',
+    ],
+)
+def test_json_of_every_other_kind_is_one_sentence(tmp_path, ending, content):
+    file = tmp_path / f"a.{ending}"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_corpus(file, source_language="en", target_language="ca")
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_deep_document_is_no_name(tmp_path):
+    deep = "[" * 900 + "]" * 900
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        f'{{"source": "a", "target": "b", "document": {deep}}}\n{{"source": "c", "target": "d", "document": 7}}'
+    )
+    try:
+        corpus = read_corpus(file, source_language="en", target_language="ca")
+    except UserError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017 (which of both depends on Python)
+    else:
+        assert [p.document for p in corpus] == ["", "7"]

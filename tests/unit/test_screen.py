@@ -59,3 +59,30 @@ def test_nothing_is_said_when_silent():
         watch(Progress(1, 1, 10, 0.5))
     assert out.getvalue() == ""
     assert screen.number == 2
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mX", "a\rb", "\x07", "\u202ex", "\x9b2J"])
+def test_the_title_of_a_stage_never_acts_on_the_terminal(name):
+    """Neither in the bar nor in the line that follows it."""
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=True, color_system=None)
+    screen = Screen(2, console)
+    with screen.stage(name) as tick:
+        tick(1, 2)
+    with screen.training(name) as watch:
+        watch(Progress(1, 1, 10, 0.5))
+    screen.skipped(name)
+    assert name not in out.getvalue()
+    assert out.getvalue().count("".join(c if c.isprintable() else repr(c)[1:-1] for c in name)) >= 5
+
+
+def test_a_reader_that_went_away_is_left_to_the_command_line(monkeypatch):
+    """Rich itself would end the program with exit code 1, which a check that failed has."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        Screen().say("x")

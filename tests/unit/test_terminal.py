@@ -10,7 +10,10 @@ from rich.console import Console
 from ks_lottery.report.section import Column, Section
 from ks_lottery.report.terminal import print_sections
 
-HOSTILE = ("'[/INST]'", "'[bold]x'", ":smile:", "a\x1b[2Jb", "line\nbreak", "\x9b31m\u202e")
+HOSTILE = (
+    "'[/INST]'", "'[bold]x'", ":smile:", "a\x1b[2Jb", "line\nbreak", "\x9b31m\u202e", "\x1b[31mX", "a\rb", "\x07", "\x7f",
+    "\u2066x", "\ud800",
+)  # fmt: skip
 """Markup, emoji codes, control characters and what turns the direction of writing round."""
 
 

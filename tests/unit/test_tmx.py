@@ -8,7 +8,7 @@ import lzma
 import pytest
 from translate.storage.tmx import tmxfile
 
-from ks_lottery import UserError, read_corpus
+from ks_lottery import UserError, keep_useful, read_corpus
 
 PAIRS = [("The house is old & <cold>", "La casa és vella i <freda>"), ("Hello, world", "Hola, món")]
 
@@ -70,7 +70,7 @@ def test_languages_inline_tags_and_documents_of_a_memory(tmp_path):
     file.write_text(TMX, encoding="utf-8")
     corpus = read_corpus(file, source_language="en", target_language="ca")
     assert [(pair.source, pair.target) for pair in corpus] == [
-        ("Click here right now", "Feu clic aquí ara"),
+        ("Click here right now", "Feu clic aquí {0}ara"),
         ("Colour", "Color"),
     ]
     assert [pair.document for pair in corpus] == ["help/intro.html", ""]
@@ -95,7 +95,10 @@ def test_entities_open_no_file(tmp_path):
     memory = f"<tmx><body><tu>{variant.format('en', 'a&e;c')}{variant.format('ca', 'b')}</tu></body></tmx>"
     file = tmp_path / "a.tmx"
     file.write_text(f'<!DOCTYPE x [<!ENTITY e SYSTEM "file://{tmp_path}/secret">]>{memory}')
-    assert read(file) == [("ac", "b")]
+    with pytest.raises(
+        UserError, match="1 left out: invalid characters"
+    ):  # neither the secret nor a sentence without it
+        read(file)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +114,66 @@ def test_damaged_memories_get_one_sentence(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path / "a.tmx")
     assert "\n" not in str(caught.value)
+
+
+def unit(source, target, more=""):
+    return f'<tu {more}><tuv xml:lang="en"><seg>{source}</seg></tuv><tuv xml:lang="ca"><seg>{target}</seg></tuv></tu>'
+
+
+def memory(path, *units):
+    path.write_text(f"<tmx><body>{''.join(units)}</body></tmx>", encoding="utf-8")
+    return read_corpus(path, source_language="en", target_language="ca")
+
+
+@pytest.mark.parametrize("bad", ["&#x1F;", "&#0;", "\x1f", "&#xD800;", "&", "&nbsp;", "\ufffe"])
+def test_one_bad_unit_is_counted_and_the_others_are_whole(tmp_path, bad):
+    units = [
+        unit("one &amp; two", "un"),
+        unit(f"a{bad}b", "b"),
+        unit("a", f"b{bad}"),
+        unit("three", "tres"),
+        unit("R<![CDATA[&D]]>", "R+D"),
+    ]
+    corpus = memory(tmp_path / "a.tmx", *units)
+    assert [(p.source, p.target) for p in corpus] == [("one & two", "un"), ("three", "tres"), ("R&D", "R+D")]
+    assert corpus.left_out == {"invalid characters": 2}
+
+
+def test_entities_are_never_expanded(tmp_path):
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+    file = tmp_path / "a.tmx"
+    file.write_text(
+        f'<!DOCTYPE tmx [<!ENTITY e0 "ha">{entities}]><tmx><body>{unit("&e9;", "b")}{unit("c", "d")}</body></tmx>'
+    )
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert ([(p.source, p.target) for p in corpus], corpus.left_out) == ([("c", "d")], {"invalid characters": 1})
+
+
+@pytest.mark.parametrize(
+    ("inline", "text", "dropped"),
+    [
+        ("<ph x='1'/>", "{1}", True),
+        ("<ph x='1'>{name}</ph>", "{name}", True),
+        ("<ph>%s</ph>", "%s", True),
+        ("<ph>&lt;b&gt;</ph>", "", False),
+        ("<ph type='bold'>x</ph>", "", False),
+        ("<ph>&lt;br/&gt;</ph>", " ", False),
+        ("<bpt i='1'>{\\b </bpt>", "", False),
+        ("<it pos='begin'>&lt;i&gt;</it>", "", False),
+        ("<hi>3</hi>", "3", False),
+    ],
+)  # fmt: skip
+def test_inline_elements_that_stand_for_values(tmp_path, inline, text, dropped):
+    corpus = memory(tmp_path / "a.tmx", unit(f"The house has{inline}rooms in it", "La casa té moltes habitacions"))
+    assert corpus.pairs[0].source == f"The house has{text}rooms in it"
+    assert keep_useful(corpus, min_words=0)[1].placeholder == dropped
+    assert len(keep_useful(corpus, min_words=0, drop_placeholders=False)[0]) == 1
+
+
+def test_only_the_white_space_of_layout_is_run_together(tmp_path):
+    text = "Quelle\n   heure\u202fest\u00a0:\u2009\u3000 il ?"
+    assert (
+        memory(tmp_path / "a.tmx", unit("a", text)).pairs[0].target == "Quelle heure\u202fest\u00a0:\u2009\u3000 il ?"
+    )
+    preserved = memory(tmp_path / "a.tmx", unit("a", " a  b\n c ", "xml:space='preserve'"))
+    assert preserved.pairs[0].target == "a  b\n c"

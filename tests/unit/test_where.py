@@ -348,7 +348,7 @@ def test_what_cannot_be_measured_is_one_sentence(loaded, corpus, tuned, tied_mod
         ({"patch": replace(tuned, side="output")}, "only rows of the input side act at a position"),
         ({"patch": tuned.restrict(tuned.ids[:0])}, "changes no row"),
         ({"base": str(tied_model)}, "give the base that the patch belongs to"),
-        ({"resamples": 0}, "`resamples` is 0, but must be 1 or more"),
+        ({"resamples": 0}, "`resamples` is 0, but what follows"),
         ({"translate": 0}, "`translate` is 0, but must be 1 or more"),
         ({"confidence": 1.0}, "`confidence` is 1.0, but must be between 0 and 1"),
         ({"metrics": ("accuracy",)}, "accuracy, which is measured in any case"),

@@ -9,7 +9,7 @@ import pytest
 from translate.storage.xliff import Xliff1File
 from translate.storage.xliff2 import Xliff2File
 
-from ks_lottery import UserError, read_corpus
+from ks_lottery import UserError, keep_useful, read_corpus
 
 PAIRS = [("The house is old & <cold>", "La casa és vella i <freda>"), ("Hello, world", "Hola, món")]
 
@@ -98,7 +98,9 @@ def test_inline_tags_suggestions_and_documents_of_xliff_1(tmp_path):
         )
     )  # fmt: skip
     corpus = read_corpus(file, source_language="en", target_language="ca")
-    assert [(p.source, p.target, p.document) for p in corpus] == [("Click here now", "Feu clic aquí ara", "ui/main.c")]
+    assert [(p.source, p.target, p.document) for p in corpus] == [
+        ("Click here{2} %snow", "Feu clic aquí ara", "ui/main.c")
+    ]
 
 
 def test_segments_and_states_of_xliff_2(tmp_path):
@@ -113,7 +115,9 @@ def test_segments_and_states_of_xliff_2(tmp_path):
         f'<unit id="u">{body}<ignorable><source> </source></ignorable></unit></file></xliff>'
     )
     corpus = read_corpus(file, source_language="en", target_language="ca")
-    assert [(p.source, p.target, p.document) for p in corpus] == [(f"s{i}", f"t{i}", "main") for i in (0, 2, 3, 4)]
+    assert [(p.source, p.target, p.document) for p in corpus] == [
+        (f"s{i}{{x{i}}}", f"t{i}", "main") for i in (0, 2, 3, 4)
+    ]
     assert corpus.left_out == {"unfinished": 1}
 
 
@@ -147,7 +151,10 @@ def test_entities_open_no_file(tmp_path):
     exchange += "<target>b</target></trans-unit></body></file></xliff>"
     file = tmp_path / "a.xlf"
     file.write_text(f'<!DOCTYPE x [<!ENTITY e SYSTEM "file://{tmp_path}/secret">]>{exchange}')
-    assert read(file) == [("ac", "b")]
+    with pytest.raises(
+        UserError, match="1 left out: invalid characters"
+    ):  # neither the secret nor a sentence without it
+        read(file)
 
 
 def test_xliff_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
@@ -156,3 +163,107 @@ def test_xliff_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
     file.write_text('<xliff version="1.2"/>', encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.xlf is XLIFF.*pip install translate-toolkit"):
         read_corpus(file, source_language="en", target_language="ca")
+
+
+TWO = xliff1(
+    "<trans-unit id='1'><source>no</source><target>non</target></trans-unit>",
+    'source-language="de" target-language="it"',
+).replace(
+    "</file>",
+    "</file><file original='b' source-language='en' target-language='ca' datatype='c'><body><trans-unit id='2'>"
+    "<source>a</source><target>b</target></trans-unit></body></file>",
+)
+
+
+def test_a_file_between_several_languages(tmp_path):
+    file = tmp_path / "a.xlf"
+    file.write_text(TWO, encoding="utf-8")
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert ([(p.source, p.target, p.document) for p in corpus], corpus.left_out) == (
+        [("a", "b", "b")],
+        {"other languages": 1},
+    )
+    assert read(file, source_language="de", target_language="it") == [("no", "non")]
+    with pytest.raises(UserError, match="from de to it, from en to ca, not from en to it"):
+        read(file, target_language="it")
+
+
+def sdl(*segments):
+    each = "".join(f"<sdl:seg id='{number}' {segment}/>" for number, segment in enumerate(segments))
+    return f'<sdl:seg-defs xmlns:sdl="http://sdl.com/FileTypes/SdlXliff/1.0">{each}</sdl:seg-defs>'
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "taken"),
+    [
+        ("", sdl('conf="Translated"'), True),
+        ("", sdl('conf="ApprovedTranslation"'), True),
+        ("", sdl('conf="ApprovedSignOff"'), True),
+        ("", sdl('conf="Draft"'), False),
+        ("", sdl('conf="RejectedTranslation"'), False),
+        ("", sdl('conf="RejectedSignOff"'), False),
+        ("", sdl('conf="Unspecified"'), False),
+        ("", sdl(""), False),
+        ("", sdl('conf="Translated"', 'conf="Draft"'), False),
+        ('xmlns:mq="MQXliff" mq:status="ManuallyConfirmed"', "", True),
+        ('xmlns:mq="MQXliff" mq:status="NotStarted"', "", False),
+        ('xmlns:mq="MQXliff" mq:status="Rejected"', "", False),
+        ('xmlns:m="http://www.memsource.com/mxlf/2.0" m:confirmed="1"', "", True),
+        ('xmlns:m="http://www.memsource.com/mxlf/2.0" m:confirmed="0"', "", False),
+    ],
+)
+@pytest.mark.parametrize("ending", ["sdlxliff", "mqxliff", "xlf"])
+def test_drafts_and_rejected_segments_are_unfinished(tmp_path, attributes, more, taken, ending):
+    body = "<trans-unit id='{}' {}><source>{}</source><target><mrk mtype='seg' mid='0'>{}</mrk></target>{}</trans-unit>"
+    file = tmp_path / f"a.{ending}"
+    file.write_text(xliff1(body.format(1, attributes, "a", "b", more) + body.format(2, "", "c", "d", "")))
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == ([("a", "b")] if taken else []) + [("c", "d")]
+    assert corpus.left_out == ({} if taken else {"unfinished": 1})
+
+
+@pytest.mark.parametrize(
+    ("inline", "text", "dropped"),
+    [
+        ("<x id='1'/>", "{1}", True),
+        ("<x id='INTERPOLATION' equiv-text='{{ name }}'/>", "{INTERPOLATION}", True),
+        ("<ph id='2'>%d</ph>", "%d", True),
+        ("<bx id='3'/>", "{3}", True),
+        ("<x id='1' ctype='x-b' equiv-text='&lt;b&gt;'/>", "", False),
+        ("<x id='1' ctype='lb'/>", " ", False),
+        ("<g id='1'>3</g>", "3", False),
+        ("<bpt id='1'>&lt;b&gt;</bpt>", "", False),
+    ],
+)
+def test_inline_elements_that_stand_for_values(tmp_path, inline, text, dropped):
+    file = tmp_path / "a.xlf"
+    file.write_text(
+        xliff1(f"<trans-unit id='1'><source>It has{inline}rooms</source><target>Té{inline}sales</target></trans-unit>")
+    )
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == [(f"It has{text}rooms", f"Té{text}sales")]
+    assert keep_useful(corpus, min_words=0)[1].placeholder == dropped
+
+
+@pytest.mark.parametrize("bad", ["&#x1F;", "\x1f", "&", "&nbsp;"])
+def test_one_bad_unit_is_counted_and_the_others_are_whole(tmp_path, bad):
+    file = tmp_path / "a.xlf"
+    body = "<trans-unit id='{}'><source>{}</source><target>{}</target></trans-unit>"
+    file.write_text(
+        xliff1(body.format(1, "a &amp; b", "c\u00a0d") + body.format(2, f"x{bad}y", "z") + body.format(3, "e", "f"))
+    )
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == [("a & b", "c\u00a0d"), ("e", "f")]
+    assert corpus.left_out == {"invalid characters": 1}
+
+
+def test_a_character_that_xliff_2_writes_by_its_number(tmp_path):
+    file = tmp_path / "a.xlf"
+    segment = "<segment><source>{}</source><target>{}</target></segment>"
+    file.write_text(
+        '<xliff version="2.0" xmlns="urn:oasis:names:tc:xliff:document:2.0" srcLang="en" trgLang="ca"><file id="main">'
+        '<unit id="u">'
+        + segment.format("a<cp hex='001F'/>b", "c") + segment.format("d", "e") + "</unit></file></xliff>"
+    )  # fmt: skip
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert ([(p.source, p.target) for p in corpus], corpus.left_out) == ([("d", "e")], {"invalid characters": 1})

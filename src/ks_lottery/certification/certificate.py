@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.certification.certificate_content import check_content, checked_columns
 from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.report.notebook import Shown
 from ks_lottery.store.content import ByContent, data_frame, digest_content
@@ -254,12 +255,14 @@ class Certificate(ByContent, Shown):
         Raises
         ------
         UserError
-            When a file is missing or damaged, does not hold a certificate, or was written by a newer version.
+            When a file is missing or damaged, does not contain a certificate, or was written by a newer version.
         """
         path = Path(path).expanduser()
         files = cls.files(path) if path.is_dir() else cls.files(path.parent, path.stem)
         about = read_json(files[0], "certificate")
+        check_content(files[0], about)
         columns, _ = read_table(files[1], "certificate")
+        columns = checked_columns(files[1], columns, about)
         sums: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in about.items() if name in _SUMS
         }

@@ -15,6 +15,7 @@ from ks_lottery.report.section import Column, Section
 from ks_lottery.store.content import ByContent, array_form, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
+from ks_lottery.store.schema import MAKE_AGAIN, mapping, real_column, sources, whole_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +112,7 @@ class Attribution(ByContent, Shown):
         Raises
         ------
         UserError
-            When it is missing or damaged.
+            When it is missing or damaged, or a column or its manifest is not that of an attribution.
         """
         folder = Path(folder).expanduser()
         path = folder / ATTRIBUTION_FILE if folder.is_dir() else folder
@@ -120,5 +121,16 @@ class Attribution(ByContent, Shown):
                 f"{folder} holds no {ATTRIBUTION_FILE}: give the folder of an embed tuning, such as runs/demo/embed"
             )
         columns, about = read_table(path, "attribution")
-        scores = {name: columns[name] for name in ATTRIBUTIONS if name in columns}
-        return cls(columns["row"], scores, columns["occurrences"], about["made_from"], about["settings"])
+        ids = whole_column(path, columns, "row")
+        if bool((np.diff(ids) <= 0).any()):
+            raise UserError(f"{path}: its rows are not in ascending order, or there twice: {MAKE_AGAIN}")
+        scores = {
+            name: real_column(path, columns, name, low=-_MOST, high=_MOST) for name in ATTRIBUTIONS if name in columns
+        }
+        if not scores:
+            raise UserError(f"{path} has none of the columns {' and '.join(ATTRIBUTIONS)}: {MAKE_AGAIN}")
+        occurrences = whole_column(path, columns, "occurrences")
+        return cls(ids, scores, occurrences, sources(path, about), mapping(path, about, "settings"))
+
+
+_MOST = float(np.finfo(np.float64).max)

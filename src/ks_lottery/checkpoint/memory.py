@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ import torch
 
 from ks_lottery.checkpoint.headers import TensorEntry
 from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.checkpoint.tensors import Units, cut
+from ks_lottery.checkpoint.spans import digest_values, units_of
 from ks_lottery.errors import UserError
 from ks_lottery.store.manifest import digest_json
 
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from ks_lottery.checkpoint.tensors import Units
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,27 +85,15 @@ class MemoryCheckpoint(Checkpoint):
         return self.model.config.to_dict()
 
     @property
-    def units(self) -> Mapping[str, Units]:
-        """Every tensor of floats, as samples."""
-        return self._memory_units
+    def _about(self) -> dict[str, Any]:
+        return self.config
 
-    @cached_property
-    def _memory_units(self) -> Mapping[str, Units]:
-        kind = str(getattr(self.model.config, "model_type", ""))
-        return cut({name: (entry.shape, entry.dtype) for name, entry in self.tensors.items()}, kind)
+    def _stored(self, tensor: str, unit: Units, start: int, stop: int) -> torch.Tensor:
+        return units_of(self.values[tensor].detach(), unit, start, stop)
 
-    def block(self, tensor: str, start: int, stop: int) -> torch.Tensor:
-        """Return a copy of units `start` to `stop` of a tensor, on the CPU, in its own type."""
-        unit, value = self.units[tensor], self.values[tensor].detach()
-        part = value.T[start:stop] if unit.transposed else value.reshape(unit.count, unit.width)[start:stop]
-        # By NumPy, which copies in the calling thread alone.
-        raw = part.cpu().contiguous().view(torch.uint8).numpy()
-        return torch.from_numpy(raw.copy()).view(value.dtype)
-
-    def rows(self, ids: npt.NDArray[np.int64], side: str = "input") -> torch.Tensor:
-        """Return rows of the input or output embedding, shape (K, d), float32, on the CPU; see `Checkpoint.rows`."""
-        value = self.values[self.head if side == "output" else self.embedding].detach()
-        return value[torch.from_numpy(np.ascontiguousarray(ids)).to(value.device)].to("cpu", torch.float32)
+    def _stored_rows(self, tensor: str, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        value = self.values[tensor].detach()
+        return value[torch.from_numpy(np.ascontiguousarray(ids)).to(value.device)].cpu()
 
     @property
     def fingerprint(self) -> str:
@@ -113,7 +101,7 @@ class MemoryCheckpoint(Checkpoint):
         state = [(value.data_ptr(), 0 if value.is_inference() else value._version) for value in self.values.values()]  # noqa: SLF001
         if self._known.get("state") != state:
             content = [
-                [name, str(value.dtype), list(value.shape), _digest(value)]
+                [name, str(value.dtype), list(value.shape), digest_values(value)]
                 for name, value in sorted(self.values.items())
             ]
             self._known.update(state=state, fingerprint=digest_json(content))
@@ -128,8 +116,3 @@ def _untied(state: Mapping[str, torch.Tensor], targets: set[str]) -> dict[str, t
         names.setdefault(key, []).append(name)
     kept = {next((name for name in same if name not in targets), same[0]) for same in names.values()}
     return {name: value for name, value in state.items() if name in kept}
-
-
-def _digest(value: torch.Tensor) -> str:
-    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(flat.numpy().data).hexdigest()

@@ -6,18 +6,15 @@ Only for speed: what cannot be read ahead is read later, and what is wrong with 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import threading
 from pathlib import Path
 
+from ks_lottery.store.json_content import LARGEST, parse_object
+
 STEP = 128 << 20
 """Bytes that are read at a time, from each side in turn. Few calls: each waits for the interpreter, which is importing."""
-
-
-LONGEST_HEADER = 100_000_000
-"""Bytes of a header; safetensors itself refuses longer ones."""
 
 
 def fill_page_cache(*names: str, modules: tuple[str, ...] = ()) -> None:
@@ -59,7 +56,9 @@ def _fill(names: tuple[str, ...], modules: tuple[str, ...]) -> None:
 
 def _files(name: str) -> list[Path]:
     path = Path(name).expanduser()
-    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.suffix == ".safetensors" else []
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.suffix == ".safetensors" else []
+    whole = [file for file in files if file.name == "model.safetensors"]  # which goes before all others
+    return [file for file in whole or files if file.is_file()]
 
 
 def _spans(file: Path, modules: tuple[str, ...]) -> list[tuple[Path, int, int]]:
@@ -67,9 +66,9 @@ def _spans(file: Path, modules: tuple[str, ...]) -> list[tuple[Path, int, int]]:
     end = file.stat().st_size
     with file.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if length > min(end, LONGEST_HEADER):
+        if length > min(end, LARGEST):
             return []
-        header = json.loads(handle.read(length))
+        header = parse_object(handle.read(length), str(file))
     header.pop("__metadata__", None)
     wanted = [
         (8 + length + about["data_offsets"][0], 8 + length + about["data_offsets"][1])

@@ -18,7 +18,9 @@ from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.content import ByContent, array_form
 from ks_lottery.store.files import replacing
-from ks_lottery.store.manifest import FORMAT, digest_bytes, digest_json, manifest
+from ks_lottery.store.json_content import parse_object
+from ks_lottery.store.manifest import check_manifest, digest_bytes, digest_json, manifest
+from ks_lottery.store.schema import mapping, sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.checkpoint.tensors import Source
 
 PATCH_FILE = "patch.safetensors"
 
@@ -156,20 +159,29 @@ class RowPatch(ByContent, Shown):
         UserError
             When the weights differ.
         """
-        if force:
-            for side in ("input", "output"):
-                shape = checkpoint.tensors[checkpoint.head if side == "output" else checkpoint.embedding].shape
-                values = self.values_of(side)
-                if values is not None and (values.shape[1] != shape[1] or self.ids.max(initial=-1) >= shape[0]):
-                    raise UserError(
-                        f"the patch changes {len(self)} rows of width {values.shape[1]} up to row {self.ids.max(initial=-1)}, "
-                        f"which do not fit the {shape[0]:,} x {shape[1]:,} of {checkpoint.name}: give another base"
-                    )
-        elif self.base.get("fingerprint") != checkpoint.fingerprint:
+        if not force and self.base.get("fingerprint") != checkpoint.fingerprint:
             raise UserError(
                 f"the patch was made on {self.base.get('name')} with fingerprint {self.base.get('fingerprint', '')[:12]}, "
                 f"but {checkpoint.name} has {checkpoint.fingerprint[:12]}: give the base that the patch belongs to"
             )
+        self.check_rows(checkpoint)
+
+    def check_rows(self, base: Source) -> None:
+        """Refuse a base that does not have the rows of the patch, or has rows of another width.
+
+        Raises
+        ------
+        UserError
+            When they do not fit.
+        """
+        for side in ("input", "output"):
+            units = base.units[base.head if side == "output" else base.embedding]
+            values = self.values_of(side)
+            if values is not None and (values.shape[1] != units.width or self.ids.max(initial=-1) >= units.count):
+                raise UserError(
+                    f"the patch changes {len(self)} rows of width {values.shape[1]} up to row {self.ids.max(initial=-1)}, "
+                    f"which do not fit the {units.count:,} x {units.width:,} of {base.name}: give another base"
+                )
 
     def save(self, folder: str | Path) -> Path:
         """Write ``patch.safetensors`` into `folder`, its manifest inside as metadata, and return the folder."""
@@ -202,17 +214,53 @@ class RowPatch(ByContent, Shown):
             raise UserError(f"{folder} holds no {PATCH_FILE}: give the folder of a patch, such as runs/demo/partial")
         try:
             with safe_open(path, "pt") as opened:
-                about = json.loads((opened.metadata() or {}).get("ks-lottery", "{}"))
+                text = (opened.metadata() or {}).get("ks-lottery", "{}")
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"{path} is not a whole safetensors file: make the patch again") from error
-        side = about.get("side", "input")
-        names = set(tensors) - {"ids"}
-        if about.get("kind") == "row-patch" and int(about.get("format", 0)) > FORMAT:
-            raise UserError(f"{path} was written by a newer ks-lottery: update this one")
-        if about.get("kind") != "row-patch" or "ids" not in tensors or (side, *sorted(names)) not in FORMS:
-            raise UserError(f"{path} is not a row patch")
-        two = len(names) == 2
-        values = tensors["values"] if two else tensors[names.pop()]
-        other = tensors["output_values"] if two else None
-        return cls(tensors["ids"].numpy(), values, about["made_from"]["base"], about["settings"], side, other)
+        about = parse_object(text, f"the manifest in {path}", "make the patch again")
+        check_manifest(path, about, "row-patch")
+        side, names = about.get("side", "input"), set(tensors) - {"ids"}
+        if "ids" not in tensors or (str(side), *sorted(names)) not in FORMS:
+            raise UserError(f"{path} is a row patch without its rows: make it again")
+        ids = _checked_ids(path, tensors["ids"])
+        rows = {name: _checked_rows(path, name, tensors[name], len(ids)) for name in sorted(names)}
+        if len({values.shape for values in rows.values()}) > 1:
+            raise UserError(f"{path}: the rows of its two sides have different widths: make the patch again")
+        base = mapping(path, sources(path, about), "base")
+        settings = mapping(path, about, "settings")
+        values, other = (rows["values"], rows["output_values"]) if len(rows) == 2 else (next(iter(rows.values())), None)
+        return cls(ids, values, base, settings, side, other)
+
+
+def _checked_ids(path: Path, ids: torch.Tensor) -> npt.NDArray[np.int64]:
+    """Return the ids of a file, as `RowPatch` needs them."""
+    fault = ""
+    if ids.dtype != torch.int64 or ids.ndim != 1:
+        fault = f"of type {str(ids.dtype).removeprefix('torch.')} and shape {tuple(ids.shape)}"
+    elif bool((ids < 0).any()):
+        fault = f"negative ({int(ids.min())})"
+    elif bool((ids.diff() <= 0).any()):
+        fault = "not in ascending order, or there twice"
+    if fault:
+        raise UserError(
+            f"{path}: its ids are {fault}, but must be ascending row numbers, each once: make the patch again"
+        )
+    return ids.numpy()
+
+
+def _checked_rows(path: Path, name: str, values: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the values of one side of a file, as `RowPatch` needs them."""
+    if values.dtype != torch.float32 or values.ndim != 2 or len(values) != count or not values.shape[1]:
+        kind = str(values.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path}: {name} is of type {kind} and shape {tuple(values.shape)}, but must be float32 with one row for each of "
+            f"the {count:,} ids: make the patch again"
+        )
+    bad = ~torch.isfinite(values).all(dim=1)
+    if bool(bad.any()):
+        raise UserError(
+            f"{path}: {name} holds NaN or infinite values in its row {int(torch.nonzero(bad)[0])}: the training diverged, or "
+            "the file is damaged"
+        )
+    return values

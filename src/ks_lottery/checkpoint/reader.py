@@ -5,27 +5,30 @@ Must never run code from a checkpoint: safetensors alone are read here, and thei
 
 from __future__ import annotations
 
-import hashlib
-import json
-import mmap
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from ks_lottery.checkpoint.headers import read_header, weight_files
-from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head
+from ks_lottery.checkpoint.codes import empty_matrices, packed_weights
+from ks_lottery.checkpoint.file_bytes import is_there, path_of
+from ks_lottery.checkpoint.headers import read_header
+from ks_lottery.checkpoint.layout import folder_config, model_files
+from ks_lottery.checkpoint.scales import Scaling, scale_names, scalings
+from ks_lottery.checkpoint.spans import digest_span, read_rows, read_units
+from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head, model_type, vocabulary_size
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
-from ks_lottery.store.manifest import digest_json
+from ks_lottery.store.manifest import digest_json, located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from ks_lottery.checkpoint.headers import TensorEntry
@@ -48,11 +51,14 @@ class Checkpoint(Shown):
         What the user called it; saved in manifests, so that the base of a patch is found again.
     tensors
         Every tensor by its name.
+    notes
+        Sentences on what lies in the folder and is not read.
     """
 
     folder: Path
     name: str
     tensors: Mapping[str, TensorEntry]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path, name: str | None = None) -> Checkpoint:
@@ -70,16 +76,25 @@ class Checkpoint(Shown):
         UserError
             When there is nothing to read, a file is truncated or damaged, or only a pickle is there.
         """
-        folder = Path(folder).expanduser()
-        if not folder.exists():
-            raise UserError(f"model folder {folder} does not exist")
+        path = path_of(folder)
+        if not path.exists():
+            raise UserError(f"model folder {path} does not exist")
+        where = name or str(path)
+        if not path.is_dir():
+            return cls(path.parent, where, read_header(path))
+        files = model_files(path)
+        if files.pickled:
+            raise UserError(
+                f"{files.files[0]} is a pickle, which could run code when loaded: convert the checkpoint to safetensors"
+            )
         tensors: dict[str, TensorEntry] = {}
-        for file in weight_files(folder) if folder.is_dir() else [folder]:
+        for file in files.files:
             for tensor, entry in read_header(file).items():
                 if tensor in tensors:
                     raise UserError(f"tensor {tensor} is in {tensors[tensor].file} and in {file}: remove one of them")
                 tensors[tensor] = entry
-        return cls(folder if folder.is_dir() else folder.parent, name or str(folder), tensors)
+        files.check_index(tensors)
+        return cls(path, where, tensors, files.notes)
 
     def __repr__(self) -> str:
         try:
@@ -102,13 +117,13 @@ class Checkpoint(Shown):
         return hash(self._headers())
 
     def _headers(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-        return tuple((name, str(entry.dtype), entry.shape) for name, entry in sorted(self.tensors.items()))
+        return tuple((name, entry.type_name, entry.shape) for name, entry in sorted(self.tensors.items()))
 
     def sections(self, most: int = 20) -> list[Section]:
         """Return the first `most` tensors (20) as a table, and the whole in a sentence."""
         columns = [Column(title="tensor"), Column(title="type"), Column(title="shape", align="right")]
         rows = [
-            [name, str(entry.dtype).removeprefix("torch."), " x ".join(f"{n:,}" for n in entry.shape)]
+            [name, entry.type_name, " x ".join(f"{n:,}" for n in entry.shape)]
             for name, entry in list(self.tensors.items())[:most]
         ]
         return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
@@ -120,23 +135,48 @@ class Checkpoint(Shown):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        path = self.folder / "config.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(f"{self.folder} has no config.json: it is not a transformers model folder") from error
-        except ValueError as error:
-            raise UserError(f"{path} is not valid JSON") from error
+        if not is_there(self.folder / "config.json"):
+            raise UserError(f"{self.folder} has no config.json: it is not a transformers model folder")
+        return folder_config(self.folder)
 
     @property
     def units(self) -> Mapping[str, Units]:
-        """Every tensor of floats, as samples."""
+        """Every tensor of floats, as samples. A quantised weight has the type of its values, and its scales are no tensor."""
         return self._units
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """The model's config; empty where there is none, as beside a single file."""
+        return self._folder_config
+
+    @cached_property
+    def _folder_config(self) -> dict[str, Any]:
+        return folder_config(self.folder)
 
     @cached_property
     def _units(self) -> Mapping[str, Units]:
-        kind = str(self.config.get("model_type", "")) if (self.folder / "config.json").is_file() else ""
-        return cut({name: (entry.shape, entry.dtype) for name, entry in self.tensors.items()}, kind)
+        shapes = {name: (entry.shape, entry.dtype) for name, entry in self.tensors.items()}
+        known = cut(shapes, model_type(self._about))
+        scaled = self._scalings[0]
+        hidden = scale_names(scaled, self.tensors) | set(self.packed)
+        return {
+            name: replace(unit, dtype=scaled[name].dtype) if name in scaled else unit
+            for name, unit in known.items()
+            if name not in hidden
+        }
+
+    @cached_property
+    def _scalings(self) -> tuple[dict[str, Scaling], dict[str, str]]:
+        return scalings(self.tensors, self._about)
+
+    @property
+    def packed(self) -> Mapping[str, str]:
+        """Weights whose values cannot be read, each with the reason as the end of a sentence."""
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> Mapping[str, str]:
+        return packed_weights(self.tensors, self._about.get("quantization_config")) | self._scalings[1]
 
     @property
     def embedding(self) -> str:
@@ -145,37 +185,46 @@ class Checkpoint(Shown):
         Raises
         ------
         UserError
-            When there is none, or more than one.
+            When there is none, more than one, or its values cannot be read.
         """
-        return find_embedding(self.units, self.name)
+        return self._embedding
+
+    @cached_property
+    def _embedding(self) -> str:
+        unread = {**self.packed, **empty_matrices(self.tensors)}
+        return find_embedding(self.units, self.name, unread, vocabulary_size(self._about))
 
     @property
     def head(self) -> str:
         """Name of the output embedding; the input embedding's where the two are tied."""
-        return find_head(self.units, self.name)
+        return self._head
+
+    @cached_property
+    def _head(self) -> str:
+        return find_head(self.units, self.name, self.embedding, self.packed)
 
     def block(self, tensor: str, start: int, stop: int) -> torch.Tensor:
-        """Return units `start` to `stop` of a tensor, shape (stop - start, width), in its stored type.
+        """Return units `start` to `stop` of a tensor, shape (stop - start, width), in the type that its units have.
 
         Their bytes are read into memory of their own, not mapped, so that nothing more stays resident.
         """
-        entry, unit = self.tensors[tensor], self.units[tensor]
-        if unit.transposed:
-            size = entry.dtype.itemsize
-            table = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(unit.width, unit.count, size))
-            picked = np.ascontiguousarray(table[:, start:stop].transpose(1, 0, 2))
-            return torch.from_numpy(picked.reshape(stop - start, -1)).view(entry.dtype)
-        row = unit.width * entry.dtype.itemsize
-        buffer = np.empty((stop - start) * row, np.uint8)
-        with entry.file.open("rb", buffering=0) as handle:
-            handle.seek(entry.start + start * row)
-            view, done = memoryview(cast("Any", buffer)), 0
-            while done < len(buffer):
-                got = handle.readinto(view[done:])
-                if not got:
-                    raise UserError(f"{entry.file} became shorter while it was read: tensor {tensor}")
-                done += got
-        return torch.from_numpy(buffer).view(entry.dtype).reshape(stop - start, unit.width)
+        stored = self._stored(tensor, self.units[tensor], start, stop)
+        scaling = self._scalings[0].get(tensor)
+        return stored if scaling is None else scaling.values(stored, start, self._flat(scaling.scales))
+
+    def _flat(self, tensor: str) -> torch.Tensor:
+        entry = self.tensors[tensor]
+        return self._stored(tensor, Units.of((math.prod(entry.shape),), entry.dtype), 0, 1).reshape(-1)
+
+    def _stored(self, tensor: str, unit: Units, start: int, stop: int) -> torch.Tensor:
+        """Return units as they are stored; they may be codes."""
+        return read_units(self.tensors[tensor], unit, start, stop)
+
+    def _stored_rows(self, tensor: str, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        return read_rows(self.tensors[tensor], ids)
+
+    def _digest(self, tensor: str) -> str:
+        return digest_span(self.tensors[tensor])
 
     def changed(self, tensor: str) -> None:  # noqa: ARG002 (a checkpoint stands alone)
         """Return None for any `tensor`: what this checkpoint was made from is not known."""
@@ -206,14 +255,7 @@ class Checkpoint(Shown):
         content: list[list[Any]] = []
         for name in sorted(self.tensors):
             entry = self.tensors[name]
-            with (
-                entry.file.open("rb") as handle,
-                mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view,
-                memoryview(view) as whole,
-                whole[entry.start : entry.stop] as part,
-            ):
-                digest = hashlib.sha256(part).hexdigest()
-            content.append([name, str(entry.dtype), list(entry.shape), digest])
+            content.append([name, str(entry.packed or entry.dtype), list(entry.shape), self._digest(name)])
         return digest_json(content)
 
     def rows(self, ids: npt.NDArray[np.int64], side: str = "input") -> torch.Tensor:
@@ -228,19 +270,17 @@ class Checkpoint(Shown):
         side
             ``output`` for rows of the output embedding, which are the input embedding's where the two are tied.
         """
-        entry = self.tensors[self.head if side == "output" else self.embedding]
-        size = (entry.stop - entry.start) // entry.shape[0]
-        table = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(entry.shape[0], size))
-        picked = np.ascontiguousarray(table[ids])
-        if picked.size == 0:
-            return torch.empty((0, entry.shape[1]))
-        return torch.from_numpy(picked).view(entry.dtype).reshape(len(ids), entry.shape[1]).float()
+        tensor = self.head if side == "output" else self.embedding
+        if tensor not in self._scalings[0]:
+            return self._stored_rows(tensor, ids).float()
+        blocks = [self.block(tensor, int(i), int(i) + 1).float() for i in ids]
+        return torch.cat(blocks) if blocks else torch.empty((0, self.width))
 
     @property
     def context(self) -> int | None:
         """Tokens that the model looks at at most; None where its config does not say."""
-        return next((self.config[key] for key in CONTEXT if isinstance(self.config.get(key), int)), None)
+        return next((self.config[key] for key in CONTEXT if type(self.config.get(key)) is int), None)
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint."""
-        return {"name": self.name, "fingerprint": self.fingerprint}
+        return {"name": located(self.name), "fingerprint": self.fingerprint}

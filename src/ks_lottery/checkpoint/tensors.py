@@ -5,20 +5,30 @@ Must never build a model, nor hand out more than the block that was asked for.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
+import torch
 
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
-    import torch
 
+COMPARABLE = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+"""Types whose values are compared."""
 
 EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "tok_embed")
 """What model families call the module of their input embedding."""
@@ -51,10 +61,10 @@ class Units:
     def of(cls, shape: tuple[int, ...], dtype: torch.dtype, *, transposed: bool = False) -> Units:
         """Return how a tensor of `shape` is cut into units."""
         if len(shape) < 2:
-            return cls(1, int(np.prod(shape, dtype=np.int64)), dtype, matrix=False)
+            return cls(1, math.prod(shape), dtype, matrix=False)
         if transposed and len(shape) == 2:
             return cls(shape[1], shape[0], dtype, matrix=True, transposed=True)
-        return cls(int(np.prod(shape[:-1], dtype=np.int64)), shape[-1], dtype, matrix=True)
+        return cls(math.prod(shape[:-1]), shape[-1], dtype, matrix=True)
 
 
 class Source(Protocol):
@@ -94,12 +104,13 @@ class Source(Protocol):
         ...
 
 
-def _module(tensor: str) -> str:
+def module_of(tensor: str) -> str:
+    """Return the name of the module that a tensor belongs to, without the modules around it."""
     return tensor.split(".")[-2] if "." in tensor else ""
 
 
 def cut(shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]], model_type: str) -> dict[str, Units]:
-    """Return how each tensor of floats is cut into units.
+    """Return how each tensor of floats is cut into units; one without values is passed over.
 
     Parameters
     ----------
@@ -110,29 +121,93 @@ def cut(shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]], model_type: s
     """
     turned = CONV1D_NAMES if model_type in CONV1D_MODELS else ()
     return {
-        name: Units.of(shape, dtype, transposed=_module(name) in turned)
+        name: Units.of(shape, dtype, transposed=module_of(name) in turned)
         for name, (shape, dtype) in shapes.items()
-        if dtype.is_floating_point
+        if dtype in COMPARABLE and math.prod(shape)
     }
 
 
-def find_embedding(units: Mapping[str, Units], where: str) -> str:
-    """Return the input embedding: the one matrix whose module is called like one.
+def find_embedding(
+    units: Mapping[str, Units], where: str, unread: Mapping[str, str] | None = None, vocabulary: int | None = None
+) -> str:
+    """Return the input embedding: the matrix whose module is called like one, at the place where models have it.
+
+    Embeddings inside a numbered layer, as layers that predict several tokens have, are not the model's; of the others the one
+    with the fewest modules around it is. Where that does not decide, the number of rows does.
+
+    Parameters
+    ----------
+    where
+        What the error calls the model.
+    unread
+        Matrices whose values cannot be read, each with the reason.
+    vocabulary
+        Rows of the embedding as the model's config has them; None where that is not known.
 
     Raises
     ------
     UserError
-        When there is none, or more than one.
+        When there is none, more than one, or its values cannot be read.
     """
-    names = [name for name, unit in units.items() if unit.matrix and _module(name) in EMBEDDING_NAMES]
+    unread = unread or {}
+    names = _named([*_matrices(units), *unread], EMBEDDING_NAMES)
+    if len(names) > 1 and vocabulary is not None:
+        names = [name for name in names if name in units and units[name].count == vocabulary] or names
     if len(names) != 1:
         what = "no input embedding" if not names else f"several input embeddings ({', '.join(names)})"
         raise UserError(f"{where} has {what}: give a causal language model's checkpoint")
+    if names[0] in unread:
+        raise UserError(f"{where}: the input embedding {names[0]} {unread[names[0]]}")
     return names[0]
 
 
-def find_head(units: Mapping[str, Units], where: str) -> str:
-    """Return the output embedding, or the input embedding where no other is stored: the two are tied."""
-    embedding = find_embedding(units, where)
-    names = [name for name, unit in units.items() if unit.matrix and _module(name) in HEAD_NAMES]
-    return names[0] if len(names) == 1 and units[names[0]].count == units[embedding].count else embedding
+def find_head(units: Mapping[str, Units], where: str, embedding: str, unread: Mapping[str, str] | None = None) -> str:
+    """Return the output embedding, or the input embedding where no other is stored: the two are tied.
+
+    Raises
+    ------
+    UserError
+        When there are several, or its values cannot be read.
+    """
+    unread = unread or {}
+    names = _named([*_matrices(units), *unread], HEAD_NAMES)
+    fitting = [name for name in names if name in unread or units[name].count == units[embedding].count]
+    if len(fitting) > 1:
+        raise UserError(
+            f"{where} has several output embeddings ({', '.join(fitting)}): give a causal language model's checkpoint"
+        )
+    if not fitting:
+        return embedding
+    if fitting[0] in unread:
+        raise UserError(f"{where}: the output embedding {fitting[0]} {unread[fitting[0]]}")
+    return fitting[0]
+
+
+def _matrices(units: Mapping[str, Units]) -> Iterable[str]:
+    return [name for name, unit in units.items() if unit.matrix]
+
+
+def _named(tensors: Iterable[str], modules: tuple[str, ...]) -> list[str]:
+    """Return the tensors of such modules at the usual place: outside numbered layers, with the fewest modules around."""
+    names = [name for name in tensors if module_of(name) in modules]
+    outside = [name for name in names if not any(part.isdigit() for part in name.split("."))] or names
+    if len({module_of(name) for name in outside}) > 1:  # by different names, as no one model has them
+        return outside
+    depth = min((name.count(".") for name in outside), default=0)
+    return [name for name in outside if name.count(".") == depth]
+
+
+def model_type(config: Mapping[str, Any]) -> str:
+    """Return the type of a model by its config; empty where that does not say."""
+    kind = config.get("model_type")
+    return kind if isinstance(kind, str) else ""
+
+
+def vocabulary_size(config: Mapping[str, Any]) -> int | None:
+    """Return the rows of the embedding by the config, also that of the text part of a larger model; None where not known."""
+    text = config.get("text_config")
+    for known in (config, text if isinstance(text, dict) else {}):
+        size = cast("dict[str, Any]", known).get("vocab_size")
+        if type(size) is int:
+            return size
+    return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.output import deliver
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import AlikeSettings
@@ -11,21 +12,13 @@ if TYPE_CHECKING:
 
 def run(settings: AlikeSettings) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.report.screen import Screen
-    from ks_lottery.store.files import to_json
     from ks_lottery.tickets.saved import alike_saved
 
     comparison = alike_saved(
         settings.embed, settings.partial, settings.tickets, level=settings.level, side=settings.side
     )
-    sections = comparison.sections(settings.top)
-    if settings.out:
-        comparison.save(settings.out)
-    if settings.json:
-        sys.stdout.write(to_json(comparison.as_dict()))
-        return 0
-    screen = Screen()
-    screen.show(sections)
-    if settings.out:
-        screen.say(f"Every row lies in {settings.out}.")
+    deliver(
+        settings, "row",
+        save=comparison.save, content=comparison.as_dict, sections=lambda: comparison.sections(settings.top),
+    )  # fmt: skip
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.config.values import shared
@@ -83,7 +83,7 @@ def _show(settings: CertifySettings, screen: Screen, certificate: Certificate, s
 
     content = certificate.as_dict()
     if settings.json:
-        sys.stdout.write(to_json(content))
+        write(to_json(content))
         return
     title = "Certificate of partial transfers" if spec.transfers else "Certificate of small models"
     print_sections(screen.console, certificate_sections(content, title, rule=settings.rule, examples=settings.examples))
@@ -111,7 +111,7 @@ def _recheck(settings: CertifySettings, folder: str) -> int:
         raise UserError(f"`recheck` reads the files of a folder alone: leave {given[0]} out")
     results = recheck(folder)
     if settings.json:
-        sys.stdout.write(
+        write(
             to_json(
                 {
                     "rechecked": [

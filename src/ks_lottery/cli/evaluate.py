@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import EvaluateOptions
 from ks_lottery.config.values import shared
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -40,7 +40,7 @@ def run(settings: EvaluateSettings) -> int:
     )  # fmt: skip
     evaluation.save(settings.out)
     if silent:
-        sys.stdout.write(to_json(evaluation.content()))
+        write(to_json(evaluation.content()))
     else:
         screen.console.print()
         screen.show(evaluation.sections())

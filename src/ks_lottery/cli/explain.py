@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.output import deliver
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import ExplainSettings
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
 def run(settings: ExplainSettings) -> int:
     """Run the command and return its exit code."""
-    from ks_lottery.report.screen import Screen
-    from ks_lottery.store.files import to_json
     from ks_lottery.tickets.saved import explain_saved
 
     explanation = explain_saved(
@@ -23,14 +22,8 @@ def run(settings: ExplainSettings) -> int:
         attribution=settings.attribution,
         model=settings.model,
     )
-    sections = explanation.sections(settings.top)
-    if settings.out:
-        explanation.save(settings.out)
-    if settings.json:
-        sys.stdout.write(to_json(explanation.as_dict()))
-        return 0
-    screen = Screen()
-    screen.show(sections)
-    if settings.out:
-        screen.say(f"Every ticket lies in {settings.out}.")
+    deliver(
+        settings, "ticket",
+        save=explanation.save, content=explanation.as_dict, sections=lambda: explanation.sections(settings.top),
+    )  # fmt: skip
     return 0

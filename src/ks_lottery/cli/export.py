@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.streams import write
 
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import ExportSettings
@@ -19,5 +20,5 @@ def run(settings: ExportSettings) -> int:
     patch = RowPatch.open(Path(settings.patch))
     checkpoint = open_checkpoint(settings.base or patch.base["name"])
     FORMATS[settings.to](checkpoint, patch, Path(settings.out), force=settings.force)
-    sys.stdout.write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to})\n")
+    write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to})\n")
     return 0

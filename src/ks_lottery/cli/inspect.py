@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
+
 if TYPE_CHECKING:
     from ks_lottery.config.train_commands import InspectSettings
 
 
 def run(settings: InspectSettings) -> int:
     """Run the command and return its exit code."""
-    import sys
-
     from ks_lottery.evaluation.inspect import inspect
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.files import to_json
@@ -25,7 +25,7 @@ def run(settings: InspectSettings) -> int:
         clean=settings.clean,
     )
     if settings.json:
-        sys.stdout.write(to_json(inspection.as_dict()))
+        write(to_json(inspection.as_dict()))
     else:
         Screen(total=1).show(inspection.sections())
     return 0

@@ -8,12 +8,15 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.boundary import problem_of, sentence_of
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
 from ks_lottery.cli.options import read_settings
 from ks_lottery.cli.output import check_output
+from ks_lottery.cli.signals import Stop
+from ks_lottery.cli.streams import complain, output_error, show_traceback, write
 from ks_lottery.config.values import nearest
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,34 +29,84 @@ WAITING = {"GOMP_SPINCOUNT": "3000"}
 that takes time from the thread that they wait for. Sleeping at once costs a fifth on an idle one (benchmarks/busy.py)."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+DEBUG = "KS_LOTTERY_DEBUG"
+"""Variable of the environment with which the traceback of an error is shown too."""
+
+BROKEN_PIPE = 141
+"""Exit code where the reader of standard output went away: nothing is known of the result, so it is not 0."""
+
+FAULT = 70
+"""Exit code of a fault of this program."""
+
+
+def main(argv: Sequence[str] | None = None, stop: Stop | None = None) -> int:
     """Run a command and return its exit code.
 
-    0, 1 for a check that failed, 2 for a mistake that the user can mend, 130 after Ctrl-C.
+    0, 1 for a check that failed, 2 for a mistake that the user can mend, 70 for a fault of this program, 130 after Ctrl-C, 141
+    where the reader of the output went away, 143 after SIGTERM.
 
     Parameters
     ----------
     argv
         Arguments without the program's name; by default those of the process.
+    stop
+        What the signals of the process tell, where they are caught.
     """
     given = list(sys.argv[1:] if argv is None else argv)
+    stop = stop or Stop()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Read when torch is loaded, here and in every process that this one starts.
     if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
         os.environ.update(WAITING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is installed, and it warns
     try:
-        return _run(given)
-    except UserError as error:
-        sys.stderr.write(f"ks-lottery: {in_flags(str(error), given[0] if given else None)}\n")
-        return 2
+        code = _run(given)
+        if (refused := output_error()) is not None:
+            return _failed(refused, given)
     except KeyboardInterrupt:
-        resumes = given[0] in COMMANDS and COMMANDS[given[0]].resumes
-        more = "; the same command resumes from what is done" if resumes else ""
-        sys.stderr.write(f"ks-lottery: stopped{more}\n")
-        return 130
-    except BrokenPipeError:
-        return 0
+        return _stopped(given, stop)
+    except Exception as error:  # noqa: BLE001 (the one place that ends every error)
+        return _stopped(given, stop) if stop.signal is not None else _failed(error, given)
+    return code
+
+
+def _stopped(given: list[str], stop: Stop) -> int:
+    resumes = bool(given) and given[0] in COMMANDS and COMMANDS[given[0]].resumes
+    complain("stopped" + ("; the same command resumes from what is done" if resumes else ""))
+    return stop.code
+
+
+def _failed(error: Exception, given: list[str]) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    if os.environ.get(DEBUG, "0") not in {"", "0"}:
+        show_traceback(error)
+    if isinstance(error, OSError):
+        error = output_error() or error
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    sentence = sentence_of(error)
+    if sentence is not None:
+        complain(in_flags(sentence, given[0] if given else None))
+        return 2
+    complain(
+        f"this is a fault of ks-lottery, not of what you gave it: {problem_of(error)}. {DEBUG}=1 shows the traceback; "
+        f"please report it {_where_to_report()}"
+    )
+    return FAULT
+
+
+def _where_to_report() -> str:
+    """Return the project's address for issues, from the package's own metadata."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        urls = metadata("ks-lottery").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        urls = []
+    for label, _, url in (str(line).partition(", ") for line in urls):
+        if any(word in label.lower() for word in ("issue", "bug", "tracker")):
+            return f"at {url}"
+    return "to the developers of the package ks-lottery"
 
 
 def _run(given: list[str]) -> int:
@@ -61,12 +114,12 @@ def _run(given: list[str]) -> int:
         raise UserError("a command is missing (see ks-lottery --help)")
     command, *words = given
     if command in {"-h", "--help", "--version"}:
-        sys.stdout.write(_version() if command == "--version" else program_help())
+        write(_version() if command == "--version" else program_help())
         return 0
     if command not in COMMANDS:
         known = [*COMMANDS, "--help", "--version"]
         raise UserError(
-            f"{command!r} is no command; the nearest one is {nearest(command, known)} (see ks-lottery --help)"
+            f"{shortened(command)} is no command; the nearest one is {nearest(command, known)} (see ks-lottery --help)"
         )
     settings = read_settings(command, words)
     if settings is None:

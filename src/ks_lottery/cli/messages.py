@@ -32,6 +32,8 @@ def in_flags(message: str, command: str | None) -> str:
         whole, (name, _, value) = match[1], match[1].partition("=")
         if whole in flags:
             return flags[whole]
+        if name not in flags and not value:  # a setting of a section, which the command has without it
+            name = name.rpartition(".")[2]
         return f"{flags[name]} {value}".strip() if name in flags else whole
 
     return re.sub(r"`([A-Za-z_.]+(?:=[^`\s]+)?)`", shown_as, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import textwrap
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.cli.commands import COMMANDS
+from ks_lottery.cli.config_file import file_values
+from ks_lottery.cli.streams import write
 from ks_lottery.config.fields import settings_of
-from ks_lottery.config.keys import check_keys
 from ks_lottery.config.values import build, nearest, nested, read_value, values_of
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.config.fields import Setting
 
@@ -105,6 +107,8 @@ def _help(item: Setting) -> str:
         return f"Do not {text[0].lower()}{text[1:]}".replace("%", "%%")
     if item.meanings:
         text += f": {'; '.join(f'{name}: {meaning}' for name, meaning in item.meanings.items())}"
+    if item.within is not None and not item.within.is_obvious:
+        text += f", {item.within.wanted()}"
     default = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
     if not item.required and default not in (None, False, "", {}):
         text += f" (default: {default})"
@@ -130,7 +134,7 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     command = COMMANDS[name]
     words, rest = _split(words)
     if {"-h", "--help"} & set(words):
-        build_parser(name).print_help()
+        write(build_parser(name).format_help())  # print_help hides a stream that cannot be written
         return None
     listed = {item.name: item for item in settings_of(command.settings)}
     parser = build_parser(name, positional=False)
@@ -142,7 +146,9 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     given = vars(parsed)
     flags = {item: given[item] for item in listed if item in given}
     flags |= _positional(name, [*others, *rest], given, list(listed.values()))
-    values = {} if given.get("config") is None else _file_values(Path(given["config"]), listed, command.settings)
+    if given.get("config") == "":
+        raise UserError("--config is empty: give the name of a file, or leave it out")
+    values = {} if given.get("config") is None else file_values(Path(given["config"]), listed, command.settings)
     for group in {listed[flag].one_of for flag in flags} - {""}:
         values = {key: value for key, value in values.items() if listed[key].one_of != group}
     for item, raw in flags.items():
@@ -150,6 +156,7 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     _check_one_of(list(listed.values()), values)
     if hasattr(command.settings, "preset_values"):
         values = {**command.settings.preset_values(values), **values}
+    _check_places(listed, values)
     missing = [_called(item) for item in listed.values() if item.required and item.name not in values]
     wants_print = given.get("print_config", False)
     if missing and not wants_print:
@@ -182,7 +189,7 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     known = [flag for item in listed if not item.positional for flag in (item.flag, flag_of(item))]
     for word in words:
         if word.startswith("-") and len(word) > 1:
-            flag = word.partition("=")[0]
+            flag = word.partition("=")[0][:WIDTH]
             near = nearest(flag, [*known, "--config", "--print-config", "--help"])
             raise UserError(f"{flag} is no flag of {name}; the nearest one is {near} (see ks-lottery {name} --help)")
     if command.file_first and words and "config" not in given:
@@ -196,7 +203,7 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
         flag = command.renamed["argument"]
         raise UserError(f"{words[0]} needs a flag: give it as {flag} {words[0]} (see ks-lottery {name} --help)")
     if words:
-        raise UserError(f"unrecognized argument {words[0]!r} (see ks-lottery {name} --help)")
+        raise UserError(f"unrecognized argument {shortened(words[0])} (see ks-lottery {name} --help)")
     return values
 
 
@@ -209,52 +216,16 @@ def _check_one_of(listed: Sequence[Setting], values: Mapping[str, Any]) -> None:
                 raise UserError(f"argument {item.flag}: not allowed with argument {other.flag}")
 
 
+def _check_places(listed: Mapping[str, Setting], values: Mapping[str, Any]) -> None:
+    """Refuse a file to write that is a folder, before anything is computed for it."""
+    for key, value in values.items():
+        if listed[key].writes == "file" and value is not None and os.path.isdir(value):  # noqa: PTH112 (never raises)
+            raise UserError(f"{_called(listed[key])} is {shortened(value)}, which is a folder: give the name of a file")
+
+
 def _print(values: Mapping[str, Any]) -> None:
     import yaml
 
     plain = {key: None if value is MISSING else value for key, value in values.items()}
-    sys.stdout.write(yaml.safe_dump(nested(plain), sort_keys=False, allow_unicode=True))
-
-
-def _file_values(file: Path, listed: Mapping[str, Setting], cls: type) -> dict[str, Any]:
-    """Return the values of a YAML file by dotted name; null stands for a required setting that is not given."""
-    values = dict(_flat(_read(file), listed))
-    check_keys(values, str(file), cls)
-    for key, raw in values.items():
-        if key not in listed:
-            raise UserError(f"{file}: {key} is {raw!r}, but must be names with values")
-    return {
-        key: read_value(listed[key], raw, f"{file}: {key}")
-        for key, raw in values.items()
-        if not (raw is None and listed[key].required)
-    }
-
-
-def _flat(content: Mapping[str, Any], listed: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        sections = any(other.startswith(f"{name}.") for other in listed)
-        if isinstance(value, dict) and not (name in listed and listed[name].named):
-            yield from _flat(value, listed, f"{name}.")
-        elif not (value is None and sections):
-            yield name, value
-
-
-def _read(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"config file {file} does not exist") from error
-    except IsADirectoryError as error:
-        raise UserError(f"config file {file} is a folder") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"config file {file} is not UTF-8") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"config file {file} is not YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"config file {file} holds no keys")
-    return content
+    unicode = "utf" in (sys.stdout.encoding or "").lower()  # otherwise as escapes in quotes, which YAML reads
+    write(yaml.safe_dump(nested(plain), sort_keys=False, allow_unicode=unicode))

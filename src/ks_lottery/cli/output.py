@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.cli.streams import write
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.values import values_of
 from ks_lottery.store.ownership import STREAMS, check_not_input, check_replaceable
@@ -116,7 +117,7 @@ def deliver(
     shown = [] if quiet or settings.json or stream else sections()
     if settings.out is not None:
         write_result(save, settings.out)
-    sys.stdout.write(json)
+    write(json)
     screen = Screen()
     screen.show(shown)
     if settings.out is not None and shown:

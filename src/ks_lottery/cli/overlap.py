@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def run(settings: OverlapSettings) -> int:
     shared = overlap_saved(_named(settings.tickets), seeds_of=settings.seeds_of, force=settings.force)
     sections = shared.sections(settings.top)
     if settings.json:
-        sys.stdout.write(to_json(shared.as_dict()))
+        write(to_json(shared.as_dict()))
     else:
         Screen().show(sections)
     return 0

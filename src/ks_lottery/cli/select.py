@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.output import is_stream, write_result
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import SelectSettings
@@ -28,9 +31,11 @@ def run(settings: SelectSettings) -> int:
         template=settings.template,
         attribution=settings.attribution,
         model=settings.model,
-        stage=Screen().stage,
+        stage=partial(Screen().stage, silent=is_stream(settings.out)),
     )
     tickets = select_rows(settings.by, basis)
-    tickets.save(settings.out, tokens_of_base(scan, settings.model))
-    Screen().say(f"{len(tickets):,} of {len(scan):,} rows written to {settings.out}")
+    tokens = tokens_of_base(scan, settings.model)
+    write_result(lambda file: tickets.save(file, tokens), settings.out)
+    if not is_stream(settings.out):
+        Screen().say(f"{len(tickets):,} of {len(scan):,} rows written to {settings.out}")
     return 0

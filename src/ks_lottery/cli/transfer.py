@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ks_lottery.cli.streams import write
 
 if TYPE_CHECKING:
     from ks_lottery.config.train_commands import TransferSettings
@@ -31,5 +32,5 @@ def run(settings: TransferSettings) -> int:
             small.save(folder)
     absent = len(tickets) - len(small)
     missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
-    sys.stdout.write(f"{settings.out} holds {len(small):,} of {len(patch):,} rows{missing}\n")
+    write(f"{settings.out} holds {len(small):,} of {len(patch):,} rows{missing}\n")
     return 0

@@ -6,19 +6,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.streams import write
+
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import TranslateSettings
 
 
 def run(settings: TranslateSettings) -> int:
     """Run the command and return its exit code."""
+    from ks_lottery.corpus.lines import decoded_lines
     from ks_lottery.recipes.translation import translate_with_run
 
-    sentences = settings.sentences or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    sentences = settings.sentences or [line for _, line in decoded_lines(sys.stdin.buffer, "standard input")]
     for answer in translate_with_run(Path(settings.run), sentences, method=settings.method, compare=settings.compare):
         if settings.compare:
             name = f"{settings.method}:"
-            sys.stdout.write(f"source:   {answer.source}\noriginal: {answer.original}\n{name:<9} {answer.small}\n")
+            write(f"source:   {answer.source}\noriginal: {answer.original}\n{name:<9} {answer.small}\n")
         else:
-            sys.stdout.write(f"{answer.small}\n")
+            write(f"{answer.small}\n")
     return 0

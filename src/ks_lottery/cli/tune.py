@@ -89,9 +89,10 @@ def _texts(settings: TuneSettings) -> tuple[Corpus, Corpus | None]:
 def _spec(settings: TuneSettings, checkpoint: Checkpoint, folder: Path) -> TuneSpec:
     from ks_lottery.store.files import read_json
     from ks_lottery.tickets.tickets import Tickets
+    from ks_lottery.tuning.checks import check_rows_given
     from ks_lottery.tuning.tune import TuneSpec
 
-    return TuneSpec(
+    spec = TuneSpec(
         **shared(settings, TuneOptions),
         settings=shared(settings, TrainConfig),
         tickets=None if settings.tickets is None else Tickets.open(Path(settings.tickets)),
@@ -100,6 +101,8 @@ def _spec(settings: TuneSettings, checkpoint: Checkpoint, folder: Path) -> TuneS
         logs=folder / LOGS if "tensorboard" in settings.report_to else None,
         fsdp_config={} if settings.fsdp_config is None else read_json(Path(settings.fsdp_config)),
     )
+    check_rows_given(spec)
+    return spec
 
 
 def _frequencies(settings: TuneSettings, checkpoint: Checkpoint) -> dict[int, int]:

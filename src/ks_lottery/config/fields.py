@@ -10,7 +10,10 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from ks_lottery.config.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,13 @@ class Setting:
         Settings with the same text here exclude each other.
     parameter
         Name of the same setting in the library, where it has another one.
+    within
+        Range of a number, or of each of several; None for what is no number.
+    writes
+        What the command writes there: ``file``, ``new folder``, or ``folder`` for one that an earlier call may have begun;
+        otherwise empty.
+    may_be_empty
+        Whether an empty text is a value.
     """
 
     name: str
@@ -63,6 +73,9 @@ class Setting:
     positional: bool
     one_of: str
     parameter: str
+    within: Range | None
+    writes: str
+    may_be_empty: bool
 
     @property
     def required(self) -> bool:
@@ -95,6 +108,9 @@ def setting(
     first: bool = False,
     one_of: str = "",
     parameter: str = "",
+    within: Range | None = None,
+    writes: Literal["", "file", "folder", "new folder"] = "",
+    may_be_empty: bool = False,
 ) -> Any:
     """Return a field of a settings class, for the right side of its annotation; see `Setting`.
 
@@ -116,6 +132,9 @@ def setting(
         "first": first,
         "one_of": one_of,
         "parameter": parameter,
+        "within": within,
+        "writes": writes,
+        "may_be_empty": may_be_empty,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=about)
@@ -179,6 +198,9 @@ def _setting(cls: type, item: dataclasses.Field[Any], hint: Any, text: str) -> S
         positional=about.get("positional", False),
         one_of=about.get("one_of", ""),
         parameter=about.get("parameter", ""),
+        within=about.get("within"),
+        writes=about.get("writes", ""),
+        may_be_empty=about.get("may_be_empty", False),
     )
 
 

@@ -6,13 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import TEXT_FORMATS
 from ks_lottery.config.fields import setting
-from ks_lottery.config.values import require
+from ks_lottery.config.ranges import COUNT, LEVEL, SEED, STRENGTH, WHOLE, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextOptions:
+class TextOptions(Checked):
     """How parallel text is read."""
 
     GROUP: ClassVar[str] = "text"
@@ -35,14 +36,10 @@ class TextOptions:
     """Split of a Hugging Face dataset."""
     dataset_streaming: bool = False
     """Read a Hugging Face dataset row by row, without storing it first."""
-    limit: int | None = setting(None, metavar="N")
+    limit: int | None = setting(None, metavar="N", within=COUNT)
     """Read the first so many pairs of the text only."""
-    instruction: str | None = setting(None, metavar="TEXT")
+    instruction: str | None = setting(None, metavar="TEXT", may_be_empty=True)
     """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
 
     def first_text(self, path: str) -> TextSource:
         """Return the text at `path`, read as these options say."""
@@ -70,7 +67,7 @@ class TextSource(TextOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptOptions:
+class PromptOptions(Checked):
     """How a text is shown to the model."""
 
     GROUP: ClassVar[str] = "text"
@@ -81,7 +78,7 @@ class PromptOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(Checked):
     """How a model is loaded and where it runs."""
 
     GROUP: ClassVar[str] = "how it runs"
@@ -95,27 +92,27 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedOption:
+class SeedOption(Checked):
     """The seed."""
 
     GROUP: ClassVar[str] = "how it runs"
 
-    seed: int = setting(0, metavar="N")
+    seed: int = setting(0, metavar="N", within=SEED)
     """Seed for all random choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOption:
+class BatchOption(Checked):
     """How many sentences a model gets at a time."""
 
     GROUP: ClassVar[str] = "how it runs"
 
-    batch_size: int = setting(16, metavar="N")
+    batch_size: int = setting(16, metavar="N", within=COUNT)
     """Sentences at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixOption:
+class PrefixOption(Checked):
     """What the prompts of a text share."""
 
     GROUP: ClassVar[str] = "how it runs"
@@ -125,44 +122,44 @@ class PrefixOption:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BootstrapOptions:
+class BootstrapOptions(Checked):
     """Intervals from resampled sentences."""
 
     GROUP: ClassVar[str] = "intervals"
 
-    confidence: float = setting(0.95, metavar="P")
+    confidence: float = setting(0.95, metavar="P", within=LEVEL)
     """Level of the intervals."""
-    resamples: int = setting(2000, metavar="N")
+    resamples: int = setting(2000, metavar="N", within=WHOLE)
     """Bootstrap resamples of sentences behind each interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationOptions:
+class TranslationOptions(Checked):
     """The search for a translation."""
 
     GROUP: ClassVar[str] = "translation"
 
-    num_beams: int = setting(4, metavar="N")
+    num_beams: int = setting(4, metavar="N", within=COUNT)
     """Beams of the search; 1 is greedy."""
-    max_new_tokens: int = setting(256, metavar="N")
+    max_new_tokens: int = setting(256, metavar="N", within=COUNT)
     """Longest translation in tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepOptions:
+class StepOptions(Checked):
     """One step of a training."""
 
     GROUP: ClassVar[str] = "training"
 
-    batch_size: int = setting(8, metavar="N")
+    batch_size: int = setting(8, metavar="N", within=COUNT)
     """Sentence pairs a batch and device; the authors' scripts have steps of 128 in all."""
-    gradient_accumulation: int = setting(1, metavar="N")
+    gradient_accumulation: int = setting(1, metavar="N", within=COUNT)
     """Batches added up before a step."""
-    warmup_ratio: float = setting(0.03, metavar="P")
+    warmup_ratio: float = setting(0.03, metavar="P", within=Range(low=0, high=1, below=True))
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
-    max_grad_norm: float = setting(1.0, metavar="X")
+    max_grad_norm: float = setting(1.0, metavar="X", within=Range(low=0, high=1e30))
     """Gradients are clipped to this norm; 0 clips nothing."""
-    weight_decay: float = setting(0.0, metavar="X")
+    weight_decay: float = setting(0.0, metavar="X", within=STRENGTH)
     """Decay of the trained parameters, of no others; off, since it moves a trained row also where its token is missing."""
     share_prefix: bool = True
     """Compute the prompt's common beginning once a batch instead of once a sentence."""
@@ -171,7 +168,7 @@ class StepOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions:
+class OutputOptions(Checked):
     """What a command prints."""
 
     json: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import BUDGETS, EXPORTS, PRESETS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import SeedOption, TextOptions
@@ -24,7 +25,7 @@ class DemoSettings(SeedOption):
     """Language to translate to, a code that the catalogs have."""
     budget: str = setting("default", choices=BUDGETS, first=True)
     """Size of the demo."""
-    out: str = setting("runs/demo", metavar="DIR", first=True)
+    out: str = setting("runs/demo", metavar="DIR", first=True, writes="folder")
     """Folder of the run."""
 
 
@@ -32,7 +33,7 @@ class DemoSettings(SeedOption):
 class RunSettings(RunConfig):
     """Settings of the command `run`: the config of a run, and its folder."""
 
-    out: str = setting(metavar="DIR", first=True)
+    out: str = setting(metavar="DIR", first=True, writes="folder")
     """Folder of the run."""
     preset: str | None = setting(None, choices=PRESETS, first=True)
     """Settings in place of the defaults, which are ours, for a small model and a short training, and not the paper's. File and
@@ -54,12 +55,12 @@ class RunSettings(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateSettings:
+class TranslateSettings(Checked):
     """Settings of the command `translate`."""
 
     run: str = setting(positional=True, metavar="RUN")
     """Folder of a run, such as runs/demo."""
-    sentences: tuple[str, ...] = setting((), positional=True, metavar="SENTENCE")
+    sentences: tuple[str, ...] = setting((), positional=True, metavar="SENTENCE", may_be_empty=True)
     """Sentences to translate; each line of standard input, unless given."""
     method: str = setting("partial", metavar="METHOD")
     """Method of the run whose rows are used: partial, transfer, embed, ..."""
@@ -68,14 +69,14 @@ class TranslateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
+class ExportSettings(Checked):
     """Settings of the command `export`."""
 
     patch: str = setting(positional=True, metavar="PATCH")
     """Folder of a patch, such as runs/demo/partial."""
     to: str = setting(choices=EXPORTS)
     """Format."""
-    out: str = setting(metavar="DIR")
+    out: str = setting(metavar="DIR", writes="new folder")
     """Folder to write; new or empty."""
     base: str | None = setting(None, metavar="MODEL")
     """Base model, if it is no longer where the run found it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.settings import RunConfig
 from ks_lottery.config.values import nearest
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +39,9 @@ def check_keys(keys: Iterable[str], where: str, cls: type = RunConfig) -> None:
     sections = {name.partition(".")[0] for name in known}
     for key in keys:
         if key not in known and key not in sections:
-            raise UserError(f"{where}: unknown config key '{key}'; the nearest known one is '{nearest(key, known)}'")
+            raise UserError(
+                f"{where}: unknown config key {shortened(key)}; the nearest known one is '{nearest(key, known)}'"
+            )
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields are read at run time)
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ks_lottery.config.choices import METRICS, RULES
 from ks_lottery.config.fields import setting
@@ -19,6 +19,7 @@ from ks_lottery.config.groups import (
     TextOptions,
     TranslationOptions,
 )
+from ks_lottery.config.ranges import COUNT, LEVEL, SEED, WHOLE
 from ks_lottery.config.settings import CertifyConfig
 
 
@@ -40,13 +41,13 @@ class EvaluateOptions(
 
     metrics: Sequence[str] = setting(("spbleu", "bleu", "chrf", "accuracy"), choices=tuple(METRICS), metavar="METRIC")
     """Metrics, separated by commas or spaces."""
-    positions: int | None = setting(None, metavar="N")
+    positions: int | None = setting(None, metavar="N", within=COUNT)
     """First target positions of a sentence that accuracy and loss count; all unless given."""
-    translations: int | None = setting(None, metavar="N")
+    translations: int | None = setting(None, metavar="N", within=COUNT)
     """First sentences that are translated and scored; all unless given."""
     generation: Mapping[str, Any] = setting({}, metavar="KEY=VALUE", group="translation")
     """More settings of generate, such as length_penalty=0.8."""
-    max_tokens: int | None = setting(None, metavar="N", group="text")
+    max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
     """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
 
 
@@ -60,7 +61,7 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
     """Folder of a row patch to put on the model."""
     adapter: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
     """Folder of a PEFT adapter to put on the model."""
-    out: str = setting("runs/evaluate", metavar="DIR")
+    out: str = setting("runs/evaluate", metavar="DIR", writes="folder")
     """Folder to write."""
     language_check: bool = setting(False, parameter="language")  # noqa: FBT003
     """Count the outputs that are in the target language (extra: language)."""
@@ -78,15 +79,15 @@ class WhereOptions(PromptOptions, BatchOption, PrefixOption, BootstrapOptions, S
     """Measure controls too: other prompts, and other rows or values."""
     paraphrase: str | None = setting(None, metavar="PROMPT")
     """Prompt of your own for the controls: another instruction, or a template with {source}."""
-    translate: int | None = setting(None, metavar="N")
+    translate: int | None = setting(None, metavar="N", within=COUNT)
     """Translate the first N sentences too, greedily; none unless given."""
     metrics: Sequence[str] = setting(
         ("bleu", "chrf"), choices=tuple(name for name in METRICS if name != "accuracy"), metavar="METRIC"
     )
     """Metrics of the translations, separated by commas or spaces."""
-    max_new_tokens: int = setting(256, metavar="N", group="translation")
+    max_new_tokens: int = setting(256, metavar="N", group="translation", within=COUNT)
     """Longest translation in tokens."""
-    max_tokens: int | None = setting(None, metavar="N", group="text")
+    max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
     """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
 
 
@@ -108,23 +109,25 @@ class CertifyOptions(PromptOptions, BatchOption, PrefixOption):
 
     transfer: bool = False
     """Certify partial transfers: of the tickets, or of the rows of each alpha. Certified too where no patch is given."""
-    examples: int = setting(10, metavar="N")
+    examples: int = setting(10, metavar="N", within=WHOLE)
     """Number of worst examples."""
     same_pool: bool = setting(False, group="guarantee")  # noqa: FBT003
     """Say that text and calibration text are parts of one text, split at random."""
     loss: Literal["share", "any"] = setting("share", group="guarantee")
     """Loss of a choice: share of positions answered differently, or whether any is."""
-    sizes: Sequence[int] = setting((), metavar="N", group="guarantee")
+    sizes: Sequence[int] = setting((), metavar="N", group="guarantee", within=COUNT)
     """Numbers of first tickets to choose among."""
-    max_tokens: int | None = setting(None, metavar="N", group="text")
+    max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
     """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
-    split_seed: int = setting(0, metavar="N", group="guarantee")
+    split_seed: int = setting(0, metavar="N", group="guarantee", within=SEED)
     """Seed of the draw of the calibration text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifySettings(CertifyOptions, CertifyConfig, MeasuredTextOptions, ModelOptions, OutputOptions):
     """Settings of the command `certify`."""
+
+    SECTION: ClassVar[str] = ""
 
     model: str | None = setting(None, positional=True, metavar="MODEL", first=True)
     """Base that the patches were made on."""
@@ -143,7 +146,7 @@ class CertifySettings(CertifyOptions, CertifyConfig, MeasuredTextOptions, ModelO
     """JSON file that select wrote."""
     scan: str | None = setting(None, metavar="FILE", first=True)
     """Parquet file of scan, base against tuned; scanned anew unless given."""
-    out: str | None = setting(None, metavar="DIR", first=True)
+    out: str | None = setting(None, metavar="DIR", first=True, writes="new folder")
     """Folder to write; new or empty. Unless given, nothing is written."""
     rule: str = setting("theorem", choices=RULES)
     """Rule to show; all three are written."""
@@ -151,10 +154,7 @@ class CertifySettings(CertifyOptions, CertifyConfig, MeasuredTextOptions, ModelO
     """N sentences or a share P of the text, drawn at random; or another text, which must be of the same pool."""
     calibration_target: str | None = setting(None, metavar="FILE", group="guarantee")
     """The other one of two line-aligned calibration files."""
-    choose: tuple[float, float] | None = setting(None, metavar="EPSILON DELTA", group="guarantee", parameter="epsilon")
+    choose: tuple[float, float] | None = setting(
+        None, metavar="EPSILON DELTA", group="guarantee", parameter="epsilon", within=LEVEL
+    )
     """Choose the smallest ticket set that loses at most EPSILON of the agreement, with probability 1 - DELTA."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        CertifyConfig.__post_init__(self)
-        MeasuredTextOptions.__post_init__(self)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import BOUNDS, CATALOGS, DEFAULT_MODEL
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
@@ -18,6 +18,7 @@ from ks_lottery.config.groups import (
     TextSource,
     TranslationOptions,
 )
+from ks_lottery.config.ranges import COUNT, FACTOR, LEVEL, MOST, SEED, SHARE, WHOLE, Range
 from ks_lottery.config.values import nested, require, values_of
 
 ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -36,44 +37,39 @@ class ModelConfig(ModelOptions):
 class TextConfig(PromptOptions, TextOptions):
     """The parallel text and how it is cleaned, split and shown to the model."""
 
+    SECTION: ClassVar[str] = "text."
+
     train: str = setting(CATALOGS, first=True)
     """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), or the name
     or folder of a Hugging Face dataset."""
-    min_words: int = 4
+    min_words: int = setting(4, within=WHOLE)
     """Pairs with fewer words on a side are dropped."""
     drop_placeholders: bool = True
     """Drop pairs with format placeholders such as %s or {name}."""
     drop_markup: bool = True
     """Drop pairs with tags, entities or web addresses."""
-    min_pairs: int = 200
+    min_pairs: int = setting(200, within=Range(kind=int, low=3, high=MOST))
     """With fewer usable pairs the run is refused."""
-    calibration_share: float = 0.15
+    calibration_share: float = setting(0.15, within=LEVEL)
     """Share of source sentences, by hash, that is kept for calibration."""
-    test_share: float = 0.15
+    test_share: float = setting(0.15, within=LEVEL)
     """Share of source sentences, by hash, that everything is measured on."""
-    split_seed: int = 0
+    split_seed: int = setting(0, within=SEED)
     """Seed of the hash that splits the text. The seed of training has no part in it, so that runs of several seeds share one
     test text."""
-    max_train: int | None = None
+    max_train: int | None = setting(None, within=COUNT)
     """At most this many pairs to train on, the first of the split."""
-    max_test: int | None = None
+    max_test: int | None = setting(None, within=COUNT)
     """At most this many pairs to measure on, the first of the split."""
-    max_tokens: int = 512
+    max_tokens: int = setting(512, within=Range(kind=int, low=8, high=MOST))
     """Examples with more tokens are left out, and counted."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.min_words >= 0, "text.min_words", self.min_words, "0 or more")
-        require(self.min_pairs >= 3, "text.min_pairs", self.min_pairs, "3 or more")
-        require(self.max_tokens >= 8, "text.max_tokens", self.max_tokens, "8 or more")
-        for key in ("calibration_share", "test_share"):
-            require(0 < getattr(self, key) < 1, f"text.{key}", getattr(self, key), "between 0 and 1")
+        super().__post_init__()
         share = self.calibration_share + self.test_share
-        require(share < 1, "text.calibration_share + text.test_share", share, "below 1, to leave text to train on")
-        require(0 <= self.split_seed < 2**32, "text.split_seed", self.split_seed, "from 0 to 2**32 - 1")
-        for key in ("max_train", "max_test", "limit"):
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"text.{key}", value, "1 or more")
+        name = "`text.calibration_share` + `text.test_share`"
+        require(share < 1, name, share, "below 1, to leave text to train on")
 
     @property
     def source(self) -> TextSource:
@@ -88,57 +84,43 @@ class TrainConfig(StepOptions):
     The defaults are ours; `--preset paper` sets the paper's.
     """
 
-    learning_rate: float = setting(1e-2, first=True)
+    SECTION: ClassVar[str] = "train."
+
+    learning_rate: float = setting(1e-2, first=True, within=FACTOR)
     """Peak learning rate of Adam for the trained rows; the default is the paper's of partial tuning, for every method."""
-    embed_learning_rate: float | None = setting(None, first=True)
+    embed_learning_rate: float | None = setting(None, first=True, within=FACTOR)
     """Another one for embed tuning, which has 2e-5 in the paper."""
-    epochs: float = setting(5.0, first=True)
+    epochs: float = setting(5.0, first=True, within=FACTOR)
     """Passes over the training text; the default is the paper's of partial tuning, for every method."""
-    embed_epochs: float | None = setting(None, first=True)
+    embed_epochs: float | None = setting(None, first=True, within=FACTOR)
     """Another number for embed tuning, which has 3 in the paper."""
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for key in ("learning_rate", "embed_learning_rate", "epochs", "embed_epochs"):
-            value = getattr(self, key)
-            require(value is None or 0 < value < math.inf, f"train.{key}", value, "above 0 and finite")
-        require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
-        require(
-            self.gradient_accumulation >= 1,
-            "train.gradient_accumulation",
-            self.gradient_accumulation,
-            "1 or more",
-        )
-        require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
-        require(self.max_grad_norm >= 0, "train.max_grad_norm", self.max_grad_norm, "0 or more")
-        require(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "0 or more and finite")
-
 
 @dataclass(frozen=True, kw_only=True)
-class SelectConfig:
+class SelectConfig(Checked):
     """How tickets are selected."""
 
-    alpha: float = 0.05
-    """A row is a ticket when its p-value is below this."""
+    SECTION: ClassVar[str] = "select."
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(0 <= self.alpha <= 1, "select.alpha", self.alpha, "from 0 to 1")
+    alpha: float = setting(0.05, within=SHARE)
+    """A row is a ticket when its p-value is below this."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifyConfig:
+class CertifyConfig(Checked):
     """How the small model is certified."""
 
-    alphas: tuple[float, ...] = ALPHA_GRID
+    SECTION: ClassVar[str] = "certify."
+
+    alphas: tuple[float, ...] = setting(ALPHA_GRID, within=SHARE)
     """Significance levels, each with its own tickets and its own partial transfer."""
     tau: Literal["empirical", "exact", "table"] = "empirical"
     """How the bound on the shift of unselected rows is taken."""
-    positions: int = 20
+    positions: int = setting(20, within=COUNT)
     """The bound and its audit count the first so many target positions of each sentence, as in the paper."""
-    calibration_positions: int | None = setting(None, metavar="N", group="guarantee")
+    calibration_positions: int | None = setting(None, metavar="N", group="guarantee", within=COUNT)
     """A guarantee counts the first so many target positions of each sentence, and says so; without it, whole sentences."""
-    delta: float = setting(0.05, metavar="P", group="guarantee")
+    delta: float = setting(0.05, metavar="P", group="guarantee", within=LEVEL)
     """Probability that a guarantee from the calibration text fails."""
     bound: Literal["finite", "independent"] = setting("finite", group="guarantee")
     """How a guarantee is computed. finite: by the size of the pool, where that is known (hypergeometric; betting without
@@ -146,33 +128,28 @@ class CertifyConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(0 < self.delta < 1, "certify.delta", self.delta, "between 0 and 1")
-        require(bool(self.alphas), "certify.alphas", self.alphas, "at least one significance level")
-        for alpha in self.alphas:
-            require(0 <= alpha <= 1, "certify.alphas", alpha, "from 0 to 1")
-        for key in ("positions", "calibration_positions"):
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"certify.{key}", value, "1 or more")
-        require(self.bound in BOUNDS, "certify.bound", self.bound, f"one of {', '.join(BOUNDS)}")
+        super().__post_init__()
+        require(bool(self.alphas), f"`{self.SECTION}alphas`", self.alphas, "at least one significance level")
+        require(self.bound in BOUNDS, f"`{self.SECTION}bound`", self.bound, f"one of {', '.join(BOUNDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(BootstrapOptions, BatchOption, TranslationOptions):
     """How models are measured."""
 
-    translations: int = setting(100, first=True)
+    SECTION: ClassVar[str] = "evaluate."
+
+    translations: int = setting(100, first=True, within=COUNT)
     """The first so many test sentences are translated and scored."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for key in ("num_beams", "max_new_tokens", "batch_size", "resamples"):
-            require(getattr(self, key) >= 1, f"evaluate.{key}", getattr(self, key), "1 or more")
-        require(self.translations >= 1, "evaluate.translations", self.translations, "1 or more")
-        require(0 < self.confidence < 1, "evaluate.confidence", self.confidence, "between 0 and 1")
+        super().__post_init__()
+        require(self.resamples >= 1, "`evaluate.resamples`", self.resamples, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Checked):
     """The main job, whole: text and model in, certified ticket patch out. The defaults are ours, not the paper's."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -181,12 +158,8 @@ class RunConfig:
     select: SelectConfig = field(default_factory=SelectConfig)
     certify: CertifyConfig = field(default_factory=CertifyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    seed: int = 0
+    seed: int = setting(0, within=SEED)
     """Seed of every random choice but the split of the text, which has its own."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

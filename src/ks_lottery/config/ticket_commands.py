@@ -8,6 +8,7 @@ from typing import Literal
 from ks_lottery.config.choices import COMPARISONS, CORRECTIONS, RANKINGS, UNITS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import OutputOptions, PromptOptions, SeedOption, TextOptions
+from ks_lottery.config.ranges import SHARE, WHOLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +27,15 @@ class ScanSettings(OutputOptions):
     """Type in which two checkpoints are compared; coarser unless given, and float32 for a full tuning that tune made."""
     ignore_tokenizer: bool = False
     """Compare by id although the tokenizers differ."""
-    alpha: float = setting(0.05, metavar="P")
+    alpha: float = setting(0.05, metavar="P", within=SHARE)
     """Threshold of p."""
     correction: str = setting("none", choices=CORRECTIONS)
     """Correction of p for the number of units."""
-    top: int = setting(30, metavar="N")
+    top: int = setting(30, metavar="N", within=WHOLE)
     """Number of units to show."""
-    out: str | None = setting(None, metavar="FILE")
+    out: str | None = setting(None, metavar="FILE", writes="file")
     """Parquet file to write, with every unit."""
-    fail_above: float | None = setting(None, metavar="D")
+    fail_above: float | None = setting(None, metavar="D", within=SHARE)
     """Exit with 1 when the D of a unit is above this."""
     quiet: bool = False
     """Print nothing but errors."""
@@ -46,13 +47,13 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
 
     scan: str = setting(positional=True, metavar="SCAN", first=True)
     """Parquet file that scan wrote."""
-    out: str = setting(metavar="FILE")
+    out: str = setting(metavar="FILE", writes="file")
     """JSON file to write the tickets to."""
-    alpha: float | None = setting(None, metavar="P", one_of="rule")
+    alpha: float | None = setting(None, metavar="P", one_of="rule", within=SHARE)
     """All rows with p below this; 1 selects every row. Without any rule: 0.05."""
-    interval: tuple[float, float] | None = setting(None, metavar="LOW HIGH", one_of="rule")
+    interval: tuple[float, float] | None = setting(None, metavar="LOW HIGH", one_of="rule", within=SHARE)
     """All rows with LOW <= p < HIGH."""
-    top_k: int | None = setting(None, metavar="K", one_of="rule")
+    top_k: int | None = setting(None, metavar="K", one_of="rule", within=WHOLE)
     """The first K rows by the ranking."""
     by: str = setting("ks", choices=RANKINGS, metavar="RANKING")
     """Ranking of the rows."""
@@ -76,7 +77,7 @@ class OverlapSettings(OutputOptions):
     """JSON files that select or a run wrote, each FILE or NAME=FILE, such as ca=runs/ca/tickets.json."""
     seeds_of: tuple[str, ...] = setting((), metavar="FILE")
     """JSON files of the tickets of two or more training seeds of one setting: the ceiling of any overlap."""
-    top: int = setting(30, metavar="N")
+    top: int = setting(30, metavar="N", within=WHOLE)
     """Number of rows to show side by side."""
     force: bool = False
     """Compare by row although the bases differ."""
@@ -96,9 +97,9 @@ class ExplainSettings(TextOptions, OutputOptions):
     """Tensor that the tickets are rows of, where the scan has several."""
     model: str | None = setting(None, metavar="MODEL")
     """Model whose tokenizer reads the corpus; the scan's base unless given."""
-    top: int = setting(30, metavar="N")
+    top: int = setting(30, metavar="N", within=WHOLE)
     """Number of tickets to show."""
-    out: str | None = setting(None, metavar="FILE")
+    out: str | None = setting(None, metavar="FILE", writes="file")
     """JSON file to write, with every ticket."""
     corpus: str | None = setting(None, metavar="TEXT", group="text", first=True)
     """Text of the target language to rank tokens by frequency in."""
@@ -114,11 +115,11 @@ class AlikeSettings(OutputOptions):
     """Folder of the partially tuned patch of the same base."""
     tickets: str | None = setting(None, metavar="FILE")
     """Rows to compare; all that both patches change, unless given."""
-    level: float = setting(0.05, metavar="P")
+    level: float = setting(0.05, metavar="P", within=SHARE)
     """Level of this test; the alpha of table 6 is the one that selected the tickets."""
     side: Literal["input", "output"] | None = None
     """Embedding, where both patches change both."""
-    top: int = setting(10, metavar="N")
+    top: int = setting(10, metavar="N", within=WHOLE)
     """Number of rows to show, those that differ most."""
-    out: str | None = setting(None, metavar="FILE")
+    out: str | None = setting(None, metavar="FILE", writes="file")
     """JSON file to write, with every row."""

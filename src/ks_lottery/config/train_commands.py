@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields ar
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions, SeedOption, StepOptions, TextOptions
 from ks_lottery.config.presets import tune_preset
+from ks_lottery.config.ranges import COUNT, FACTOR, LEVEL, WHOLE
 from ks_lottery.config.settings import TrainConfig
 
 METHOD_MEANINGS = {
@@ -26,9 +28,9 @@ class InspectSettings(TextOptions, PromptOptions, OutputOptions):
     """File or Hugging Face dataset of parallel text, as for training."""
     model: str = setting(DEFAULT_MODEL, metavar="MODEL")
     """Model whose tokenizer is used; a folder, GGUF file, hub id, or the demo's."""
-    max_tokens: int = setting(512, metavar="N", group="text")
+    max_tokens: int = setting(512, metavar="N", group="text", within=COUNT)
     """Longest example in tokens."""
-    examples: int = setting(3, metavar="N")
+    examples: int = setting(3, metavar="N", within=WHOLE)
     """Number of examples to show."""
     clean: bool = True
     """Clean the text first, as a run does."""
@@ -40,7 +42,7 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
 
     method: str = setting("embed", choices=METHOD_MEANINGS, metavar="METHOD")
     """Method of tuning."""
-    size: int | None = setting(None, metavar="N")
+    size: int | None = setting(None, metavar="N", within=COUNT)
     """Number of rows to train; for frozen, number of first tickets to leave as they are."""
     side: Literal["input", "output", "both"] = "input"
     """Embedding whose rows are trained."""
@@ -48,13 +50,13 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     """Layers to train by full tuning: numbers (3 or 0,4-7) or names ('*.mlp.*')."""
     quantize: str | None = setting(None, choices=QUANTIZATIONS)
     """Frozen body in 4 bits (needs bitsandbytes); qlora always has it."""
-    max_tokens: int = setting(512, metavar="N", group="text")
+    max_tokens: int = setting(512, metavar="N", group="text", within=COUNT)
     """Longest example in tokens; longer ones are left out."""
-    save_every: int = setting(100, metavar="N", group="while it runs")
+    save_every: int = setting(100, metavar="N", group="while it runs", within=COUNT)
     """Steps between checkpoints."""
-    evaluate_every: int = setting(0, metavar="N", group="while it runs")
+    evaluate_every: int = setting(0, metavar="N", group="while it runs", within=WHOLE)
     """Steps between measurements of the validation loss; 0 for once an epoch."""
-    patience: int = setting(0, metavar="N", group="while it runs")
+    patience: int = setting(0, metavar="N", group="while it runs", within=WHOLE)
     """Stop after so many validations without a better one, and keep the best parameters; 0 never stops."""
     report_to: Sequence[str] = setting((), metavar="TRACKER", group="while it runs")
     """Trackers: tensorboard, wandb, and others of transformers."""
@@ -68,7 +70,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
     """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
-    out: str | None = setting(None, metavar="DIR")
+    out: str | None = setting(None, metavar="DIR", writes="new folder")
     """Folder to write; runs/tune-METHOD unless given."""
     tickets: str | None = setting(None, metavar="FILE")
     """JSON file that select wrote, for partial and frozen."""
@@ -80,13 +82,13 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
     """File or Hugging Face dataset to train on."""
     validation: str | None = setting(None, metavar="TEXT", group="text", one_of="validation")
     """Text to measure the loss on."""
-    validation_share: float | None = setting(None, metavar="P", group="text", one_of="validation")
+    validation_share: float | None = setting(None, metavar="P", group="text", one_of="validation", within=LEVEL)
     """Share of the training text to measure the loss on, by hash."""
     preset: str | None = setting(None, choices=PRESETS, group="training")
     """Settings of training in place of the defaults; flags go over it."""
-    learning_rate: float | None = setting(None, metavar="LR", group="training")
+    learning_rate: float | None = setting(None, metavar="LR", group="training", within=FACTOR)
     """Peak of the cosine; the method's own unless given."""
-    epochs: float | None = setting(None, metavar="N", group="training")
+    epochs: float | None = setting(None, metavar="N", group="training", within=FACTOR)
     """Passes over the text; the method's own number unless given."""
     fsdp_config: str | None = setting(None, metavar="FILE", group="while it runs")
     """JSON file with the Trainer's settings of FSDP."""
@@ -102,7 +104,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferSettings:
+class TransferSettings(Checked):
     """Settings of the command `transfer`."""
 
     model: str = setting(positional=True, metavar="MODEL")
@@ -111,7 +113,7 @@ class TransferSettings:
     """Folder of a patch, such as that of embed tuning."""
     tickets: str = setting(metavar="FILE")
     """JSON file that select wrote."""
-    out: str = setting(metavar="DIR")
+    out: str = setting(metavar="DIR", writes="new folder")
     """Folder to write; new or empty."""
     force: bool = False
     """Accept a patch that was made on other weights."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import functools
 import inspect
 import json
+import math
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints
 
 from ks_lottery.config.fields import Setting, ordered_fields, settings_of
-from ks_lottery.errors import UserError
+from ks_lottery.config.ranges import check_number
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +22,19 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-WANTED = {str: "text", int: "a whole number", float: "a number", bool: "true or false", object: "a value"}
+LONGEST_NAME = 100
+"""Characters of a name that is compared with those that exist, which takes the square of it."""
+
+LONGEST_PART = 255
+"""Bytes of the name of a file or folder that file systems take."""
+
+WANTED = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    object: "a finite number, text, true, false, or a list or names of such",
+}
 
 
 def require(condition: bool, key: str, value: object, wanted: str) -> None:
@@ -30,7 +46,7 @@ def require(condition: bool, key: str, value: object, wanted: str) -> None:
         When `condition` is False.
     """
     if not condition:
-        raise UserError(f"{key} is {value!r}, but must be {wanted}")
+        raise UserError(f"{key} is {shortened(value)}, but must be {wanted}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -39,7 +55,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("alpa", ["alpha", "top_k"])
     'alpha'
     """
-    names = list(known)
+    names, name = list(known), name[:LONGEST_NAME]
     same = [k for k in names if k.rsplit(".", maxsplit=1)[-1] == name.rsplit(".", maxsplit=1)[-1]]
     return (same or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
 
@@ -81,10 +97,11 @@ def read_value(item: Setting, raw: Any, name: str) -> Any:
     Raises
     ------
     UserError
-        When the value has another type, or is none of the choices.
+        When the value has another type, is out of range, or is none of the choices.
     """
     if raw is None or (item.optional and raw == "null"):
-        require(item.optional, name, raw, WANTED[item.kind])
+        if not item.optional:
+            raise UserError(f"{name} is empty (null), but must be {WANTED[item.kind]}: leave it out for the default")
         return None
     if item.named:
         return _mapping(item, raw, name)
@@ -102,7 +119,8 @@ def _listed(item: Setting, raw: Any) -> Any:
     if isinstance(raw, tuple):
         raw = list(raw)
     if isinstance(raw, list) and len(raw) == 1 and isinstance(raw[0], str) and raw[0].startswith("["):
-        return [] if raw[0] == "[]" else [part.strip() for part in raw[0].strip("[]").split(",")]
+        inner = raw[0].strip().removeprefix("[").removesuffix("]")
+        return [part.strip() for part in inner.split(",")] if inner.strip() else []
     if item.choices:
         words = [raw] if isinstance(raw, str) else raw
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
@@ -114,10 +132,12 @@ def _mapping(item: Setting, raw: Any, name: str) -> dict[str, Any]:
     if isinstance(raw, list):
         for entry in raw:
             if "=" not in str(entry):
-                raise UserError(f"{name} takes NAME=VALUE, not {entry!r}")
+                raise UserError(f"{name} takes NAME=VALUE, not {shortened(entry)}")
         raw = {key: _guessed(item, value) for key, value in (str(entry).split("=", 1) for entry in raw)}
     require(isinstance(raw, dict), name, raw, "names with values")
-    return {str(key): _one(item, value, name) for key, value in raw.items()}
+    for key in raw:
+        require(isinstance(key, str) and key != "", name, key, "names with values, and a name text")
+    return {key: _one(item, value, f"{name}: {key}") for key, value in raw.items()}
 
 
 def _guessed(item: Setting, text: str) -> Any:
@@ -126,18 +146,23 @@ def _guessed(item: Setting, text: str) -> Any:
         return text
     try:
         return json.loads(text.lower() if text.lower() in {"true", "false"} else text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _one(item: Setting, raw: Any, name: str) -> Any:
     value = _typed(item.kind, raw)
     if value is None:
-        raise UserError(f"{name} is {raw!r}, but must be {WANTED[item.kind]}")
+        more = ": put it in quotes" if item.kind is str and isinstance(raw, bool | dt.date) else ""
+        raise UserError(f"{name} is {shortened(raw)}, but must be {WANTED[item.kind]}{more}")
+    if isinstance(value, str):
+        check_text(name, value, item)
+    if item.within is not None:
+        check_number(name, value, item.within)
     if item.choices and value not in item.choices:
         offered = ", ".join(item.choices)
         raise UserError(
-            f"{name} is {raw!r}, but must be one of {offered}; the nearest is {nearest(value, item.choices)}"
+            f"{name} is {shortened(raw)}, but must be one of {offered}; the nearest is {nearest(value, item.choices)}"
         )
     return value
 
@@ -145,17 +170,69 @@ def _one(item: Setting, raw: Any, name: str) -> Any:
 def _typed(kind: type, raw: Any) -> Any:
     """Return a value as its type, or None where it has another one."""
     if kind is object:
-        return raw
+        return raw if _is_plain(raw) else None
     if kind is str:
-        return str(raw) if isinstance(raw, str | int | float) and not isinstance(raw, bool) else None
+        return _text(raw)
     if kind is bool:
         return raw if isinstance(raw, bool) else {"true": True, "false": False}.get(str(raw).lower())
+    return _number(kind, raw)
+
+
+def _number(kind: type, raw: Any) -> int | float | None:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float) or (kind is int and isinstance(raw, float)):
         return None
     try:
         return kind(raw)
     except ValueError:
         return None
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
+
+
+def _text(raw: Any) -> str | None:
+    """Return text, or a number as text."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        return None
+    try:
+        return str(raw)
+    except ValueError:  # a number of thousands of digits
+        return None
+
+
+def _is_plain(value: Any, depth: int = 10) -> bool:
+    """Say whether a value is one of JSON: only such a value can be saved with what it made."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(inner, depth - 1) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_is_plain(inner, depth - 1) for inner in value)
+    if isinstance(value, int):
+        return value.bit_length() <= 63
+    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def check_text(name: str, value: str, item: Setting) -> None:
+    """Refuse text with a NUL character, and the names of places that nothing can be written to.
+
+    Raises
+    ------
+    UserError
+        For such a text.
+    """
+    if "\0" in value:
+        raise UserError(f"{name} is {shortened(value)}, but must be text without NUL characters")
+    if not value and not item.may_be_empty:
+        raise UserError(f"{name} is empty: give a value, or leave it out")
+    if not item.writes:
+        return
+    path = PurePath(value)
+    if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_PART for part in path.parts):
+        raise UserError(
+            f"{name} is {shortened(value)}, but a name has at most {LONGEST_PART} bytes: give a shorter one"
+        )
+    is_file = item.writes == "file" and not value.endswith("/") and path.name not in {"", ".."}
+    is_new = item.writes == "new folder" and path.name not in {"", ".."}
+    if not (is_file or is_new or (item.writes == "folder" and value.strip("/"))):
+        raise UserError(f"{name} is {shortened(value)}, but must be the name of a {item.writes} to write")
 
 
 def build(cls: type, values: Mapping[str, Any]) -> Any:

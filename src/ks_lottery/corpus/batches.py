@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.choices import SPANS
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.corpus.spans import source_tokens
+from ks_lottery.corpus.source_span import source_tokens
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,12 +64,39 @@ class Example:
         }
 
 
+def check_rows(sequences: Iterable[Sequence[int]], rows: int, origin: str) -> None:
+    """Refuse tokens that the model has no row for: a tokenizer may have more tokens than the embedding has rows.
+
+    Parameters
+    ----------
+    sequences
+        Tokens of each sentence.
+    rows
+        Rows of the embedding.
+    origin
+        What the error calls the text.
+
+    Raises
+    ------
+    UserError
+        When a sentence has such a token.
+    """
+    for number, tokens in enumerate(sequences, 1):
+        last = max(tokens, default=-1)
+        if last >= rows:
+            raise UserError(
+                f"{origin}: sentence {number} has token {last}, but the model's embedding has only {rows:,} rows: "
+                "leave that sentence out"
+            )
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     corpus: Corpus,
     *,
     template: str = "alpaca",
     max_tokens: int = 512,
+    rows: int | None = None,
     spans: bool = False,
 ) -> tuple[list[Example], list[int]]:
     """Render and tokenize a corpus, with the instruction of each pair.
@@ -79,6 +107,8 @@ def encode(
         One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; see `PromptForm`.
     max_tokens
         Longest example, prompt and response together.
+    rows
+        Rows of the embedding that the tokens are for; None checks nothing.
     spans
         Say which tokens of each prompt are of the source sentence (``in_source``); off by default.
 
@@ -92,12 +122,14 @@ def encode(
     Raises
     ------
     UserError
-        When the template is not known, or the tokenizer has none to chat with.
+        When the template is not known, the tokenizer has none to chat with, or a pair has a token without a row.
     """
     form = PromptForm(tokenizer, template)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
     instructions = orders(corpus)
     examples = [Example(prompt, response) for prompt, response in form.pairs(instructions, sources, targets)]
+    if rows is not None:
+        check_rows([example.sequence for example in examples], rows, corpus.origin)
     kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
     fitting = [examples[index] for index in kept]
     if spans:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.choices import CATALOGS
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.languages import language_rank
-from ks_lottery.corpus.lines import ending_of, unpacked
+from ks_lottery.corpus.packed import ending_of, unpacked
+from ks_lottery.corpus.reading import shortened
 from ks_lottery.corpus.selection import keep_useful
+from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,10 +38,32 @@ def _entries(path: Path) -> Any:
 
     with unpacked(path) as plain:
         try:
-            return polib.mofile(str(plain)) if ending_of(path) == ".mo" else polib.pofile(str(plain))
+            if ending_of(path) != ".mo":
+                return polib.pofile(str(plain))
+            _check_sizes(plain.read_bytes())
+            return polib.mofile(str(plain))
         except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
-            reason = str(error).replace(str(plain), str(path))
+            reason = shortened(str(error).replace(str(plain), str(path)))
             raise UserError(f"{path} is not a gettext catalog that can be read: {reason}") from error
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse a binary catalog whose strings overlap so much that they are larger together than the file could hold.
+
+    Raises
+    ------
+    ValueError
+        When they are, or their tables are not in the file.
+    """
+    order = "<" if content[:4] == b"\xde\x12\x04\x95" else ">"
+    _, count, *places = struct.unpack_from(f"{order}IIII", content, 4)
+    total = 0
+    for place in places:
+        if place + 8 * count > len(content):
+            raise ValueError("its tables end after the file")
+        total += sum(struct.unpack_from(f"{order}{2 * count}I", content, place)[::2])
+    if total > 4 * len(content):
+        raise ValueError("its strings overlap")
 
 
 def _pairs_of(entries: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
@@ -53,7 +77,7 @@ def _pairs_of(entries: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
         elif not entry.msgstr or (isinstance(entry, polib.POEntry) and (entry.fuzzy or entry.obsolete)):
             dropped["untranslated"] += 1
         else:
-            pairs.append((" ".join(entry.msgid.split()), " ".join(entry.msgstr.split())))
+            pairs.append((single_spaced(entry.msgid), single_spaced(entry.msgstr)))
     return pairs, dropped
 
 
@@ -68,7 +92,7 @@ def read_gettext(request: Request, left_out: Counter[str]) -> Iterable[Pair]:
     entries = _entries(request.path)
     language = str(entries.metadata.get("Language", "")).strip()
     if language and language_rank(language, request.target_language) is None:
-        raise UserError(f"{request.path} translates to {language}, not to {request.target_language}")
+        raise UserError(f"{request.path} translates to {shortened(language, 40)}, not to {request.target_language}")
     pairs, dropped = _pairs_of(entries)
     left_out.update(dropped)
     return [Pair(source, target) for source, target in pairs]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.languages import is_spaced
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.corpus.selection import is_spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def inspect_corpus(
     form
         Tokenizer and template.
     names
-        The token string of each id, as it is shown.
+        The token string of each row of the embedding, as it is shown.
     max_tokens
         Longest example that training takes; the lengths are those of all examples.
     examples
@@ -50,7 +50,7 @@ def inspect_corpus(
     trained
         The examples that training takes.
     """
-    encoded = encode(form.tokenizer, corpus, template=form.template, max_tokens=sys.maxsize)[0]
+    encoded = encode(form.tokenizer, corpus, template=form.template, max_tokens=sys.maxsize, rows=len(names))[0]
     instructions = orders(corpus)
     content = {
         "end": {"id": form.end, "token": names[form.end]},

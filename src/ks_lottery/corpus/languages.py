@@ -13,11 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+MORE_NAMES = {
+    "acm": "Mesopotamian Arabic", "acq": "Ta'izzi-Adeni Arabic", "ajp": "South Levantine Arabic",
+    "apc": "North Levantine Arabic", "azb": "South Azerbaijani", "cjk": "Chokwe", "fuv": "Nigerian Fulfulde",
+    "hne": "Chhattisgarhi", "kbp": "Kabiy\u00e8", "pbt": "Southern Pashto", "quy": "Ayacucho Quechua", "taq": "Tamasheq",
+}  # fmt: skip
+"""Languages of FLORES-200 that Babel does not name, by their code in ISO 639-3."""
+
+UNSPACED = frozenset({
+    "zh", "yue", "wuu", "gan", "hak", "hsn", "lzh", "nan", "cdo", "cjy", "mnp", "ja", "th", "nod", "lo", "km", "my", "shn",
+    "bo", "dz",
+})  # fmt: skip
+"""Languages written without spaces between words."""
+
+CHINESE = frozenset({"zh", "yue", "wuu", "gan", "hak", "hsn", "lzh", "nan", "cdo", "cjy", "mnp"})
+"""Languages written in Chinese characters."""
+
+ROMANIZED = frozenset({"latn", "cyrl"})
+"""Scripts that put spaces between words, whatever the language."""
+
+
 @cache
 def _names() -> dict[str, str]:
     from babel import Locale
 
-    return {str(key): str(value) for key, value in Locale("en").languages.items()}
+    return {**MORE_NAMES, **{str(key): str(value) for key, value in Locale("en").languages.items()}}
 
 
 @cache
@@ -74,6 +94,41 @@ def _subtags(code: str) -> tuple[str, ...]:
     known = by_name.get(code.strip().lower(), code)
     first, *rest = re.split(r"[-_@.]", known.strip().lower())
     return _aliases().get(first, first), *rest
+
+
+def is_spaced(language: str) -> bool:
+    """Say whether a language writes spaces between its words.
+
+    Parameters
+    ----------
+    language
+        Code or English name, as for `language_name`.
+
+    Examples
+    --------
+    >>> [is_spaced(language) for language in ("ca", "ja", "jpn_Jpan", "Japanese", "zho_Hans", "zh-Latn-pinyin")]
+    [True, False, False, False, False, True]
+    """
+    first, *rest = _subtags(language)
+    return first not in UNSPACED or bool(ROMANIZED & set(rest))
+
+
+def is_chinese(language: str) -> bool:
+    """Say whether a language, by code or English name, is written in Chinese characters.
+
+    >>> [is_chinese(language) for language in ("zh_TW", "yue_Hant", "Chinese", "ja", "zh_Latn")]
+    [True, True, True, False, False]
+    """
+    return _subtags(language)[0] in CHINESE and not is_spaced(language)
+
+
+def same_language(one: str, other: str) -> bool:
+    """Say whether two codes or names are of one language, whatever the variant.
+
+    >>> same_language("jpn_Jpan", "ja"), same_language("pt_BR", "Portuguese"), same_language("ja", "zh")
+    (True, True, False)
+    """
+    return _subtags(one)[0] == _subtags(other)[0]
 
 
 def language_rank(found: str, wanted: str) -> int | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_lottery.corpus.lines import ending_of, numbered_lines
-from ks_lottery.corpus.readers import ENDINGS
+from ks_lottery.corpus.lines import numbered_lines
+from ks_lottery.corpus.packed import ending_of
+from ks_lottery.corpus.readers import ENDINGS, LONGEST_SENTENCE
 from ks_lottery.corpus.source import read_text
 from ks_lottery.errors import UserError
 
@@ -32,12 +34,16 @@ def read_sentences(source: TextSource) -> list[str]:
     path = Path(source.path).expanduser()
     if ending_of(path) in ENDINGS or source.format != "auto" or source.target is not None:
         return [pair.target for pair in read_text(source)]
-    if not path.is_file():
-        raise UserError(f"text file {path} does not exist")
-    sentences = [line for _, line in numbered_lines(path) if line.strip()]
+    sentences: list[str] = []
+    for number, line in islice(((n, text) for n, text in numbered_lines(path) if text.strip()), source.limit):
+        if len(line) > LONGEST_SENTENCE:
+            raise UserError(
+                f"{path}, line {number} has {len(line):,} characters, more than {LONGEST_SENTENCE:,}: write one sentence a line"
+            )
+        sentences.append(line)
     if not sentences:
         raise UserError(f"{path} holds no sentence")
-    return sentences[: source.limit]
+    return sentences
 
 
 def token_counts(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> Counter[int]:

@@ -82,10 +82,17 @@ class PromptForm:
         return self._open(texts)
 
     def _open(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Tokenize texts as the model expects them to begin, open at the end."""
+        """Tokenize texts as the model expects them to begin, open at the end.
+
+        Where a text writes the beginning-of-sentence token that the tokenizer adds too, it is there once.
+        """
         closing = self.tokenizer.eos_token_id
-        every = self.tokenizer(list(texts))["input_ids"]
-        return [tuple(ids[:-1] if ids and ids[-1] == closing else ids) for ids in every]
+        begins, written = (getattr(self.tokenizer, name, None) for name in ("bos_token_id", "bos_token"))
+        opened: list[tuple[int, ...]] = []
+        for text, ids in zip(texts, self.tokenizer(list(texts))["input_ids"], strict=True):
+            twice = begins is not None and ids[:2] == [begins, begins] and text.lstrip().startswith(str(written))
+            opened.append(tuple(ids[int(twice) : -1 if ids and ids[-1] == closing else None]))
+        return opened
 
     def pairs(
         self, orders: Sequence[str], sources: Sequence[str], targets: Sequence[str]

@@ -11,7 +11,8 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.corpus import Corpus, Pair
 from ks_lottery.corpus.gettext import read_gettext
 from ks_lottery.corpus.languages import language_name
-from ks_lottery.corpus.lines import ending_of, read_lines
+from ks_lottery.corpus.lines import is_encodable, read_lines
+from ks_lottery.corpus.packed import check_file, ending_of
 from ks_lottery.corpus.reading import Reader, Request
 from ks_lottery.corpus.records import from_records, read_json, read_json_lines
 from ks_lottery.corpus.tables import read_csv, read_tsv
@@ -37,9 +38,12 @@ READERS: dict[str, Reader] = {
 
 ENDINGS = {
     ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".po": "po", ".mo": "mo",
-    ".tmx": "tmx", ".xlf": "xliff", ".xliff": "xliff",
+    ".tmx": "tmx", ".xlf": "xliff", ".xliff": "xliff", ".sdlxliff": "xliff", ".mqxliff": "xliff", ".mxliff": "xliff",
 }  # fmt: skip
 """File ending to format."""
+
+LONGEST_SENTENCE = 100_000
+"""Characters of a sentence or an instruction; a pair with a longer one is left out before it costs memory to tokenize it."""
 
 
 @checks_names
@@ -83,8 +87,9 @@ def read_corpus(
     Returns
     -------
     Corpus
-        The pairs in the order of the text; entries that are no pairs (an empty side, an unfinished translation) are
-        counted in ``left_out``. An ``instruction`` that a JSON object or a row brings with it stays with its pair.
+        The pairs in the order of the text; entries that are no pairs (an empty side, an unfinished translation, a side of
+        more than 100,000 characters, or one with a surrogate) are counted in ``left_out``. An ``instruction`` that a JSON
+        object or a row brings with it stays with its pair.
 
     Raises
     ------
@@ -96,9 +101,9 @@ def read_corpus(
     language_name(target_language)
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}, but must be 1 or more")
-    path = Path(source).expanduser()
+    path = _path(source)
     kind = format if format != "auto" else _format_of(path, target)
-    other = None if target is None else Path(target).expanduser()
+    other = None if target is None else _path(target)
     request = Request(path, other, source_language, target_language, source_column, target_column)
     left_out: Counter[str] = Counter()
     if kind == "dataset":
@@ -112,8 +117,8 @@ def read_corpus(
         )
     elif kind in READERS:
         for file in (path, other):
-            if file is not None and not file.is_file():
-                raise UserError(f"text file {file} does not exist")
+            if file is not None:
+                check_file(file)
         pairs = READERS[kind](request, left_out)
     else:
         raise UserError(f"text format {kind} is not known; the formats are {', '.join([*READERS, 'dataset'])}")
@@ -125,23 +130,41 @@ def read_corpus(
 
 
 def _whole(pairs: Iterable[Pair], left_out: Counter[str]) -> Iterator[Pair]:
-    """Yield the pairs of which both sides say something, and count the others."""
+    """Yield the pairs of which both sides say something that can be written and tokenized, and count the others."""
     for pair in pairs:
-        if pair.source and pair.target:
-            yield pair
-        else:
+        if not (pair.source.strip() and pair.target.strip()):
             left_out["empty"] += 1
+        elif max(len(pair.source), len(pair.target), len(pair.instruction)) > LONGEST_SENTENCE:
+            left_out["too long"] += 1
+        elif not all(map(is_encodable, (pair.source, pair.target, pair.instruction, pair.document))):
+            left_out["invalid characters"] += 1
+        else:
+            yield pair
+
+
+def _path(name: str | Path) -> Path:
+    if not is_encodable(str(name)):
+        raise UserError(f"text file {str(name)!a} has a name that is not UTF-8: rename it")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:  # of ~someone
+        raise UserError(f"text file {name} does not exist: {error}") from error
 
 
 def _format_of(path: Path, target: object) -> str:
     if target is not None:
         return "lines"
-    if path.is_dir():
-        return "dataset"
     ending = ending_of(path)
+    try:
+        is_folder, is_here = path.is_dir(), path.exists() or path.is_symlink()
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"text file {path} cannot be read: {error.strerror or error}") from error
+    if is_folder:
+        return "dataset"
     if ending in ENDINGS:
         return ENDINGS[ending]
-    if path.is_file():
+    if is_here:
+        check_file(path)
         raise UserError(
             f"the format of {path} cannot be told by its ending: give text.format, one of {', '.join(READERS)}, "
             "or text.target for the other of two line-aligned files"

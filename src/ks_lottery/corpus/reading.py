@@ -39,3 +39,24 @@ class Request:
 
 Reader = Callable[[Request, Counter[str]], Iterable[Pair]]
 """Reads the pairs of a file in their order, and counts by reason what in it is no pair."""
+
+
+def shortened(text: object, most: int = 200) -> str:
+    """Return what another library says, for an error: its first characters.
+
+    >>> shortened("well-formed", 4)
+    'well…'
+    """
+    said = str(text)
+    return said if len(said) <= most else f"{said[:most]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for an error: the first 20, each cut to 40 characters.
+
+    >>> listed(["source", "t" * 50])
+    'source, tttttttttttttttttttttttttttttttttttttttt…'
+    """
+    every = [shortened(name, 40) for name in names]
+    shown = every[:20]
+    return ", ".join([*shown, *([f"and {len(every) - 20:,} more"] if len(every) > 20 else [])])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.languages import best_match
 from ks_lottery.corpus.lines import numbered_lines
+from ks_lottery.corpus.packed import opened
+from ks_lottery.corpus.reading import listed
+from ks_lottery.corpus.white_space import trimmed
 from ks_lottery.errors import UserError
+from ks_lottery.store.json_content import LARGEST, parse_json
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,16 +27,23 @@ KNOWN = (("source", "target"), ("input", "output"))
 
 def read_json(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001 (every record is a pair)
     """Read a list of objects, as Alpaca files are; a file of one object a line is read as such, whatever its ending."""
-    lines = [line for _, line in numbered_lines(request.path)]
-    if next((line for line in lines if line.strip()), "").lstrip().startswith("{"):
-        return from_records(_json_lines(request.path), str(request.path), request)
-    try:
-        content = json.loads("\n".join(lines))
-    except ValueError as error:
-        raise UserError(f"{request.path} is not valid JSON: {error}") from error
+    with opened(request.path) as handle:
+        head = handle.read(4096)
+        if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
+            return from_records(_json_lines(request.path), str(request.path), request)
+        content = _parsed(head + handle.read(LARGEST + 1 - len(head)), str(request.path))
     if not isinstance(content, list):
-        raise UserError(f"{request.path} does not hold a list of objects")
+        raise UserError(f"{request.path} does not hold a list of objects: give a list, or one object a line")
     return from_records(content, str(request.path), request)
+
+
+def _parsed(raw: bytes, name: str) -> Any:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{name}, line {line} is not UTF-8: convert the file to UTF-8") from error
+    return parse_json(text, name, "write one object a line, and name the file .jsonl")
 
 
 def read_json_lines(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001
@@ -44,10 +55,7 @@ def _json_lines(path: Path) -> Iterator[Any]:
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number} is not valid JSON") from error
+        yield parse_json(line, f"{path}, line {number}", "write one JSON object a line")
 
 
 def from_records(records: Iterable[Any], origin: str, request: Request) -> Iterator[Pair]:
@@ -60,15 +68,15 @@ def from_records(records: Iterable[Any], origin: str, request: Request) -> Itera
     keys: tuple[str, str] | None = None
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise UserError(f"{origin}, record {number} is no object")
+            raise UserError(f"{origin}, record {number} is not an object: give objects with both sentences")
         keys = keys or _keys(record, origin, request)
         source, target = (_text(record, key, f"{origin}, record {number}") for key in keys)
         instruction, document = record.get("instruction"), record.get("document")
         yield Pair(
             source,
             target,
-            "" if document is None else str(document),
-            instruction.strip() if isinstance(instruction, str) else "",
+            str(document) if isinstance(document, str | int | float) else "",
+            trimmed(instruction) if isinstance(instruction, str) else "",
         )
 
 
@@ -82,7 +90,7 @@ def _keys(record: Mapping[str, Any], origin: str, request: Request) -> tuple[str
         return request.source_column or source, request.target_column or target
     raise UserError(
         f"{origin} has no keys that are known (source and target, input and output, or the languages' codes); it has "
-        f"{', '.join(_shown(record))}: name them with text.source_column and text.target_column"
+        f"{listed(_shown(record))}: name them with text.source_column and text.target_column"
     )
 
 
@@ -112,10 +120,10 @@ def _text(record: Mapping[str, Any], key: str, where: str) -> str:
     value: Any = record
     for part in [key] if key in record else key.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise UserError(f"{where} has no {key!r}; it has {', '.join(_shown(record))}")
+            raise UserError(f"{where} has no {key!r}; it has {listed(_shown(record))}")
         value = value[part]
     if value is None:
         return ""
     if not isinstance(value, str):
         raise UserError(f"{where}: {key!r} is {type(value).__name__}, but must be text")
-    return value.strip()
+    return trimmed(value)

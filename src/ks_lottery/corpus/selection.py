@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.languages import is_spaced
+from ks_lottery.corpus.program_text import has_markup, has_placeholder
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from ks_lottery.corpus.corpus import Corpus, Pair
-
-PLACEHOLDER = re.compile(r"%(?:\([^)]*\))?[-+#0]*\d*(?:\.\d+)?[a-zA-Z%]|\{[^{}]*\}|\$\{?\w+")
-"""Format placeholders: %s, %(name)d, %%, {name}, {0}, $name."""
-
-MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|&#?\w+;|https?://|www\.")
-"""Tags, entities, web addresses."""
-
-UNSPACED = ("zh", "ja", "th", "lo", "km", "my", "bo", "dz")
-"""Languages written without spaces: their words are not counted."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +71,6 @@ def sentence_key(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def is_spaced(language: str) -> bool:
-    """Say whether a language writes spaces between its words."""
-    return re.split(r"[-_]", language)[0].lower() not in UNSPACED
-
-
 def _is_short(text: str, language: str, min_words: int) -> bool:
     return is_spaced(language) and len(text.split()) < min_words
 
@@ -105,9 +92,9 @@ def keep_useful(
     for pair in corpus.pairs:
         key = sentence_key(pair.source)
         sides = (pair.source, pair.target)
-        if drop_placeholders and any(PLACEHOLDER.search(side) for side in sides):
+        if drop_placeholders and any(map(has_placeholder, sides)):
             counts["placeholder"] += 1
-        elif drop_markup and any(MARKUP.search(side) for side in sides):
+        elif drop_markup and any(map(has_markup, sides)):
             counts["markup"] += 1
         elif _is_short(pair.source, corpus.source_language, min_words) or _is_short(
             pair.target, corpus.target_language, min_words

@@ -9,6 +9,7 @@ from ks_lottery.config.choices import CATALOGS
 from ks_lottery.config.groups import TextSource
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
+from ks_lottery.corpus.lines import is_encodable
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import Split, keep_useful, split
 from ks_lottery.errors import UserError
@@ -105,6 +106,8 @@ def read_text(source: TextSource) -> Corpus:
     UserError
         When it cannot be read; see `ks_lottery.corpus.readers.read_corpus`.
     """
+    if source.instruction is not None and not is_encodable(source.instruction):
+        raise UserError("`instruction` is not UTF-8 text: write it in UTF-8")
     corpus = _read(source)
     return corpus if source.instruction is None else corpus.with_instruction(source.instruction)
 

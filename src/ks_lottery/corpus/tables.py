@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.languages import best_match
 from ks_lottery.corpus.lines import numbered_lines
+from ks_lottery.corpus.reading import listed
+from ks_lottery.corpus.white_space import trimmed
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def _pairs(rows: Iterator[tuple[int, list[str]]], request: Request) -> Iterator[
             raise UserError(
                 f"{request.path}, line {number} has {len(row)} column(s), but column {max(source, target) + 1} is needed"
             )
-        yield Pair(" ".join(row[source].split("\n")).strip(), " ".join(row[target].split("\n")).strip())
+        yield Pair(*(trimmed(row[place].replace("\n", " ")) for place in (source, target)))
 
 
 def _columns(first: list[str], request: Request) -> tuple[tuple[int, int], bool]:
@@ -77,7 +79,7 @@ def _columns(first: list[str], request: Request) -> tuple[tuple[int, int], bool]
     for (side, column, _), place in zip(sides, chosen, strict=True):
         if place is None:
             raise UserError(
-                f"{request.path} has no column {column or side!r}; it has {', '.join(first)} (without a header, give numbers "
+                f"{request.path} has no column {column or side!r}; it has {listed(first)} (without a header, give numbers "
                 "from 1)"
             )
     header = None not in named or any(column in first for column in given)
@@ -103,4 +105,4 @@ def _named(first: list[str], side: str, language: str) -> int | None:
 def _find(first: list[str], column: str) -> int | None:
     if column in first:
         return first.index(column)
-    return int(column) - 1 if column.isdecimal() and 1 <= int(column) <= len(first) else None
+    return int(column) - 1 if column.isdecimal() and len(column) < 10 and 1 <= int(column) <= len(first) else None

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.languages import best_match
-from ks_lottery.corpus.lines import opened
 from ks_lottery.corpus.markup import local_name, sentence_of
+from ks_lottery.corpus.mended_xml import MARK, MendedXml
+from ks_lottery.corpus.packed import opened
+from ks_lottery.corpus.reading import listed, shortened
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
     """Yield the pairs of the units that have both languages.
 
     Of several variants of a language in a unit the best is taken (see `language_rank`), the first of equals. Units
-    without one of the languages are counted.
+    without one of the languages are counted, and units with a character that XML forbids or an entity.
 
     Raises
     ------
@@ -39,13 +41,20 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
     complete = units = 0
     with opened(request.path) as handle:
         parser = etree.iterparse(
-            handle, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+            MendedXml(handle, request.path),
+            events=("start", "end"),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
         )
         try:
             for event, element in parser:
                 if event == "start":
                     if element.getparent() is None and local_name(element) != "tmx":
-                        raise UserError(f"{request.path} is no TMX file: its root is {local_name(element)}")
+                        raise UserError(
+                            f"{request.path} is no TMX file: its root is {shortened(local_name(element), 40)}"
+                        )
                     continue
                 if local_name(element) != "tu":
                     continue
@@ -55,17 +64,21 @@ def read_tmx(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
                 source, target = (best_match(sides, wanted) for wanted in _wanted(request))
                 if source is None or target is None:
                     left_out["other languages"] += 1
+                elif MARK in sides[source] + sides[target]:
+                    complete += 1
+                    left_out["invalid characters"] += 1
                 else:
                     complete += 1
                     yield Pair(sides[source], sides[target], _document(element))
                 _forget(element)
         except etree.XMLSyntaxError as error:
             raise UserError(
-                f"{request.path}, line {error.lineno} is not well-formed XML ({error.msg}): get the file again, or mend it"
+                f"{request.path}, line {error.lineno} is not well-formed XML ({shortened(error.msg)}): get the file "
+                "again, or mend it"
             ) from error
     if units and not complete:
         raise UserError(
-            f"{request.path} has no unit in {' and '.join(_wanted(request))}; its languages are {', '.join(languages)}"
+            f"{request.path} has no unit in {' and '.join(_wanted(request))}; its languages are {listed(languages)}"
         )
 
 
@@ -89,7 +102,7 @@ def _variants(unit: Any) -> dict[str, str]:
 def _document(unit: Any) -> str:
     for child in unit:
         if local_name(child) == "prop" and child.get("type", "").lower() in DOCUMENT:
-            return (child.text or "").strip()
+            return (child.text or "").replace(MARK, "").strip()
     return ""
 
 

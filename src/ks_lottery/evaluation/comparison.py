@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.config.groups import BootstrapOptions, SeedOption
+from ks_lottery.config.groups import BootstrapOptions, SeedOption, TextSource
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import (
     DEFAULT,
@@ -159,6 +159,7 @@ def compare(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
+    target_language: str = TextSource.target_language,
     resamples: int = BootstrapOptions.resamples,
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,
@@ -171,7 +172,7 @@ def compare(
         Name to hypotheses, at least two; the first is what the others are compared with.
     references
         One a sentence; or, by name of the system, those that were saved with its hypotheses, which must be the same for all.
-    metrics, spm, seed, confidence
+    metrics, spm, target_language, seed, confidence
         As for `score`.
     resamples
         At least 1; a p-value cannot be below 1 / (resamples + 1).
@@ -194,7 +195,7 @@ def compare(
     for name in names:
         check_pairs(f"hypotheses of {name}", systems[name], common)
     check_bootstrap(resamples, confidence, least=1)
-    measures, missing = open_measures(metrics, common, spm)
+    measures, missing = open_measures(metrics, common, spm, target_language)
     drawn = draw(len(common), resamples, seed)
     differences: list[Difference] = []
     for metric, measure in measures.items():

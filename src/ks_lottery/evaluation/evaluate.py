@@ -85,7 +85,7 @@ def evaluate_with(
             with _stage(stage, "translate") as tick:
                 hypotheses = _translations(loaded, model, text, spec, folder, tick)
             measured |= _scored(hypotheses, text, spec, made_from)
-            measured["comparison"] = _compared(measured, str(folder or "this"), others, spec)
+            measured["comparison"] = _compared(measured, str(folder or "this"), others, spec, corpus.target_language)
         if spec.predicts:
             with _stage(stage, "next-token predictions") as tick:
                 predictions = _predictions(loaded, model, text, spec, tick)
@@ -111,8 +111,9 @@ def _scored(
     if spec.scored:
         origin = {name: made_from[name] for name in ("base", "made")}
         measured["scores"] = score(
-            hypotheses, references, metrics=spec.scored, spm=spec.spm, made_from=origin, **spec.bootstrap
-        )
+            hypotheses, references, metrics=spec.scored, spm=spec.spm, target_language=text.corpus.target_language,
+            made_from=origin, **spec.bootstrap,
+        )  # fmt: skip
     if spec.language:
         for name, lines in (("language", hypotheses), ("references_language", references)):
             measured[name] = language_share(lines, text.corpus.target_language, confidence=spec.confidence)
@@ -120,8 +121,8 @@ def _scored(
 
 
 def _compared(
-    measured: Mapping[str, Any], name: str, others: Mapping[str, Sequence[Mapping[str, str]]], spec: EvaluationSpec
-) -> Comparison | None:
+    measured: Mapping[str, Any], name: str, others: Mapping[str, Sequence[Mapping[str, str]]], spec: EvaluationSpec, to: str
+) -> Comparison | None:  # fmt: skip
     """Compare the translations with those of other evaluations; None without others."""
     if not others:
         return None
@@ -130,7 +131,7 @@ def _compared(
     for other, rows in others.items():
         systems[other] = [row["hypothesis"] for row in rows]
         references[other] = [row["reference"] for row in rows]
-    return compare(systems, references, metrics=spec.scored, spm=spec.spm, **spec.bootstrap)
+    return compare(systems, references, metrics=spec.scored, spm=spec.spm, target_language=to, **spec.bootstrap)
 
 
 def _predictions(

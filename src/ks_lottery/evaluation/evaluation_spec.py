@@ -67,15 +67,8 @@ class EvaluationSpec(EvaluateOptions):
 
     def __post_init__(self) -> None:
         """Check names, ranges and folders."""
+        super().__post_init__()
         check_metrics(self.metrics)
-        for name in ("num_beams", "max_new_tokens", "batch_size", "positions", "translations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}, but must be 1 or more")
-        if self.resamples < 0:
-            raise UserError(f"resamples is {self.resamples}, but must be 0 or more")
-        if not 0 < self.confidence < 1:
-            raise UserError(f"confidence is {self.confidence:g}, but must be between 0 and 1")
         for folder in self.against:
             if not (Path(folder) / HYPOTHESES_FILE).is_file():
                 raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")

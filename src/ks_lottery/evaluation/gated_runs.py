@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.choices import SPANS
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.corpus.spans import source_tokens
+from ks_lottery.corpus.source_span import source_tokens
 from ks_lottery.evaluation.patches import Gate, predict_patches
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
@@ -97,7 +97,14 @@ def translated_spans(
                 both = zip(prompts, gate.prompts, strict=True)
                 asked = [marked(prompt, active, rest=gate.rest) for prompt, active in both]
             outputs = translate(loaded.lm, form, asked, **settings, ends=ends, tick=within)
-        scored = score(outputs, [pair.target for pair in pairs], metrics=spec.metrics, resamples=0, seed=spec.seed)
+        scored = score(
+            outputs,
+            [pair.target for pair in pairs],
+            metrics=spec.metrics,
+            target_language=text.corpus.target_language,
+            resamples=0,
+            seed=spec.seed,
+        )
         signatures = {metric: value.signature for metric, value in scored.metrics.items()} | scored.missing
         translated[name] = replace(
             effect,

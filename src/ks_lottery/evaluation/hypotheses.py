@@ -6,8 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.corpus.lines import is_encodable
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json_lines, write_error, write_json_lines
+from ks_lottery.store.json_content import parse_object
 from ks_lottery.store.manifest import digest_json, manifest
 
 if TYPE_CHECKING:
@@ -67,20 +69,20 @@ class Hypotheses:
     def _read(self) -> int:
         """Read the journal into `done`, and return the length of its whole lines in bytes."""
         try:
+            if self.journal.exists() and not self.journal.is_file():
+                raise UserError(f"{self.journal} is not a regular file: give another folder")
             content = self.journal.read_bytes() if self.journal.exists() else b""
         except OSError as error:
             raise UserError(f"cannot read {self.journal}: {error.strerror}") from error
         size = content.rfind(b"\n") + 1  # a line that the end of the process tore is as if it had never been written
         try:
-            lines = [json.loads(line) for line in content[:size].splitlines()]
-            if lines:
-                self._check(lines[0])
+            lines = [parse_object(line, str(self.journal)) for line in content[:size].split(b"\n")[:-1]]
             for line in lines[1:]:
                 self.done |= {int(index): str(text) for index, text in line.items()}
-        except UserError:  # of `_check`; it is a ValueError too
-            raise
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:  # a UserError is one too
             raise UserError(f"{self.journal} is damaged: remove it, and its sentences are translated again") from error
+        if lines:
+            self._check(lines[0])
         return size
 
     def _check(self, saved: Any) -> None:
@@ -151,9 +153,16 @@ def read_hypotheses(folder: Path) -> list[dict[str, str]]:
     Raises
     ------
     UserError
-        When the folder has no such file.
+        When the folder has no such file, or a line of it is not a source, a reference and a hypothesis.
     """
     file = folder / HYPOTHESES_FILE
     if not file.is_file():
         raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")
-    return read_json_lines(file)
+    rows = read_json_lines(file)
+    for number, row in enumerate(rows, start=1):
+        sides = [row.get(name) for name in ("source", "reference", "hypothesis")]
+        if not all(isinstance(side, str) and is_encodable(side) for side in sides):
+            raise UserError(
+                f"{file}, entry {number} is not a source, a reference and a hypothesis in UTF-8 text: evaluate again"
+            )
+    return rows

@@ -55,8 +55,8 @@ def measured_text(
     UserError
         When an example does not fit into the model's context, or no example fits into the limit.
     """
-    longest = max_tokens or sys.maxsize
-    examples, places = encode(loaded.tokenizer, corpus, template=template, max_tokens=longest, spans=spans)
+    limit, rows = max_tokens or sys.maxsize, loaded.checkpoint.vocabulary
+    examples, places = encode(loaded.tokenizer, corpus, template=template, max_tokens=limit, rows=rows, spans=spans)
     context = loaded.checkpoint.context
     over = [] if context is None else [i for i, e in zip(places, examples, strict=True) if len(e) > context]
     if over:

@@ -10,7 +10,8 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from ks_lottery.evaluation.spm import find_model
+from ks_lottery.corpus.languages import is_chinese, language_name, same_language
+from ks_lottery.evaluation.spm import MissingModelError, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ks_lottery.evaluation.spm import SpmModel
+
+
+_MECAB = {"ja": "ja-mecab", "ko": "ko-mecab"}
 
 
 class Measure(Metric):
@@ -64,11 +68,11 @@ class Measure(Metric):
 
 
 class MeasuredBleu(BLEU, Measure):
-    """BLEU by sacrebleu's default tokenizer (13a), or spBLEU by a SentencePiece model."""
+    """BLEU by the tokenizer that sacrebleu chooses for a language, or spBLEU by a SentencePiece model."""
 
-    def __init__(self, spm: SpmModel | None = None) -> None:
+    def __init__(self, spm: SpmModel | None = None, language: str = "") -> None:
         # force hides a warning on tokenized text, and changes neither score nor signature.
-        super().__init__(force=True, tokenize="13a" if spm is None else "none")
+        super().__init__(force=True, tokenize=tokenizer_for(language) if spm is None else "none")
         if spm is not None:
             self.spm = spm
             self.tokenizer = spm.splitter()
@@ -82,17 +86,55 @@ class MeasuredChrf(CHRF, Measure):
         super().__init__(word_order=2)
 
 
-def measure(name: str, spm: Mapping[str, Path] | None = None) -> Measure:
+def tokenizer_for(language: str) -> str:
+    """Return the tokenizer that sacrebleu chooses for BLEU of a language: ``zh``, ``ja-mecab``, ``ko-mecab``, or ``13a``.
+
+    Parameters
+    ----------
+    language
+        Code or English name of the target language. All that is written in Chinese characters counts as Chinese.
+
+    Raises
+    ------
+    UserError
+        When the language is not known.
+
+    Examples
+    --------
+    >>> [tokenizer_for(language) for language in ("zho_Hans", "yue_Hant", "Japanese", "kor_Hang", "ca", "")]
+    ['zh', 'zh', 'ja-mecab', 'ko-mecab', '13a', '13a']
+    """
+    if language:
+        language_name(language)  # an unknown one is refused
+    if language and is_chinese(language):
+        return "zh"
+    return next((name for code, name in _MECAB.items() if language and same_language(language, code)), "13a")
+
+
+def measure(name: str, spm: Mapping[str, Path] | None = None, language: str = "") -> Measure:
     """Return the metric ``bleu``, ``chrf``, or ``spbleu-`` and a tokenizer of `spm.TOKENIZERS`.
+
+    Parameters
+    ----------
+    language
+        Code or English name of the target language, by which ``bleu`` splits words; by default as European languages.
 
     Raises
     ------
     MissingModelError, UserError
-        As `spm.find_model`.
+        As `spm.find_model`; the former also when the tokenizer of the language is not installed.
     """
     if name.startswith("spbleu-"):
         return MeasuredBleu(find_model(name.removeprefix("spbleu-"), spm))
-    return {"bleu": MeasuredBleu, "chrf": MeasuredChrf}[name]()
+    if name == "chrf":
+        return MeasuredChrf()
+    try:
+        return MeasuredBleu(language=language)
+    except RuntimeError as error:  # sacrebleu's, for a package that is not installed
+        tokenizer = tokenizer_for(language)
+        raise MissingModelError(
+            f"BLEU of {language} needs the tokenizer {tokenizer}: pip install 'sacrebleu[{tokenizer[:2]}]', or use chrf"
+        ) from error
 
 
 def draw(n: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:

@@ -16,10 +16,17 @@ from ks_lottery.stats.intervals import bootstrap_interval
 from ks_lottery.store.content import ByContent, data_frame, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
+from ks_lottery.store.schema import MAKE_AGAIN, mapping, real_column, whole_column
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from pandas import DataFrame
+
+LARGEST = (1 << 26) - 1
+"""Largest number of a sentence, position or token that is taken for possible: sums over sentences are tables of as many."""
+
+ROUNDING = 1e-5
+"""How far a float32 softmax may be above 1."""
 
 COLUMNS = ("sentence", "position", "label", "log_p", "first", "second", "p_first", "p_second")
 
@@ -171,7 +178,25 @@ class Predictions(ByContent, Shown):
         Raises
         ------
         UserError
-            When the file is missing, damaged, of another kind, or of a newer format.
+            When the file is missing, damaged, of another kind, or of a newer format, or a column is missing, of another type or
+            out of range.
         """
-        columns, about = read_table(Path(path).expanduser(), "predictions")
-        return cls(**{name: columns[name] for name in COLUMNS}, made_from=about["made_from"])
+        path = Path(path).expanduser()
+        columns, about = read_table(path, "predictions")
+        sentence, position, label, first, second = (
+            whole_column(path, columns, name, high=LARGEST)
+            for name in ("sentence", "position", "label", "first", "second")
+        )
+        p_first, p_second = (
+            real_column(path, columns, name, low=0.0, high=1.0 + ROUNDING) for name in ("p_first", "p_second")
+        )
+        log_p = real_column(path, columns, "log_p", high=ROUNDING)
+        steps, within = np.diff(sentence), np.diff(position)
+        if bool(((steps < 0) | ((steps == 0) & (within <= 0))).any()):
+            raise UserError(f"{path}: its positions are not in order, or one is there twice: {MAKE_AGAIN}")
+        if bool((p_second > p_first).any()):
+            raise UserError(f"{path}: a second answer is more probable than the first: {MAKE_AGAIN}")
+        return cls(
+            sentence=sentence, position=position, label=label, log_p=log_p, first=first, second=second, p_first=p_first,
+            p_second=p_second, made_from=mapping(path, about, "made_from"),
+        )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METRICS
-from ks_lottery.config.groups import BootstrapOptions, SeedOption
+from ks_lottery.config.groups import BootstrapOptions, SeedOption, TextSource
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -159,6 +159,7 @@ def score(
     *,
     metrics: Sequence[str] = DEFAULT,
     spm: Mapping[str, Path] | None = None,
+    target_language: str = TextSource.target_language,
     resamples: int = BootstrapOptions.resamples,
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,
@@ -172,6 +173,9 @@ def score(
         ``spbleu`` for both of ``spbleu-flores101`` and ``spbleu-flores200``, ``bleu``, ``chrf`` (chrF++, word order 2).
     spm
         Path of the SentencePiece model of ``flores101`` or ``flores200``, where it is not to be that of sacrebleu's folder.
+    target_language
+        Code or English name of the language of the references (``ca``): ``bleu`` splits words as sacrebleu does for it, by
+        ``zh``, ``ja-mecab`` or ``ko-mecab``, and by ``13a`` for all other languages. The signature says which.
     resamples
         Of the bootstrap; 0 for no intervals.
     seed
@@ -184,14 +188,15 @@ def score(
     Raises
     ------
     UserError
-        When hypotheses and references differ in number, there are none, a metric or setting is not as above, or a path in
-        `spm` holds no model. A SentencePiece model that cannot be fetched is no error: see `Scores.missing`.
+        When hypotheses and references differ in number, there are none, a language is not known, a metric or setting is not as
+        above, or a path in `spm` holds no model. A SentencePiece model that cannot be fetched is no error: see
+        `Scores.missing`.
     """
     from ks_lottery.evaluation.metrics import draw, percentile_interval
 
     check_pairs("hypotheses", hypotheses, references)
     check_bootstrap(resamples, confidence, least=0)
-    measures, missing = open_measures(metrics, references, spm)
+    measures, missing = open_measures(metrics, references, spm, target_language)
     drawn = draw(len(references), resamples, seed) if resamples else None
     scores: dict[str, MetricScore] = {}
     for name, measure in measures.items():
@@ -221,7 +226,7 @@ def spm_digests(measures: Mapping[str, Measure]) -> dict[str, Any]:
 
 
 def open_measures(
-    metrics: Sequence[str], references: Sequence[str], spm: Mapping[str, Path] | None
+    metrics: Sequence[str], references: Sequence[str], spm: Mapping[str, Path] | None, target_language: str = ""
 ) -> tuple[dict[str, Measure], dict[str, str]]:
     """Return sacrebleu's metrics with their references, and a sentence for each whose model is missing."""
     from ks_lottery.evaluation.metrics import measure
@@ -233,7 +238,7 @@ def open_measures(
         if name not in SCORED:
             raise UserError(f"{name} is measured on a model and is no score of hypotheses: leave it out here")
         try:
-            measures[name] = measure(name, spm)
+            measures[name] = measure(name, spm, target_language)
         except MissingModelError as error:
             missing[name] = str(error)
     for each in measures.values():

@@ -95,6 +95,8 @@ def find_model(tokenizer: str, given: Mapping[str, Path] | None = None) -> SpmMo
     advice = f"give that of {tokenizer}, or leave it out"
     if given and tokenizer in given:
         path = Path(given[tokenizer])
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} cannot be read (it is not a regular file): {advice}")
         try:
             return _open(tokenizer, path, path.read_bytes())
         except FileNotFoundError as error:

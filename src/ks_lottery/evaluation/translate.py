@@ -7,8 +7,9 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.corpus.batches import batches_by_length
+from ks_lottery.corpus.batches import batches_by_length, check_rows
 from ks_lottery.corpus.prompt_form import special_token
+from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.quiet import quiet
@@ -89,7 +90,8 @@ def translate(
     Returns
     -------
     list of str
-        One translation a prompt, in the order of the prompts, without special tokens, stripped.
+        One translation a prompt, in the order of the prompts, without special tokens, each on one line: runs of spaces, tabs
+        and line breaks are one space; no-break spaces are kept.
 
     Raises
     ------
@@ -98,6 +100,9 @@ def translate(
     """
     settings = checked_settings(lm, generation, num_beams=num_beams, max_new_tokens=max_new_tokens)
     stops = end_tokens(_base(lm), form)
+    from ks_lottery.models.gate import without_marks
+
+    check_rows([without_marks(prompt) for prompt in prompts], _base(lm).config.get_text_config().vocab_size, "prompts")
     padding = special_token(form.tokenizer, "pad_token_id", "eos_token_id")
     settings |= {"eos_token_id": stops, "pad_token_id": padding}
     answers = dict(done or {})
@@ -116,7 +121,7 @@ def translate(
         for index, row in zip(batch, output, strict=True):
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
-            fresh[index] = " ".join(str(text).split())
+            fresh[index] = single_spaced(str(text))
             if ends is not None:
                 ends[index] = len(answer) < len(row)
         if keep:

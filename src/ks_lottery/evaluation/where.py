@@ -14,6 +14,7 @@ from ks_lottery.report.notebook import Shown, to_html
 from ks_lottery.store.content import ByContent, data_frame
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.store.schema import MAKE_AGAIN
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -146,5 +147,5 @@ class Where(ByContent, Shown):
             opened = cls(**effects, **{name: saved[name] for name in FIELDS})
             _ = repr(opened), to_html(opened.sections())  # what cannot be shown is damaged: say so here, not later
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: what `where` saved is not whole. Measure again.") from error
+            raise UserError(f"{path}: what `where` saved is not whole: {MAKE_AGAIN}") from error
         return opened

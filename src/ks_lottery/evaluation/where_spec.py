@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ks_lottery.config.measure_commands import WhereOptions
-from ks_lottery.config.values import require
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.scores import SCORED, check_metrics
 
@@ -43,14 +42,12 @@ class WhereSpec(WhereOptions):
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
+        super().__post_init__()
         for name in check_metrics(self.metrics):
             if name not in SCORED:
                 raise UserError(f"`metrics` holds {name}, which is measured in any case: leave it out")
-        for name in ("translate", "max_new_tokens", "batch_size", "max_tokens", "resamples"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"`{name}`", value, "1 or more")
-        require(self.seed >= 0, "`seed`", self.seed, "0 or more")
-        require(0 < self.confidence < 1, "`confidence`", self.confidence, "between 0 and 1")
+        if not self.resamples:
+            raise UserError("`resamples` is 0, but what follows depends on the intervals: give 1 or more")
         if self.paraphrase is not None and not self.paraphrase.strip():
             raise UserError("`paraphrase` is empty: give an instruction, or a template with {source}")
 

@@ -38,6 +38,17 @@ def marked(tokens: Sequence[int], active: Sequence[bool], *, rest: bool) -> tupl
     return tuple(token + MARK if here != rest else token for token, here in zip(tokens, active, strict=True))
 
 
+def without_marks(tokens: Sequence[int]) -> list[int]:
+    """Return the row numbers of tokens, marked or not.
+
+    Examples
+    --------
+    >>> without_marks(marked([5, 6], [True, False], rest=False))
+    [5, 6]
+    """
+    return [token % MARK for token in tokens]
+
+
 class RowGate:
     """Takes the marks off what a model is called with, and says at which positions the installed rows are active.
 

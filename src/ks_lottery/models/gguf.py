@@ -10,10 +10,15 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from ks_lottery.checkpoint.file_bytes import is_there, unreadable
+from ks_lottery.checkpoint.gguf_header import check_gguf
 from ks_lottery.errors import UserError
 from ks_lottery.store.assets import cache_folder
 from ks_lottery.store.files import write_error
 from ks_lottery.store.manifest import digest_file
+
+REASON = 300
+"""Characters of an error of transformers that are shown."""
 
 
 def converted(gguf: Path) -> Path:
@@ -26,21 +31,23 @@ def converted(gguf: Path) -> Path:
     UserError
         When the file is missing, is not a GGUF file, is truncated, or has an architecture that transformers cannot read.
     """
-    if not gguf.is_file():
+    if not is_there(gguf):
         raise UserError(f"model file {gguf} does not exist")
-    with gguf.open("rb") as handle:
-        if handle.read(4) != b"GGUF":
-            raise UserError(f"{gguf} is not a GGUF file")
-    folder = cache_folder() / "models" / f"gguf-{digest_file(gguf)[:16]}"
+    try:
+        digest = digest_file(gguf)
+    except OSError as error:
+        raise unreadable(gguf, error) from error
+    folder = cache_folder() / "models" / f"gguf-{digest[:16]}"
     if folder.is_dir():
         return folder
+    check_gguf(gguf)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".gguf-", dir=folder.parent))
     except OSError as error:
         raise write_error(folder, error) from error
     try:
-        _convert(gguf, temporary)
+        _convert(gguf, temporary, digest)
         if not folder.is_dir():  # another process may have been faster
             temporary.chmod(0o755)
             temporary.replace(folder)
@@ -51,7 +58,7 @@ def converted(gguf: Path) -> Path:
     return folder
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path, digest: str) -> None:
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -61,12 +68,20 @@ def _convert(gguf: Path, folder: Path) -> None:
     # The conversion draws a bar that transformers cannot switch off.
     with quiet(), redirect_stderr(io.StringIO()):
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
-        except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"{gguf} is damaged or of a kind that transformers cannot read: {error}") from error
+        except Exception as error:  # what a damaged file makes transformers raise has no common type
+            reason = " ".join(str(error).split())[:REASON]
+            raise UserError(f"{gguf} is damaged or of a kind that transformers cannot read: {reason}") from error
+    model, info = loaded
+    if info["missing_keys"]:  # which transformers would fill with random numbers
+        raise UserError(f"{gguf} lacks the tensor {min(info['missing_keys'])} of its architecture: get the file again")
     tensors: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict().items():
@@ -81,5 +96,5 @@ def _convert(gguf: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    origin = {"source": gguf.name, "sha256": digest_file(gguf), "note": "floats of the quantised values"}
+    origin = {"source": gguf.name, "sha256": digest, "note": "floats of the quantised values"}
     (folder / "gguf.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import torch
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.values import checks_names
-from ks_lottery.corpus.batches import batches_by_length, collate, encode
+from ks_lottery.corpus.batches import batches_by_length, check_rows, collate, encode
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
@@ -57,7 +57,13 @@ def gradients_of(
     -------
     Attribution
         With the score ``gradient`` alone (nats and unit of the embedding), and the occurrences.
+
+    Raises
+    ------
+    UserError
+        When an example has a token without a row.
     """
+    check_rows([e.sequence for e in examples], loaded.checkpoint.vocabulary, "examples")
     ids = reachable_rows([e.sequence for e in examples], padding_row(loaded.lm))
     device = next(loaded.lm.parameters()).device
     model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
@@ -122,7 +128,8 @@ def row_gradients(
         When no example fits into `max_tokens`.
     """
     loaded, corpus = load_model(base), open_corpus(corpus)
-    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens)
+    rows = loaded.checkpoint.vocabulary
+    examples, _ = encode(loaded.tokenizer, corpus, template=template, max_tokens=max_tokens, rows=rows)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise max_tokens")
     with progress_bar("gradients of the original model", show=progress, unit="sentences") as tick:

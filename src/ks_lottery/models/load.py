@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.file_bytes import path_of
+from ks_lottery.checkpoint.layout import PICKLES
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
+from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.config.values import checks_names
@@ -65,6 +68,8 @@ def open_checkpoint(name: str | Path | Checkpoint | LoadedModel | PreTrainedMode
     UserError
         When nothing of that name exists, or it cannot be read safely.
     """
+    if isinstance(name, PickledCheckpoint):
+        raise UserError(f"{name.name} is a pickle, which is for scans alone: convert the checkpoint to safetensors")
     if isinstance(name, Checkpoint):
         return name
     if isinstance(name, LoadedModel):
@@ -79,12 +84,12 @@ def _open_named(name: str) -> Checkpoint:
         if name != DEFAULT_MODEL:
             raise UserError(f"model {name} is not known; the embedded one is {DEFAULT_MODEL}")
         return Checkpoint.open(converted(assets.model_gguf()), name)
-    path = Path(name).expanduser()
+    path = path_of(name)
     if path.is_dir():
         return Checkpoint.open(path, name)
     if path.suffix == ".gguf":
         return Checkpoint.open(converted(path), name)
-    if path.suffix in {".bin", ".pt", ".pth", ".pkl"} and path.is_file():
+    if path.suffix in {*PICKLES, ".pkl"} and path.is_file():
         raise UserError(f"{path} is a pickle, which could run code when loaded: convert the checkpoint to safetensors")
     if path.exists():
         raise UserError(f"{path} is not a model folder or a GGUF file")
@@ -112,7 +117,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
             tokenizer = AutoTokenizer.from_pretrained(
                 str(checkpoint.folder), local_files_only=True, trust_remote_code=trust_remote_code
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # what a damaged file makes a tokenizer raise has no common type
             raise UserError(
                 f"{checkpoint.name} has no tokenizer that can be loaded: add its tokenizer files"
             ) from error
@@ -122,10 +127,10 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
 def _checked(tokenizer: Any, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs")
-    if len(tokenizer) > checkpoint.vocabulary:
+    if tokenizer.eos_token_id >= checkpoint.vocabulary:  # other tokens without a row may never occur in a text
         raise UserError(
-            f"the tokenizer of {checkpoint.name} has {len(tokenizer):,} tokens, "
-            f"its embedding only {checkpoint.vocabulary:,} rows: they do not belong together"
+            f"the end-of-sentence token of {checkpoint.name} is {tokenizer.eos_token_id:,}, but its embedding has only "
+            f"{checkpoint.vocabulary:,} rows: they do not belong together. Give the model's own tokenizer"
         )
     return tokenizer
 
@@ -187,7 +192,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 **more,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # what a damaged config makes transformers raise has no common type
             if "auto_map" in checkpoint.config and not trust_remote_code:
                 raise UserError(
                     f"{checkpoint.name} needs Python code that comes with it, which runs only if you trust it: "

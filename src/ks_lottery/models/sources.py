@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG, AdaptedCheckpoint
+from ks_lottery.checkpoint.file_bytes import is_there, path_of
+from ks_lottery.checkpoint.layout import PICKLES, model_files
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
-from ks_lottery.checkpoint.pickled import PICKLES, PickledCheckpoint
+from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
@@ -41,7 +43,7 @@ def open_source(name: Any, base: Source | None = None) -> Source | RowPatch:
     if not isinstance(name, str | Path):
         return name
     text = str(name)
-    path = Path(text).expanduser()
+    path = path_of(text)
     if not path.exists() and is_hub_id(text):
         path = from_hub(text, pickles=True)
     if path.is_dir():
@@ -54,17 +56,15 @@ def open_source(name: Any, base: Source | None = None) -> Source | RowPatch:
 
 
 def _open_folder(path: Path, text: str, base: Source | None) -> Source | RowPatch:
-    if (path / ADAPTER_CONFIG).is_file():
+    if is_there(path / ADAPTER_CONFIG):
         if base is None:
             raise UserError(f"{text} is an adapter: give its base first, and the adapter as the second")
         return AdaptedCheckpoint.open(path, base, text)
-    if (path / PATCH_FILE).is_file():
+    if is_there(path / PATCH_FILE):
         return _open_patch(path, text, base)
-    if (path / "embed" / PATCH_FILE).is_file():
+    if is_there(path / "embed" / PATCH_FILE):
         raise UserError(f"{text} is a run: give one of its patches, such as {path / 'embed'}")
-    if not any(path.glob("*.safetensors")) and any(f.suffix in PICKLES for f in path.iterdir()):
-        return PickledCheckpoint.open(path, text)
-    return Checkpoint.open(path, text)
+    return (PickledCheckpoint if model_files(path).pickled else Checkpoint).open(path, text)
 
 
 def is_full_tuning_of(tuned: Source | RowPatch, base: Source) -> bool:
@@ -76,8 +76,11 @@ def is_full_tuning_of(tuned: Source | RowPatch, base: Source) -> bool:
         about = read_json(file, "tuning")
     except UserError:
         return False
-    named = about["made_from"].get("base", {}).get("fingerprint")
-    return about["settings"].get("method") == "full" and named == base.fingerprint
+    origin, settings = about.get("made_from"), about.get("settings")
+    named = origin.get("base") if isinstance(origin, dict) else None
+    if not isinstance(named, dict) or not isinstance(settings, dict) or settings.get("method") != "full":
+        return False
+    return named.get("fingerprint") == base.fingerprint
 
 
 def _open_patch(path: Path, text: str, base: Source | None) -> RowPatch:

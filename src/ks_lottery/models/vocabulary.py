@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.file_bytes import is_there, path_of
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 """Files of tokenizers that have no ``tokenizer.json``."""
+
+MOST_IDS = 1 << 22
+"""Ids that are read where the number of rows is not known; the largest vocabularies have a sixteenth of that."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,41 @@ def _shown(name: str, text: str) -> str:
     return display(name) if "\ufffd" in text or not text else display(text)
 
 
-def vocabulary_of(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> Vocabulary:
-    """Return the vocabulary of a tokenizer of transformers or of tokenizers."""
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase | Tokenizer, rows: int = MOST_IDS) -> Vocabulary:
+    """Return the vocabulary of a tokenizer of transformers or of tokenizers.
+
+    Parameters
+    ----------
+    rows
+        Ids from this one on are passed over: the model has no row for them, and a file may name any number.
+    """
     fast: Any = getattr(tokenizer, "backend_tokenizer", None) or tokenizer
-    if hasattr(fast, "id_to_token"):
-        count = max(fast.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        names = [fast.id_to_token(i) or "" for i in range(count)]
-        texts = fast.decode_batch([[i] for i in range(count)], skip_special_tokens=False)
-    else:
-        names = [str(name or "") for name in fast.convert_ids_to_tokens(list(range(len(fast))))]
+    if not hasattr(fast, "id_to_token"):
+        names = [str(name or "") for name in fast.convert_ids_to_tokens(list(range(min(len(fast), rows))))]
         texts = fast.batch_decode([[i] for i in range(len(names))])
-    return Vocabulary(tuple(names), tuple(map(_shown, names, texts)))
+        return Vocabulary(tuple(names), tuple(map(_shown, names, texts)))
+    ids = sorted({i for i in fast.get_vocab(with_added_tokens=True).values() if i < rows})
+    count = ids[-1] + 1 if ids else 0
+    names, shown = [""] * count, [display("")] * count
+    for i, text in zip(ids, fast.decode_batch([[i] for i in ids], skip_special_tokens=False), strict=True):
+        names[i] = fast.id_to_token(i) or ""
+        shown[i] = _shown(names[i], text)
+    return Vocabulary(tuple(names), tuple(shown))
 
 
 def token_strings(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str]:
     """Return what each of `vocabulary` rows stands for, as `Vocabulary.shown`; ``''`` for a row without a token."""
-    shown = vocabulary_of(tokenizer).shown[:vocabulary]
+    shown = vocabulary_of(tokenizer, vocabulary).shown
     return [*shown, *["''"] * (vocabulary - len(shown))]
 
 
-def read_vocabulary(folder: Path) -> Vocabulary | None:
+def read_vocabulary(folder: Path, rows: int = MOST_IDS) -> Vocabulary | None:
     """Read the vocabulary in the folder of a checkpoint, without transformers where there is a ``tokenizer.json``.
+
+    Parameters
+    ----------
+    rows
+        Rows of the embedding, where they are known; see `vocabulary_of`.
 
     Returns
     -------
@@ -84,14 +102,14 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         When the tokenizer is damaged.
     """
     fast = folder / "tokenizer.json"
-    if fast.is_file():
+    if is_there(fast):
         from tokenizers import Tokenizer
 
         try:
-            return vocabulary_of(Tokenizer.from_file(str(fast)))
+            return vocabulary_of(Tokenizer.from_file(str(fast)), rows)
         except Exception as error:  # tokenizers raises nothing more special
             raise UserError(f"{fast} cannot be read as a tokenizer: get it again, or remove it") from error
-    if not any((folder / name).is_file() for name in SLOW_FILES):
+    if not any(is_there(folder / name) for name in SLOW_FILES):
         return None
     from transformers import AutoTokenizer
 
@@ -99,8 +117,8 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
     with quiet():
         try:
-            return vocabulary_of(AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
-        except (OSError, ValueError, KeyError) as error:
+            return vocabulary_of(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), rows)
+        except Exception as error:  # what a damaged file makes a tokenizer raise has no common type
             raise UserError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
 
 
@@ -108,7 +126,11 @@ def vocabulary_of_source(source: Source) -> Vocabulary | None:
     """Return the vocabulary of a model on disk, by its folder, or in memory, by its tokenizer; None where there is none."""
     if isinstance(source, MemoryCheckpoint):
         return None if source.tokenizer is None else vocabulary_of(source.tokenizer)
-    return read_vocabulary(source.folder)
+    try:
+        rows = max(source.units[name].count for name in (source.embedding, source.head))
+    except UserError:  # no language model: nothing says how many tokens it has
+        rows = MOST_IDS
+    return read_vocabulary(source.folder, rows)
 
 
 def tokens_here(name: str) -> tuple[str, ...] | None:
@@ -124,8 +146,8 @@ def tokens_here(name: str) -> tuple[str, ...] | None:
     tuple of str or None
         One string a row of the tokenizer, as `Vocabulary.shown`; None when the model is gone or has no readable tokenizer.
     """
-    folder = _folder_here(name)
     try:
+        folder = _folder_here(name)
         vocabulary = None if folder is None else read_vocabulary(folder)
     except UserError:
         return None
@@ -137,7 +159,7 @@ def _folder_here(name: str) -> Path | None:
     from ks_lottery.models.hub_folder import is_hub_id
     from ks_lottery.store import assets
 
-    path = Path(name).expanduser()
+    path = path_of(name)
     if name == DEFAULT_MODEL and (assets.cache_folder() / "assets" / assets.MODEL_WHEEL.folder).is_dir():
         path = assets.model_gguf()
     if path.is_dir():

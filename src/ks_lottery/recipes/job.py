@@ -57,8 +57,9 @@ class Job:
 
     def examples(self, corpus: Corpus) -> list[Example]:
         """Tokenize a part of the text as the config says."""
-        text = self.config.text
-        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens, spans=True)[0]
+        text, rows = self.config.text, self.checkpoint.vocabulary
+        form: dict[str, Any] = {"template": text.template, "max_tokens": text.max_tokens}
+        return encode(self.loaded.tokenizer, corpus, **form, rows=rows, spans=True)[0]
 
     @cached_property
     def train(self) -> list[Example]:

@@ -102,8 +102,8 @@ def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]
         "interval": summed["accuracy_interval"],
         "loss": summed["loss"],
         "chrf": metrics["chrf"]["score"],
-        "bleu": metrics["bleu"]["score"],
-        "signatures": {name: metrics[name]["signature"] for name in ("bleu", "chrf")},
+        "bleu": metrics["bleu"]["score"] if "bleu" in metrics else None,  # a language's tokenizer may be missing
+        "signatures": {name: metric["signature"] for name, metric in metrics.items()},
         "trained_parameters": job.patch(method).parameters,
         "bytes": file.stat().st_size if file.is_file() else 0,
     }

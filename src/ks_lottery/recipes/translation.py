@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.config.job_commands import TranslateSettings
+from ks_lottery.corpus.lines import is_encodable
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
+from ks_lottery.corpus.readers import LONGEST_SENTENCE
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.load import load_model, open_checkpoint
@@ -39,15 +41,22 @@ def translate_with_run(
 ) -> list[Answer]:
     """Translate sentences with the patch of a method, and with `compare` with the original model too.
 
+    Returns
+    -------
+    list of Answer
+        One a sentence, in their order; the translation of a blank sentence is empty.
+
     Raises
     ------
     UserError
-        When the folder is no run, the run has no such patch yet, or there is nothing to translate.
+        When the folder is no run, the run has no such patch yet, there is nothing to translate, or a sentence is not UTF-8 or
+        does not fit into the context of the model.
     """
     run = RunFolder(folder)
     config = run.config()
     if not sentences:
         raise UserError("there is nothing to translate: give a sentence, or lines on standard input")
+    _check_sentences(sentences)
     if not (run.method(method) / PATCH_FILE).is_file():
         methods = sorted(path.parent.name for path in folder.glob(f"*/{PATCH_FILE}"))
         raise UserError(
@@ -63,16 +72,36 @@ def translate_with_run(
     usual = read_json(run.text_report).get("instruction")
     order = str(usual or instruction(text["source_language"], text["target_language"]))
     form = PromptForm(loaded.tokenizer, text["template"])
-    prompts = form.prompts([order] * len(sentences), sentences)
+    places = [place for place, sentence in enumerate(sentences) if sentence.strip()]
+    prompts = form.prompts([order] * len(places), [sentences[place] for place in places])
+    _check_lengths(prompts, places, checkpoint.context)
     settings: dict[str, Any] = {
         name: int(config["evaluate"][name]) for name in ("num_beams", "max_new_tokens", "batch_size")
     }
-    originals: list[str | None] = [None] * len(sentences)
-    if compare:
-        originals[:] = translate(loaded.lm, form, prompts, **settings)
+    originals = dict(zip(places, translate(loaded.lm, form, prompts, **settings), strict=True)) if compare else {}
     with installed_patch(loaded.lm, patch):
-        translations = translate(loaded.lm, form, prompts, **settings)
+        translations = dict(zip(places, translate(loaded.lm, form, prompts, **settings), strict=True))
     return [
-        Answer(source=source, small=small, original=original)
-        for source, small, original in zip(sentences, translations, originals, strict=True)
+        Answer(source=source, small=translations.get(place, ""), original=originals.get(place, "") if compare else None)
+        for place, source in enumerate(sentences)
     ]
+
+
+def _check_sentences(sentences: Sequence[str]) -> None:
+    for number, sentence in enumerate(sentences, start=1):
+        if not is_encodable(sentence):
+            raise UserError(f"sentence {number} is not UTF-8 text: convert it to UTF-8")
+        if len(sentence) > LONGEST_SENTENCE:
+            raise UserError(
+                f"sentence {number} has {len(sentence):,} characters, more than the {LONGEST_SENTENCE:,} that are "
+                "translated: split it"
+            )
+
+
+def _check_lengths(prompts: Sequence[Sequence[int]], places: Sequence[int], context: int | None) -> None:
+    for place, prompt in zip(places, prompts, strict=True):
+        if context is not None and len(prompt) >= context:
+            raise UserError(
+                f"sentence {place + 1} has {len(prompt):,} tokens with its prompt, and the context of the model has "
+                f"{context:,}: split it"
+            )

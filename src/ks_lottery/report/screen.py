@@ -5,6 +5,8 @@ Nothing is written to standard error, which is for the one line of an error.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ks_lottery.report.forms import printable
 from ks_lottery.report.terminal import print_line, print_sections
 
 if TYPE_CHECKING:
@@ -149,7 +152,7 @@ class Screen:
         )
         live = self.console.is_terminal and not silent
         with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
-            task = progress.add_task(label, total=None, **fields)
+            task = progress.add_task(printable(label), total=None, **fields)
 
             def update(**changes: Any) -> None:
                 progress.update(task, **changes)
@@ -157,9 +160,16 @@ class Screen:
             yield update
 
 
+class _Console(Console):
+    """A console that leaves a reader that went away to the command line, which rich would end with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console() -> Console:
     """Return a console on standard output: 100 characters wide where that is no terminal."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = _Console(soft_wrap=True, highlight=False)
     if not console.file.isatty():
         console.width = 100
     return console

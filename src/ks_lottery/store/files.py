@@ -39,7 +39,7 @@ def replacing(path: Path, kind: str | None = None) -> Generator[Path]:
     """
     check_replaceable(path, kind)
     target = path.resolve() if path.is_symlink() else path
-    with _written(path), workspace(target) as folder:
+    with writing(path), workspace(target) as folder:
         temporary = folder / target.name
         yield temporary
         _finish(temporary, target.stat().st_mode if target.exists() else folder.stat().st_mode & 0o666)
@@ -69,7 +69,7 @@ def new_folder(folder: Path) -> Generator[Path]:
     """
     check_new_folder(folder)
     target = folder.resolve() if folder.is_symlink() else folder
-    with _written(folder), workspace(target) as place:
+    with writing(folder), workspace(target) as place:
         temporary = place / target.name
         temporary.mkdir()
         yield temporary
@@ -88,8 +88,14 @@ def _finish(file: Path, mode: int) -> None:
 
 
 @contextmanager
-def _written(path: Path) -> Generator[None]:
-    """Turn what the system says of a failed write into one sentence, whichever library wrote."""
+def writing(path: Path) -> Generator[None]:
+    """Turn what the system says of a failed write inside a block into one sentence, whichever library writes.
+
+    Raises
+    ------
+    UserError
+        When the disk is full, or `path` cannot be written.
+    """
     try:
         yield
     except UserError:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 FORMAT = 1
 """Version of every saved schema; a reader refuses a higher one."""
@@ -43,6 +44,18 @@ def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, 
         "settings": dict(settings),
         "versions": versions(),
     }
+
+
+def located(name: str) -> str:
+    """Return how a manifest names a model: one on this machine by its absolute path, however it was typed.
+
+    So ``base``, ``./base`` and ``/abs/base`` make one manifest, and what is saved finds its base from any working directory.
+    """
+    try:
+        path = Path(name).expanduser()
+        return str(Path(os.path.abspath(path))) if path.exists() else name  # noqa: PTH100 (a link keeps its own name)
+    except (OSError, ValueError):
+        return name
 
 
 def check_manifest(path: Path, content: object, kind: str) -> None:

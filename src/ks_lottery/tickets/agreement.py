@@ -22,9 +22,8 @@ from ks_lottery.stats.null import critical_count, log_pvalues
 from ks_lottery.store.files import write_json
 from ks_lottery.store.manifest import manifest
 from ks_lottery.tickets.agreement_sections import agreement_sections
-from ks_lottery.tickets.origin import fingerprint
 from ks_lottery.tickets.power import check_alpha
-from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tickets.tickets import Tickets, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,12 +18,11 @@ from xxhash import xxh3_128_digest
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint, Overlay
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
 from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
-from ks_lottery.tickets.pairs import COARSENESS, blocks_of, has_text, pairs_of
+from ks_lottery.tickets.pairs import COARSENESS, blocks_of, changed_elsewhere, compared_from, has_text, pairing_of
 from ks_lottery.tickets.power import check_alpha
 from ks_lottery.tickets.scan import Part, Scan
 from ks_lottery.tickets.shortfall import shortfall
@@ -83,15 +82,10 @@ def scan_sources(
         When the two do not fit each other, nothing is left to compare, or a unit holds NaN.
     """
     check_alpha(alpha)
-    made_from: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
-    if isinstance(tuned, RowPatch):
-        if tuned.side == "output" and units == "embedding":
-            raise UserError("the patch changes the output embedding alone: scan it with units output")
-        if isinstance(base, Checkpoint):
-            tuned.check_base(base)
-        made_from = {"base": dict(tuned.base), "patch": tuned.content}
+    made_from = compared_from(base, tuned, units)
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
-    pairs, alone = pairs_of(base, after, units, tensors, compare_as)
+    pairing = pairing_of(base, after, units, tensors, compare_as)
+    pairs = pairing.pairs
     starts = np.concatenate([[0], np.cumsum([pair.count for pair in pairs])])
     columns = _columns(int(starts[-1]))
     blocks = list(blocks_of(pairs))
@@ -131,8 +125,8 @@ def scan_sources(
         "vocabulary": [pair.name for pair in pairs if pair.before in {base.embedding, base.head}]
         if has_text(base)
         else [],
-        "only_in_base": alone[0],
-        "only_in_tuned": alone[1],
+        **pairing.as_settings(),
+        "elsewhere": changed_elsewhere(after, pairs),
     }
     result = Scan(parts=parts, **columns, made_from={**made_from, "compared": content}, settings=settings)
     short = shortfall(result, base, after, pairs, alpha)

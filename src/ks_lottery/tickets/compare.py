@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.codes import check_values
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.ticket_commands import ScanSettings
 from ks_lottery.config.values import checks_names
@@ -13,6 +14,7 @@ from ks_lottery.models.sources import is_full_tuning_of, open_source
 from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.progress import progress_bar
+from ks_lottery.report.section import Section
 from ks_lottery.tickets.blocks import scan_sources
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.tensors import Source
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.models.vocabulary import Vocabulary
-    from ks_lottery.report.section import Section
     from ks_lottery.tickets.scan import Scan
 
     Model = str | Path | Source | LoadedModel | PreTrainedModel
@@ -35,11 +36,13 @@ class Compared(Shown):
     """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
 
     ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty where that is not known) for each such row.
+    ``notes`` say which files beside the two models were not read.
     """
 
     scan: Scan
     tokens: tuple[str, ...] | None
     only: Mapping[str, Sequence[tuple[int, str]]]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Compared({self.scan!r})"
@@ -47,6 +50,22 @@ class Compared(Shown):
     def has_statistic_above(self, limit: float | None) -> bool:
         """Say whether the D of any unit is above `limit`; None is no limit."""
         return limit is not None and bool((self.scan.statistics > limit).any())
+
+    def check_complete(self) -> None:
+        """Refuse a verdict on all tensors while some were not compared.
+
+        Raises
+        ------
+        UserError
+            Naming the first of them.
+        """
+        names = self.scan.uncompared
+        if names:
+            shown = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            raise UserError(
+                f"{len(names):,} tensor(s) were not compared ({shown}), so that `fail_above` has no verdict: give models with "
+                "the same tensors, or choose those that count with `tensors`"
+            )
 
     def as_dict(
         self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
@@ -59,13 +78,15 @@ class Compared(Shown):
                 f"only_in_{side}": [{"row": row, "token": token} for row, token in rows]
                 for side, rows in self.only.items()
             },
+            "notes": list(self.notes),
         }
 
     def sections(
         self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
     ) -> list[Section]:
         """Return the `top` units with the smallest p as a table, and the summary in sentences."""
-        return self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
+        sections = self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
+        return [*sections, Section(sentences=list(self.notes))] if self.notes else sections
 
     def save(self, path: str | Path) -> Path:
         """Write the scan with its token strings to `path`, and return the path."""
@@ -88,6 +109,8 @@ def compare(
     if isinstance(before, RowPatch):
         raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
     after = open_source(tuned, before)
+    for side in (before, after):
+        check_values(side, units, tensors)
     vocabulary = other = vocabulary_of_source(before)
     if not isinstance(after, RowPatch) and (after.folder != before.folder or type(after) is not type(before)):
         other = vocabulary_of_source(after)
@@ -104,7 +127,8 @@ def compare(
         for side, strings, count in (("base", vocabulary, "removed"), ("tuned", other, "added"))
         for more in [range(rows, rows + max((getattr(part, count) for part in vocabularies), default=0))]
     }
-    return Compared(scan=result, tokens=tokens, only=only)
+    notes = tuple(dict.fromkeys(note for side in (before, after) for note in getattr(side, "notes", ())))
+    return Compared(scan=result, tokens=tokens, only=only, notes=notes)
 
 
 def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:

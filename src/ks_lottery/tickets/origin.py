@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_table
+from ks_lottery.store.schema import MAKE_AGAIN
 from ks_lottery.tickets.span_counts import SPANS_FILE, SpanCounts
+from ks_lottery.tickets.tickets import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +41,8 @@ def saved_tokens(file: str | Path, tensor: str) -> list[str] | None:
     columns, _ = read_table(Path(file), "scan")
     if "token" not in columns:
         return None
+    if "tensor" not in columns:
+        raise UserError(f"{file} has no column tensor: {MAKE_AGAIN}")
     strings = [str(text) for text in columns["token"][columns["tensor"] == tensor]]
     return strings if any(strings) else None
 
@@ -74,12 +78,6 @@ def recorded(scan: Scan, place: Path, scan_name: str) -> Attribution:
         if here is not None and here != there:
             raise UserError(f"{place} is the attribution of another tuning than {scan_name}: give its own")
     return attribution
-
-
-def fingerprint(made_from: Mapping[str, Any], what: str) -> str | None:
-    """Return the fingerprint of what a manifest names; None where it does not say."""
-    value = made_from.get(what)
-    return value.get("fingerprint") if isinstance(value, dict) else value
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:

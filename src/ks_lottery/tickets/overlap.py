@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.errors import UserError
-from ks_lottery.tickets.origin import fingerprint
 from ks_lottery.tickets.overlap_sections import overlap_sections
+from ks_lottery.tickets.tickets import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ import numpy as np
 from ks_lottery.errors import UserError
 from ks_lottery.stats.multiplicity import adjust
 from ks_lottery.stats.null import critical_count
+from ks_lottery.tickets.scan_table import UNCOMPARED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -102,8 +103,11 @@ def summary(scan: Scan, alpha: float, correction: str = "none") -> dict[str, Any
         "compared_as": sorted({part.compared_as for part in scan.parts}),
         "removed": {part.tensor: part.removed for part in scan.parts if part.removed},
         "added": {part.tensor: part.added for part in scan.parts if part.added},
-        "only_in_base": scan.settings.get("only_in_base", []),
-        "only_in_tuned": scan.settings.get("only_in_tuned", []),
+        "matched": scan.settings.get("matched", {}),
+        **{name: scan.settings.get(name, []) for name in UNCOMPARED},
+        "compared": scan.settings.get("units", "embedding"),
+        "pattern": scan.settings.get("tensors"),
+        "elsewhere": scan.settings.get("elsewhere"),
         "correction": correction,
         **levels[0],
         "levels": [{name: level[name] for name in ("alpha", "critical_statistic", "rows_passing")} for level in levels],

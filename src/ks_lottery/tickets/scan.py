@@ -14,10 +14,10 @@ from ks_lottery.report.notebook import Shown
 from ks_lottery.stats.null import log_pvalues
 from ks_lottery.stats.ranks import rank_fraction
 from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
-from ks_lottery.store.files import read_table, write_table
+from ks_lottery.store.files import write_table
 from ks_lottery.store.manifest import manifest
 from ks_lottery.tickets import power, scan_sections
-from ks_lottery.tickets.scan_table import table_columns
+from ks_lottery.tickets.scan_table import UNCOMPARED, read_scan_table, table_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -254,10 +254,8 @@ class Scan(ByContent, Shown):
 
         Parameters
         ----------
-        path
-            File to write.
-        tokens
-            Token strings of the rows of a vocabulary, for the tensors that have as many rows.
+        path, tokens
+            File to write, and token strings of the rows of a vocabulary, for the tensors that have as many rows.
         """
         settings = {**self.settings, "parts": [asdict(part) for part in self.parts]}
         about = manifest("scan", made_from=self.made_from, settings=settings)
@@ -271,14 +269,10 @@ class Scan(ByContent, Shown):
         Raises
         ------
         UserError
-            When the file is missing, damaged, or not of a scan.
+            When the file is missing, damaged, or not of a scan, or a column or its manifest is not that of one.
         """
-        columns, about = read_table(Path(path).expanduser(), "scan")
-        settings = dict(about["settings"])
-        parts = tuple(Part(**part) for part in settings.pop("parts"))
-        columns.setdefault("absolute_signed", np.full(len(columns["count"]), np.nan))
-        arrays = {name: columns["count" if name == "counts" else name] for name in _COLUMNS}
-        return cls(parts=parts, **arrays, made_from=about["made_from"], settings=settings)
+        parts, columns, made_from, settings = read_scan_table(Path(path).expanduser())
+        return cls(parts=tuple(Part(**part) for part in parts), **columns, made_from=made_from, settings=settings)
 
     def rank(self, name: str) -> npt.NDArray[np.float64]:
         """Return rank / V of each unit in its tensor by the score `name`, 1 / V for the first; ties averaged (table 3).
@@ -291,6 +285,11 @@ class Scan(ByContent, Shown):
     def tokens_of(self, part: Part, tokens: Sequence[str]) -> Sequence[str]:
         """Return the token string of each unit of a part; empty where its rows are no tokens."""
         return tokens[: part.count] if len(tokens) >= part.count > 1 and self.is_vocabulary(part) else [""] * part.count
+
+    @property
+    def uncompared(self) -> list[str]:
+        """Tensors that were not compared: one side alone has them, or they do not fit each other."""
+        return [name for key in UNCOMPARED for name in self.settings.get(key, ())]
 
     def is_vocabulary(self, part: Part) -> bool:
         """Say whether the rows of a part are tokens."""

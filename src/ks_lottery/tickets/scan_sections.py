@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LARGEST = 1000.0
 """Largest factor of the moves that a shortfall is measured to."""
 
+FIRST_NAMED = 3
+"""Tensors that are named in a sentence."""
+
 MOST_NAMED = 8
 """Rows of one side alone that are named in a sentence."""
 
@@ -111,12 +114,9 @@ def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int,
             f"{tensor}: {count:,} rows stand in {side} alone and were not compared{_named((only or {}).get(side, ()))}."
             for tensor, count in rows.items()
         ]
-    for side in ("base", "tuned"):
-        names = summary[f"only_in_{side}"]
-        if names:
-            lines.append(f"{len(names)} tensor(s) stand in {side} alone, such as {names[0]}.")
+    lines += _uncompared(summary)
     if not summary["rows_moved"]:
-        return [*lines, "Nothing changed."]
+        return [*lines, _nothing_changed(summary)]
     if summary["correction"] != "none":
         lines.append(f"p-values are corrected by {summary['correction']} for all {summary['units']:,} units.")
     passing = "; ".join(
@@ -128,6 +128,54 @@ def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int,
     if not summary["rows_passing"]:
         lines.append(f"Nothing passes p < {summary['alpha']:g}{no_power(summary)}.")
     return lines
+
+
+FAULTS = {
+    "only_in_base": "base alone has",
+    "only_in_tuned": "tuned alone has",
+    "unequal": "have another shape on each side:",
+    "integers": "are not of floats and differ:",
+}
+"""Why tensors were not compared, before their names."""
+
+
+def _uncompared(summary: Mapping[str, Any]) -> list[str]:
+    """Name tensors that were compared under two names, and those that were not compared."""
+    lines: list[str] = []
+    if summary["matched"]:
+        one, other = next(iter(summary["matched"].items()))
+        lines.append(
+            f"{len(summary['matched']):,} tensor(s) were matched by name without prefix, such as {one} and {other}."
+        )
+    for key, fault in FAULTS.items():
+        names = summary[key]
+        if names:
+            verb = "was" if len(names) == 1 else "were"
+            lines.append(f"{len(names):,} tensor(s) {verb} not compared; {fault} {_listed(names)}.")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names of a list."""
+    return f"{', '.join(names[:FIRST_NAMED])}{', ...' if len(names) > FIRST_NAMED else ''}"
+
+
+def _nothing_changed(summary: Mapping[str, Any]) -> str:
+    """Say that nothing changed, as far as it was compared."""
+    what = {"embedding": "The embedding", "output": "The output embedding"}.get(summary["compared"])
+    if any(summary[key] for key in FAULTS) or summary["removed"] or summary["added"]:
+        return "Nothing changed in what was compared."
+    if summary["pattern"]:
+        return f"Nothing changed in the tensors that match {summary['pattern']}."
+    if summary["elsewhere"]:
+        other = "tensor" if summary["elsewhere"] == 1 else "tensors"
+        start = f"{what} did not change" if what else "No matrix changed"
+        return f"{start}; {summary['elsewhere']:,} other {other} did: `units=all` compares them."
+    if summary["elsewhere"] is None and what:
+        return f"{what} did not change; nothing else was compared: `units=all` compares every tensor."
+    if summary["elsewhere"] is None and summary["compared"] == "matrix-rows":
+        return "No matrix changed; nothing else was compared: `units=all` compares every tensor."
+    return "Nothing changed."
 
 
 def no_power(power: Mapping[str, Any]) -> str:

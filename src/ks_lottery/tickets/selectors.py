@@ -237,7 +237,7 @@ def _every_reachable(basis: Basis) -> Tickets:
 
 def _given_tickets(basis: Basis) -> Tickets:
     tickets = _need("tickets", basis.tickets, "tickets: take them from a scan first")
-    if len(tickets) and int(tickets.rows.max()) >= basis.vocabulary:
+    if len(tickets) and not 0 <= int(tickets.rows.min()) <= int(tickets.rows.max()) < basis.vocabulary:
         raise UserError(
             f"the tickets name row {int(tickets.rows.max())}, but the embedding has {basis.vocabulary:,} rows: "
             "give the tickets of this model"

@@ -16,6 +16,7 @@ from ks_lottery.report.section import Column, Section
 from ks_lottery.store.content import ByContent, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
+from ks_lottery.store.schema import MAKE_AGAIN
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -110,4 +111,4 @@ class SpanCounts(ByContent, Shown):
             counts = {name: columns[name].astype(np.int64) for name in SPANS}
             return cls(columns["row"].astype(np.int64), counts, about["made_from"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: the counts in it are not whole. Tune again.") from error
+            raise UserError(f"{path}: the counts in it are not whole: {MAKE_AGAIN}") from error

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import manifest
+from ks_lottery.store.schema import MAKE_AGAIN, is_number, is_whole, mapping, short, sources
+from ks_lottery.store.schema import field as field_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +23,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pandas import DataFrame
     from peft import TrainableTokensConfig
+
+
+class _Base(Protocol):
+    """What of a checkpoint tickets are compared with."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,15 +186,83 @@ class Tickets(ByContent, Shown):
         UserError
             When the file is missing, damaged, or not of tickets.
         """
-        about = read_json(Path(path).expanduser(), "tickets")
-        scores = [{k: v for k, v in row.items() if k not in {"row", "token"}} for row in about["rows"]]
-        rows = np.array([row["row"] for row in about["rows"]], dtype=np.int64)
-        return cls(rows=rows, rule=about["settings"], scores=scores, made_from=about["made_from"])
+        path = Path(path).expanduser()
+        about = read_json(path, "tickets")
+        listed = _listed(path, about)
+        scores = [{k: v for k, v in row.items() if k not in {"row", "token"}} for row in listed]
+        rows = np.array([row["row"] for row in listed], dtype=np.int64)
+        made_from = sources(path, {"made_from": {}, **about})
+        return cls(
+            rows=rows, rule=mapping(path, {"settings": {}, **about}, "settings"), scores=scores, made_from=made_from
+        )
 
     @staticmethod
     def tokens(path: str | Path) -> dict[int, str]:
         """Return the token strings by row that `save` wrote to `path`; empty where it was given none."""
-        return {row["row"]: str(row["token"]) for row in read_json(Path(path), "tickets")["rows"] if "token" in row}
+        path = Path(path).expanduser()
+        return {row["row"]: row["token"] for row in _listed(path, read_json(path, "tickets")) if "token" in row}
+
+    def check_base(self, base: _Base, *, force: bool = False) -> None:
+        """Refuse another base than the one that the tickets were selected on, as far as they say which that was.
+
+        Parameters
+        ----------
+        base
+            The base, an opened `Checkpoint`: its number of rows and its fingerprint are compared.
+        force
+            Let other weights pass, as long as they have the rows.
+
+        Raises
+        ------
+        UserError
+            When the weights differ, or a ticket is no row of the base.
+        """
+        known = None if force else fingerprint(self.made_from, "base")
+        if known is not None and base.fingerprint != known:
+            raise UserError(
+                f"the tickets were selected on another base ({str(known)[:12]}) than {base.name} ({base.fingerprint[:12]}): "
+                "give tickets that were selected on this one"
+            )
+        if len(self) and int(self.rows.max()) >= base.vocabulary:
+            raise UserError(
+                f"the tickets contain row {int(self.rows.max())}, but the embedding of {base.name} has {base.vocabulary:,} "
+                "rows: give the tickets of this model"
+            )
+
+
+def fingerprint(made_from: Mapping[str, Any], what: str) -> str | None:
+    """Return the fingerprint of what a manifest names; None where it does not say."""
+    value = made_from.get(what)
+    return value.get("fingerprint") if isinstance(value, dict) else value
+
+
+def _listed(path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of a file of tickets, each with a row of its own and values that are plain.
+
+    Raises
+    ------
+    UserError
+        Naming the first entry that is something else.
+    """
+    listed: list[Any] = field_of(path, about, "rows", lambda value: isinstance(value, list), "a list of tickets")
+    seen: set[int] = set()
+    for place, entry in enumerate(listed, start=1):
+        row: Any = entry.get("row") if isinstance(entry, dict) else None
+        if not is_whole(row):
+            raise UserError(
+                f"{path}: ticket {place} is {short(entry)}, but must have a row, a whole number from 0: {MAKE_AGAIN}"
+            )
+        if row in seen:
+            raise UserError(f"{path}: row {row} is there twice, the second time as ticket {place}: {MAKE_AGAIN}")
+        seen.add(row)
+        for name, value in entry.items():
+            text = name == "token"
+            if not (isinstance(value, str) if text else name == "row" or value is None or is_number(value)):
+                wanted = "a text" if text else "a number"
+                raise UserError(
+                    f"{path}: {name} of ticket {place} is {short(value)}, but must be {wanted}: {MAKE_AGAIN}"
+                )
+    return listed
 
 
 _SHOWN = {

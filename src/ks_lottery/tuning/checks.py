@@ -1,4 +1,4 @@
-"""What is refused before a training: trackers that are missing, and sharding that would not be done."""
+"""What is refused before a training: other tickets, trackers that are missing, and sharding that would not be done."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from ks_lottery.tuning.processes import launched
 if TYPE_CHECKING:
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tuning.tune_spec import TuneSpec
+
+
+def check_rows_given(spec: TuneSpec) -> None:
+    """Refuse an empty set of tickets where a user trains them, or as many rows; a run without tickets is another matter."""
+    if (
+        spec.tickets is not None
+        and not len(spec.tickets)
+        and spec.size is None
+        and spec.method not in {"embed", "frozen"}
+    ):
+        raise UserError(
+            f"the tickets are an empty set, so that {spec.method} tuning has no row to train: select with a larger alpha, or "
+            "a number of rows"
+        )
 
 
 def check_reports(spec: TuneSpec) -> None:

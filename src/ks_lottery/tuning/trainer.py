@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
-from ks_lottery.store.files import write_json
+from ks_lottery.store.files import write_json, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,10 +115,11 @@ class TuneTrainer(Trainer):
             save_file(state, folder / TRAINED_FILE)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             write_json(folder / WHOLE_FILE, {"step": self.state.global_step})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -21,14 +21,15 @@ def transfer(base: Checkpoint, patch: RowPatch, tickets: Tickets, *, force: bool
     Parameters
     ----------
     force
-        Accept a patch that was made on other weights; its base is then this one, and its settings say which it was.
+        Accept a patch and tickets of other weights; its base is then this one, and its settings say which it was.
 
     Raises
     ------
     UserError
-        When the patch was made on other weights, or its rows do not fit the base.
+        When the patch was made, or the tickets were selected, on other weights, or their rows do not fit the base.
     """
     patch.check_base(base, force=force)
+    tickets.check_base(base, force=force)
     small = patch.restrict(tickets.ids)
     small = replace(small, settings={**small.settings, "rule": dict(tickets.rule)})
     if not force:

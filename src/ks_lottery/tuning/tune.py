@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import checks_names
-from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.batches import check_rows, encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.corpus.prompts import instruction, render_prompt
@@ -21,7 +21,7 @@ from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.tickets.tickets import Tickets
-from ks_lottery.tuning.checks import check_reports, check_sharding
+from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import Trainable, TuneResult
@@ -81,6 +81,8 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         )
     if isinstance(corpus, Corpus) and spec.template != "chat":
         render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
+    if spec.tickets is not None:
+        spec.tickets.check_base(checkpoint)
     check_reports(spec)
     if spec.patience and not validation:
         raise UserError("patience needs a validation text: give `validation`")
@@ -122,12 +124,15 @@ def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
 
 
 def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneSpec) -> Sequence[Example]:
+    rows = loaded.checkpoint.vocabulary
     if not isinstance(corpus, Corpus):
         if not corpus:
             raise UserError("there is no example: give at least one")
+        check_rows([example.sequence for example in corpus], rows, "examples")
         return corpus
     spans = spec.kind == "rows"
-    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens, spans=spans)
+    more: dict[str, Any] = {"template": spec.template, "max_tokens": spec.max_tokens, "rows": rows, "spans": spans}
+    examples, _ = encode(loaded.tokenizer, corpus, **more)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
@@ -278,6 +283,7 @@ def tune(
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
+    check_rows_given(spec)
     tuning = prepare(base, corpus, spec, validation)
     scale = scale_of(tuning)
     if scale is not None and not scale.is_measurable:

@@ -84,9 +84,7 @@ class TuneSpec(TuneOptions):
 
     def __post_init__(self) -> None:
         """Check ranges, and that method and options belong together."""
-        for name, least in (("save_every", 1), ("evaluate_every", 0), ("patience", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be {least} or more")
+        super().__post_init__()
         if self.layers is not None and self.kind != "full":
             raise UserError(f"`layers` is for full tuning, not for {self.method}")
         if self.side != "input" and self.kind != "rows":

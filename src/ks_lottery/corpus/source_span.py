@@ -82,9 +82,20 @@ def source_tokens(
     places: list[tuple[bool, ...] | None] = []
     for text, known, prompt in zip(texts, ranges, prompts, strict=True):
         found = None if known is None else tokenize(form.tokenizer, text, known, special=special)
-        same = found is not None and tuple(found[0][: len(prompt)]) == tuple(prompt)
-        places.append(tuple(found[1][: len(prompt)]) if same and found is not None else None)
+        places.append(None if found is None else _of_prompt(*found, prompt))
     return places
+
+
+def _of_prompt(ids: Sequence[int], inside: Sequence[bool], prompt: Sequence[int]) -> tuple[bool, ...] | None:
+    """Return the places of a prompt's tokens; None where the prompt has others.
+
+    A beginning of sentence that the template writes and the tokenizer adds is in the prompt once.
+    """
+    for first in (0, 1):
+        stop = first + len(prompt)
+        if tuple(ids[first:stop]) == tuple(prompt) and not any(inside[:first]):
+            return tuple(inside[first:stop])
+    return None
 
 
 def _by_offsets(

@@ -11,7 +11,7 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import TEMPLATES, render_prompt
-from ks_lottery.corpus.spans import _by_offsets, by_pieces, source_ranges, source_tokens
+from ks_lottery.corpus.source_span import _by_offsets, by_pieces, source_ranges, source_tokens
 from ks_lottery.models.load import load_tokenizer
 
 ORDER = "Translate the following sentence from English to Catalan."
@@ -91,6 +91,11 @@ def test_a_beginning_of_sentence_token_is_instruction(tokenizer):
     (found,) = source_tokens(form, [""], ["The house"], [prompt])
     assert found == (False, *[True] * (len(prompt) - 2), False)
     assert found == tuple(by_pieces(beginning, "The house\n", [(0, 9)], special=True)[1])
+    # A template that writes it too: it is in the prompt once, and the source moves with it.
+    form = PromptForm(beginning, "<s>{source}\n")
+    (once,) = form.prompts([""], ["The house"])
+    assert once == prompt
+    assert source_tokens(form, [""], ["The house"], [once]) == [found]
 
 
 def test_a_tokenizer_without_offsets_is_read_by_pieces(tokenizer, monkeypatch):
