@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ks_lottery.models.export import to_merged, to_peft
     from ks_lottery.models.gradients import row_gradients
     from ks_lottery.models.load import LoadedModel, from_memory, load_model, open_checkpoint
+    from ks_lottery.recipes.reproduce import reproduce
     from ks_lottery.stats.two_sample import ks_test
     from ks_lottery.tickets.agreement import compare_tunings
     from ks_lottery.tickets.compare import scan
@@ -71,6 +72,7 @@ _HOME = {
     "load_model": "models.load",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
+    "reproduce": "recipes.reproduce",
     "row_gradients": "models.gradients",
     "scan": "tickets.compare",
     "select": "tickets.select",
@@ -113,6 +115,7 @@ __all__ = [
     "load_model",
     "open_checkpoint",
     "read_corpus",
+    "reproduce",
     "row_gradients",
     "scan",
     "select",

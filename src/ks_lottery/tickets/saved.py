@@ -61,6 +61,8 @@ def explain_saved(
     """
     file = Path(tickets)
     opened = Tickets.open(file)
+    if not len(opened):
+        raise UserError(f"{file} holds no ticket to explain: select with a larger alpha, or by another rule")
     scan_file = file.parent / "scan.parquet" if scan is None else Path(scan)
     if scan is None and not scan_file.is_file():
         raise UserError(f"no scan.parquet lies beside {file}: give the scan that the tickets are from as `scan`")
