@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ks_lottery.evaluation.evaluate import evaluate
     from ks_lottery.evaluation.evaluation import Evaluation
     from ks_lottery.evaluation.inspect import inspect
+    from ks_lottery.evaluation.located import where
     from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.evaluation.where import Where
     from ks_lottery.models.applied import applied
     from ks_lottery.models.export import to_merged, to_peft
     from ks_lottery.models.gradients import row_gradients
@@ -57,6 +59,7 @@ _HOME = {
     "TextSource": "config.settings",
     "Tickets": "tickets.tickets",
     "UserError": "errors",
+    "Where": "evaluation.where",
     "applied": "models.applied",
     "certify": "certification.certify",
     "compare_tunings": "tickets.agreement",
@@ -78,6 +81,7 @@ _HOME = {
     "to_merged": "models.export",
     "to_peft": "models.export",
     "tune": "tuning.tune",
+    "where": "evaluation.located",
 }
 
 __all__ = [
@@ -97,6 +101,7 @@ __all__ = [
     "TextSource",
     "Tickets",
     "UserError",
+    "Where",
     "__version__",
     "applied",
     "certify",
@@ -119,6 +124,7 @@ __all__ = [
     "to_merged",
     "to_peft",
     "tune",
+    "where",
 ]
 
 

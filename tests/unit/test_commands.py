@@ -27,6 +27,7 @@ from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
+from ks_lottery.evaluation.where_spec import WhereSpec
 from ks_lottery.models.export import to_merged, to_peft
 from ks_lottery.models.load import load_model
 from ks_lottery.recipes.demo import demo_config
@@ -59,6 +60,7 @@ LIBRARY = {
         predict,
         Predictions.interval,
     ],
+    "where": [ks_lottery.where, WhereSpec, TextSource, score, Predictions.interval],
     "certify": [ks_lottery.certify, CertifySpec, CertifyConfig, TextSource],
     "reproduce": [ks_lottery.reproduce],
     "store": [prunable],
@@ -67,7 +69,7 @@ LIBRARY = {
 }
 """Command to the calls and the settings classes that do its work in the library."""
 
-OWN = {("evaluate", "dataset_split"), ("certify", "dataset_split")}
+OWN = {("evaluate", "dataset_split"), ("where", "dataset_split"), ("certify", "dataset_split")}
 """Defaults of a command alone: the text that it measures on is the test split of a dataset."""
 
 NARROWER = {(score, "metrics"), (compare, "metrics")}
@@ -269,9 +271,9 @@ def test_one_vocabulary():
     """A path or text that several commands take has one name, and each text has the same options."""
     names = {command: {item.name for item in settings_of(COMMANDS[command].settings)} for command in COMMANDS}
     options = {item.name for item in settings_of(TextOptions)}
-    for command in ("inspect", "tune", "select", "explain", "evaluate", "certify"):
+    for command in ("inspect", "tune", "select", "explain", "evaluate", "where", "certify"):
         assert options <= names[command], command
-    assert {command for command in names if "data" in names[command]} == {"evaluate", "certify", "reproduce"}
+    assert {command for command in names if "data" in names[command]} == {"evaluate", "where", "certify", "reproduce"}
     assert {command for command in names if "corpus" in names[command]} == {"tune", "select", "explain"}
     without = {"inspect", "overlap", "store", "translate"}
     assert {command for command in names if "out" not in names[command]} == without

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSettings, TranslateSettings
-from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings
+from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings, WhereSettings
 from ks_lottery.config.recipe_commands import ReproduceSettings, StoreSettings
 from ks_lottery.config.ticket_commands import (
     AlikeSettings,
@@ -141,6 +141,16 @@ COMMANDS = {
             "metrics are scored, and one line says where to put the file. The same command resumes."
         ),
         resumes=True,
+    ),
+    "where": Command(
+        task="measure and certify",
+        summary="in which part of a text the rows of a patch act: instruction, source or target",
+        settings=WhereSettings,
+        example="where MODEL --patch runs/partial --data test.tsv --limit 200 --controls",
+        notes=(
+            "The rows of the patch are active in some parts of each sentence alone; elsewhere a token has the base's row. The "
+            "figures describe one patch on one text; none of the comparisons was fixed beforehand."
+        ),
     ),
     "certify": Command(
         task="measure and certify",

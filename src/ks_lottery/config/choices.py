@@ -145,6 +145,13 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Metrics that can be asked for, each with those that it stands for."""
 
+SPANS = {
+    "instruction": "all of the prompt that is not the source sentence: the template, and tokens that straddle the two",
+    "source": "the source sentence",
+    "target": "the translation: the reference, or what the model generates",
+}
+"""Stretches of a text in which rows can be active, in their order."""
+
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 

@@ -130,7 +130,9 @@ def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneS
             raise UserError("there is no example: give at least one")
         check_rows([example.sequence for example in corpus], rows, "examples")
         return corpus
-    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens, rows=rows)
+    spans = spec.kind == "rows"
+    more: dict[str, Any] = {"template": spec.template, "max_tokens": spec.max_tokens, "rows": rows, "spans": spans}
+    examples, _ = encode(loaded.tokenizer, corpus, **more)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
+from ks_lottery.corpus.batches import span_occurrences
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tuning.adapters import adapter_trainable
 from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
@@ -85,7 +87,11 @@ class Tuning:
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
         }  # fmt: skip
-        text = digest_json([asdict(e) for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        text = (
+            digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples])
+            if self.corpus is None
+            else self.corpus.fingerprint
+        )
         return manifest(
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
@@ -138,8 +144,8 @@ class Tuning:
         """
         with self.trainable() as trainable:
             if self.rows is not None and len(self.rows) == 0:
-                return TuneResult(product=trainable.collect(), rows=self.rows)
-            return fit(
+                return TuneResult(product=trainable.collect(), rows=self.rows, span_counts=self.span_counts)
+            result = fit(
                 trainable,
                 self.examples,
                 spec=self.spec,
@@ -150,6 +156,16 @@ class Tuning:
                 tick=tick,
                 callbacks=callbacks,
             )
+        return replace(result, span_counts=self.span_counts)
+
+    @property
+    def span_counts(self) -> SpanCounts | None:
+        """Where each token stands in the training text, for methods that train rows; None where that is not known."""
+        counted = None if self.rows is None else span_occurrences(self.examples)
+        if counted is None:
+            return None
+        text = None if self.corpus is None else self.corpus.fingerprint
+        return SpanCounts.of_occurrences(counted, {"base": self.loaded.checkpoint.describe(), "text": text})
 
     def plan(self) -> Plan:
         """Measure what the training would cost, on two steps; nothing is trained."""
