@@ -23,10 +23,12 @@ from ks_lottery import (
 from ks_lottery.cli.main import main
 from ks_lottery.config.choices import TEXT_RULES
 from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.models.load import load_model
 from ks_lottery.tuning import one_pass
 from ks_lottery.tuning.tune import TuneSpec, prepare
 
+ORDER = "Translate the following sentence from English to Catalan."
 FAST = {"learning_rate": 0.01, "batch_size": 4, "epochs": 1}
 
 
@@ -80,9 +82,12 @@ def test_rules_that_need_no_pass(untied_model, corpus, by):
     tuning = prepare(str(untied_model), corpus, TuneSpec(method="partial", by=by, size=6, dtype="float32", seed=4))
     assert tuning.chosen() is tuning
     if by == "template":
-        from ks_lottery.corpus.template_tokens import template_tokens
-
-        template = template_tokens(tuning.loaded.tokenizer, corpus)
+        form = PromptForm(tuning.loaded.tokenizer)
+        whole = [set(form.prompts([pair.instruction or ORDER], [pair.source])[0]) for pair in corpus.pairs]
+        empty = set(form.prompts([ORDER], [""])[0])  # but for tokens that straddle the end of a sentence
+        assert set(tuning.rows.rows.tolist()) <= set.intersection(*whole) & empty
+        template = {t for e in encode(tuning.loaded.tokenizer, corpus, spans=True)[0]
+                    for t, inside in zip(e.prompt, e.in_source, strict=True) if not inside}  # fmt: skip
         counted = prepare(str(untied_model), corpus, TuneSpec(method="occurrence", size=384)).rows.rows.tolist()
         assert tuning.rows.rows.tolist() == [row for row in counted if row in template][:6]
     else:
@@ -188,5 +193,5 @@ def test_what_the_library_refuses(untied_model, corpus):
         TuneSpec(method="partial", by="lca", size=3)
     loaded = load_model(open_checkpoint(str(untied_model)))
     examples = encode(loaded.tokenizer, corpus)[0]
-    with pytest.raises(UserError, match="selection by template needs the text whose prompts are rendered"):
+    with pytest.raises(UserError, match="needs to know which tokens of a prompt are the source"):
         prepare(loaded, examples, TuneSpec(method="partial", by="template", size=3))

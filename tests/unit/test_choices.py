@@ -25,6 +25,8 @@ from ks_lottery.models.export import FORMATS
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.recipes.demo import BUDGETS
+from ks_lottery.recipes.recipe_scale import SCALES
+from ks_lottery.recipes.reproduce import RECIPES
 from ks_lottery.stats import multiplicity
 from ks_lottery.tickets.selectors import SELECTORS
 
@@ -35,6 +37,8 @@ from ks_lottery.tickets.selectors import SELECTORS
         (SELECTORS, choices.SELECTORS),
         (FORMATS, choices.EXPORTS),
         (BUDGETS, choices.BUDGETS),
+        (RECIPES, choices.RECIPES),
+        (SCALES, choices.SCALES),
         ([*READERS, "dataset"], choices.TEXT_FORMATS),  # a dataset is read by its name, not by a reader of files
         ([*TEMPLATES, CHAT], choices.TEMPLATES),  # the tokenizer brings the text of this one
         (multiplicity.CORRECTIONS, choices.CORRECTIONS),  # stats and config are on one floor and do not know each other
@@ -88,6 +92,9 @@ def offered_by(command, flag):
         ("certify", "--rule", choices.RULES),
         ("certify", "--loss", choices.LOSSES),
         ("export", "--to", choices.EXPORTS),
+        ("reproduce", "--recipe", choices.RECIPES),
+        ("reproduce", "--scale", choices.SCALES),
+        ("store", "--action", choices.STORE_ACTIONS),
         ("demo", "--budget", choices.BUDGETS),
         ("evaluate", "--metrics", choices.METRICS),
     ],

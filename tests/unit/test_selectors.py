@@ -192,12 +192,14 @@ def test_rows_that_one_pass_measures_are_measured_when_they_are_asked_for():
 
 def test_template_rows_are_ranked_by_their_count_in_the_examples():
     """Row 4 occurs most but is not of the template; row 9 is, and cannot be reached; there are no more than there are."""
-    examples = [Example((1, 4, 4, 2), (4, 2)), Example((1, 4, 3), (2, 6))]
-    basis = Basis(
-        vocabulary=10, size=9, examples=lambda: examples, template=lambda: {1, 2, 3, 9},
-        reachable=lambda: np.array([1, 2, 3, 4, 6]),
-    )  # fmt: skip
+    examples = [
+        Example((1, 4, 4, 2, 9), (4, 2), in_source=(False, True, True, False, False)),
+        Example((1, 4, 3), (2, 6), in_source=(False, True, False)),
+    ]
+    basis = Basis(vocabulary=10, size=9, examples=lambda: examples, reachable=lambda: np.array([1, 2, 3, 4, 6]))
     tickets = select_rows("template", basis)
     assert tickets.rows.tolist() == [2, 1, 3]
     assert [s["occurrences"] for s in tickets.scores] == [3, 2, 1]
     assert select_rows("template", replace(basis, size=1)).rows.tolist() == [2]
+    with pytest.raises(UserError, match="needs to know which tokens of a prompt are the source"):
+        select_rows("template", replace(basis, examples=lambda: [Example((1, 4), (2,))]))

@@ -168,6 +168,13 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Metrics that can be asked for, each with those that it stands for."""
 
+SPANS = {
+    "instruction": "all of the prompt that is not the source sentence: the template, and tokens that straddle the two",
+    "source": "the source sentence",
+    "target": "the translation: the reference, or what the model generates",
+}
+"""Stretches of a text in which rows can be active, in their order."""
+
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 
@@ -185,6 +192,27 @@ EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 
 BUDGETS = {"default": "6 minutes", "smoke": "90 s"}
 """Sizes of the demo, with the time on two cores."""
+
+RECIPES = {
+    "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "
+    "trained alone and transferred, beside embed tuning",
+}
+"""Recipes of `reproduce`: tables that are made from models and texts by one command."""
+
+SCALES = {
+    "smoke": "to see that everything works: 64 pairs, 24 test sentences, 1 seed, 4 and 8 rows",
+    "small": "256 pairs, 100 test sentences, 3 seeds, 18 rows",
+    "paper": "all pairs and sentences, 5 seeds, 18 and 120 rows",
+}
+"""Sizes of a recipe."""
+
+STORE_ACTIONS = {
+    "list": "every stage with its size and age",
+    "explain": "why a stage is there: what it was made from, and what uses it",
+    "verify": "compare every file with its digest",
+    "prune": "remove stages that nobody used for a while",
+}
+"""What the command `store` does."""
 
 QUANTIZATIONS = ("nf4",)
 """Kinds of a quantised body."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,8 +14,6 @@ from ks_lottery.report.forms import printable, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
 
     from ks_lottery.report.section import Column, Section
 
@@ -35,6 +35,13 @@ def print_sections(console: Console, sections: Sequence[Section]) -> None:
             console.print(table)
         for sentence in section.sentences:
             print_line(console, sentence)
+
+
+def to_text(sections: Sequence[Section], width: int = 160) -> str:
+    """Return sections as they are shown on a terminal of `width` characters (160), without colours."""
+    text = StringIO()
+    print_sections(Console(file=text, width=width, soft_wrap=True, highlight=False, color_system=None), sections)
+    return text.getvalue()
 
 
 def print_line(console: Console, text: str) -> None:

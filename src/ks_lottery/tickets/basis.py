@@ -16,7 +16,7 @@ from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.selectors import Basis, check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
@@ -88,8 +88,6 @@ def basis_of(
     if corpus is None:
         return basis
     from ks_lottery.corpus.monolingual import read_sentences, token_counts
-    from ks_lottery.corpus.source import read_text
-    from ks_lottery.corpus.template_tokens import template_tokens
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
     from ks_lottery.models.rows import reachable_rows
 
@@ -101,15 +99,12 @@ def basis_of(
 
     @cache
     def examples() -> Sequence[Example]:
-        return _examples(tokenizer, corpus, template)
-
-    def template_rows() -> Collection[int]:
-        return template_tokens(tokenizer, read_text(corpus), template=template)
+        return _examples(tokenizer, corpus, template, spans=by == "template")
 
     def reachable() -> npt.NDArray[np.int64]:
         return reachable_rows([e.sequence for e in examples()], padding if isinstance(padding, int) else None)
 
-    return replace(basis, examples=examples, template=template_rows, reachable=reachable)
+    return replace(basis, examples=examples, reachable=reachable)
 
 
 def _attribution_for(
@@ -151,11 +146,13 @@ def model_of(scan: Scan, model: str | None = None) -> str:
     return model or str(scan.made_from.get("base", {}).get("name", ""))
 
 
-def _examples(tokenizer: PreTrainedTokenizerBase, corpus: TextSource, template: str) -> list[Example]:
+def _examples(
+    tokenizer: PreTrainedTokenizerBase, corpus: TextSource, template: str, *, spans: bool = False
+) -> list[Example]:
     from ks_lottery.corpus.batches import encode
     from ks_lottery.corpus.source import read_text
 
-    return encode(tokenizer, read_text(corpus), template=template)[0]
+    return encode(tokenizer, read_text(corpus), template=template, spans=spans)[0]
 
 
 def tokens_of_base(scan: Scan, model: str | None = None) -> list[str] | None:

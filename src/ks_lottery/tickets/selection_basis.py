@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -48,8 +48,6 @@ class Basis:
         need them.
     frequencies
         For ``frequency``: count of each token in a text of the target language, by row.
-    template
-        Returns the rows of the prompt template and the instruction. Called only by selectors that need them.
     examples
         Returns the rendered training examples, for ``occurrence`` and ``template``. Called only by selectors that need them.
     reachable
@@ -67,7 +65,6 @@ class Basis:
     attribution: Attribution | None = None
     gradients: Callable[[], Attribution] | None = None
     frequencies: Mapping[int, int] | None = None
-    template: Callable[[], Collection[int]] | None = None
     examples: Callable[[], Sequence[Example]] | None = None
     reachable: Callable[[], npt.NDArray[np.int64]] | None = None
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.errors import UserError
 from ks_lottery.stats.ranks import rank_fraction
 from ks_lottery.tickets.selection_basis import check_size, need
 from ks_lottery.tickets.tickets import Tickets
@@ -42,10 +43,20 @@ def _by_occurrence(basis: Basis) -> Tickets:
 
 
 def _by_template(basis: Basis) -> Tickets:
-    """Select of the rows of the template and the instruction those that occur most in the rendered training examples."""
+    """Select of the rows of the template and the instruction those that occur most in the rendered training examples.
+
+    A token that straddles template and source counts as the template's.
+    """
+    from ks_lottery.corpus.batches import span_occurrences
+
     check_size("template", basis.size)
-    template = need("template", basis.template, "the text whose prompts are rendered (`corpus`)")
-    return _most_frequent("template", basis, among=template())
+    counted = span_occurrences(need("template", basis.examples, "the training examples (`corpus`)")())
+    if counted is None:
+        raise UserError(
+            "selection by template needs to know which tokens of a prompt are the source: give the text itself (`corpus`) and "
+            "a template that shows the source as it is, or choose rows by another rule"
+        )
+    return _most_frequent("template", basis, among=counted["instruction"])
 
 
 def _most_frequent(by: str, basis: Basis, among: Collection[int] | None = None) -> Tickets:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import DEFAULT_MODEL, DEMO_RATE
 from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
-from ks_lottery.corpus.corpus import Corpus
-from ks_lottery.corpus.template_tokens import template_tokens
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tuning.tune_spec import TuneSpec, method_named
@@ -68,7 +65,6 @@ def method_rows(
     spec: TuneSpec,
     loaded: LoadedModel,
     examples: Sequence[Example],
-    corpus: Corpus | Sequence[Example] = (),
     gradients: Callable[[], Attribution] | None = None,
 ) -> Tickets | None:
     """Return the rows that a method trains; None for a method that trains something else.
@@ -77,8 +73,6 @@ def method_rows(
 
     Parameters
     ----------
-    corpus
-        The text that the examples are from; examples alone do not say what the template is.
     gradients
         Measures the gradients of the original model, for a rule that needs them.
 
@@ -89,9 +83,7 @@ def method_rows(
     """
     if spec.kind != "rows":
         return None
-    tickets, template = spec.tickets, None
-    if isinstance(corpus, Corpus):
-        template = partial(template_tokens, loaded.tokenizer, corpus, template=spec.template)
+    tickets = spec.tickets
     basis = Basis(
         vocabulary=loaded.checkpoint.vocabulary,
         size=len(tickets) if spec.size is None and tickets is not None else spec.size,
@@ -99,7 +91,6 @@ def method_rows(
         tickets=tickets,
         frequencies=spec.frequencies or None,
         gradients=gradients,
-        template=template,
         examples=lambda: examples,
         reachable=lambda: trainable_rows([e.sequence for e in examples], loaded.lm, spec.side),
     )

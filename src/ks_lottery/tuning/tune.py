@@ -101,7 +101,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         config=config,
         examples=examples,
         validation=held_out,
-        rows=None if spec.measures else method_rows(spec, loaded, examples, corpus),
+        rows=None if spec.measures else method_rows(spec, loaded, examples),
         corpus=corpus if isinstance(corpus, Corpus) else None,
         validation_corpus=validation if isinstance(validation, Corpus) else None,
     )
@@ -131,7 +131,9 @@ def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneS
             raise UserError("there is no example: give at least one")
         check_rows([example.sequence for example in corpus], rows, "examples")
         return corpus
-    examples, _ = encode(loaded.tokenizer, corpus, template=spec.template, max_tokens=spec.max_tokens, rows=rows)
+    spans = spec.kind == "rows"
+    more: dict[str, Any] = {"template": spec.template, "max_tokens": spec.max_tokens, "rows": rows, "spans": spans}
+    examples, _ = encode(loaded.tokenizer, corpus, **more)
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
     return examples
@@ -227,8 +229,7 @@ def tune(
     folder
         Where checkpoints are written every `save_every` steps (100), and from which an interrupted training resumes.
     patience
-        Stop after so many measurements without a better one, and keep the best parameters; needs `validation` and `folder`.
-        0 (the default) never stops.
+        Measurements without a better one after which to stop, and keep the best; needs `validation` and `folder`; 0: never.
     report_to, callbacks
         Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is
         attached.
@@ -244,8 +245,7 @@ def tune(
     batch_size, gradient_accumulation
         Examples a batch (8), and batches a step (1).
     warmup_ratio, max_grad_norm, weight_decay
-        Share of the steps in which the learning rate rises (0.03), norm that gradients are clipped to (1; 0 clips nothing), and
-        decay of what is trained (0).
+        Share of steps in which the rate rises (0.03), norm that gradients are clipped to (1; 0: none), decay (0).
     share_prefix, gradient_checkpointing
         Compute what all prompts of a batch begin with once (on); compute activations again instead of keeping them (off).
     progress

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
+from ks_lottery.corpus.batches import span_occurrences
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tuning.adapters import adapter_trainable
 from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
@@ -89,7 +91,11 @@ class Tuning:
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
         }  # fmt: skip
-        text = digest_json([asdict(e) for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        text = (
+            digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples])
+            if self.corpus is None
+            else self.corpus.fingerprint
+        )
         return manifest(
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
@@ -143,10 +149,11 @@ class Tuning:
             When the training diverges.
         """
         rows = (tuning := self.chosen()).rows
+        counts = tuning.span_counts
         with tuning.trainable() as trainable:
             if rows is not None and len(rows) == 0:
-                return TuneResult(product=trainable.collect(), rows=rows)
-            return fit(
+                return TuneResult(product=trainable.collect(), rows=rows, span_counts=counts)
+            result = fit(
                 trainable,
                 self.examples,
                 spec=self.spec,
@@ -157,6 +164,16 @@ class Tuning:
                 tick=tick,
                 callbacks=callbacks,
             )
+        return replace(result, span_counts=counts)
+
+    @property
+    def span_counts(self) -> SpanCounts | None:
+        """Where each token stands in the training text, for methods that train rows; None where that is not known."""
+        counted = None if self.rows is None else span_occurrences(self.examples)
+        if counted is None:
+            return None
+        text = None if self.corpus is None else self.corpus.fingerprint
+        return SpanCounts.of_occurrences(counted, {"base": self.loaded.checkpoint.describe(), "text": text})
 
     def chosen(self, tick: Callable[[int, int], None] | None = None) -> Tuning:
         """Return the tuning with its rows: as it is, or after the pass over the text that chooses them (`choose_rows`).
