@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from ks_lottery.evaluation.evaluate import evaluate
     from ks_lottery.evaluation.evaluation import Evaluation
     from ks_lottery.evaluation.inspect import inspect
+    from ks_lottery.evaluation.located import where
     from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.evaluation.where import Where
     from ks_lottery.models.applied import applied
     from ks_lottery.models.export import to_merged, to_peft
     from ks_lottery.models.gradients import row_gradients
     from ks_lottery.models.load import LoadedModel, from_memory, load_model, open_checkpoint
+    from ks_lottery.recipes.reproduce import reproduce
     from ks_lottery.stats.two_sample import ks_test
     from ks_lottery.tickets.agreement import compare_tunings
     from ks_lottery.tickets.compare import scan
@@ -56,6 +59,7 @@ _HOME = {
     "TextSource": "config.settings",
     "Tickets": "tickets.tickets",
     "UserError": "errors",
+    "Where": "evaluation.where",
     "applied": "models.applied",
     "certify": "certification.certify",
     "compare_tunings": "tickets.agreement",
@@ -68,6 +72,7 @@ _HOME = {
     "load_model": "models.load",
     "open_checkpoint": "models.load",
     "read_corpus": "corpus.readers",
+    "reproduce": "recipes.reproduce",
     "row_gradients": "models.gradients",
     "scan": "tickets.compare",
     "select": "tickets.select",
@@ -76,6 +81,7 @@ _HOME = {
     "to_merged": "models.export",
     "to_peft": "models.export",
     "tune": "tuning.tune",
+    "where": "evaluation.located",
 }
 
 __all__ = [
@@ -95,6 +101,7 @@ __all__ = [
     "TextSource",
     "Tickets",
     "UserError",
+    "Where",
     "__version__",
     "applied",
     "certify",
@@ -108,6 +115,7 @@ __all__ = [
     "load_model",
     "open_checkpoint",
     "read_corpus",
+    "reproduce",
     "row_gradients",
     "scan",
     "select",
@@ -116,6 +124,7 @@ __all__ = [
     "to_merged",
     "to_peft",
     "tune",
+    "where",
 ]
 
 

@@ -154,7 +154,7 @@ sys.exit(program.main(sys.argv[1:]))
 def test_control_c_promises_to_resume_only_where_a_command_does(command):
     done = subprocess.run([sys.executable, "-c", SLOW_COMMAND, command], capture_output=True, text=True, check=False)
     assert done.returncode == 130
-    resumes = command in {"demo", "run", "tune", "evaluate"}
+    resumes = command in {"demo", "run", "tune", "evaluate", "reproduce"}
     more = "; the same command resumes from what is done" if resumes else ""
     assert done.stderr == f"ks-lottery: stopped{more}\n"
 

@@ -336,3 +336,34 @@ def test_tickets_train_in_peft(saved, tied_model):
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(tied_model), tickets.to_peft_config())
     trained = [tuple(p.shape) for p in model.parameters() if p.requires_grad]
     assert trained == [(len(tickets), 32)]
+
+
+def test_one_folder_has_one_manifest_however_it_is_typed(tied_model, untied_model, tmp_path, monkeypatch):
+    (tmp_path / "base").symlink_to(tied_model)
+    monkeypatch.chdir(tmp_path)
+    files: list[bytes] = []
+    for number, base in enumerate(("base", "./base", str(tmp_path / "base"), "../" + tmp_path.name + "/base")):
+        assert main(["scan", base, str(untied_model), "--out", f"{number}.parquet", "--quiet"]) == 0
+        files.append((tmp_path / f"{number}.parquet").read_bytes())
+    assert len(set(files)) == 1
+
+
+def test_standard_output_has_the_file_alone(tied_model, untied_model, tmp_path, capfdbinary):
+    call = ["scan", str(tied_model), str(untied_model), "--out"]
+    assert main([*call, str(tmp_path / "a.parquet"), "--quiet"]) == 0
+    capfdbinary.readouterr()
+    for stream in ("-", "/dev/stdout"):
+        assert main([*call, stream]) == 0
+        assert capfdbinary.readouterr().out == (tmp_path / "a.parquet").read_bytes()
+
+
+def test_an_output_never_replaces_an_input_or_a_file_of_somebody_else(tied_model, untied_model, tmp_path, capfd):
+    weights = tmp_path / "base"
+    shutil.copytree(tied_model, weights)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    before = (weights / "model.safetensors").read_bytes()
+    for out in (weights / "model.safetensors", tmp_path / "thesis.txt", "/dev/null", weights):
+        assert main(["scan", str(weights), str(untied_model), "--out", str(out)]) == 2
+        assert "ks-lottery: " in capfd.readouterr().err
+    assert (weights / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

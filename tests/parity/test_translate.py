@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -26,6 +27,11 @@ SOURCES = [
     "The house is old and cold and the garden is large", "The dog eats", "This page does not exist",
     "Your session has expired today, please enter a valid password", "The file is too large", "Choose a name",
 ]  # fmt: skip
+
+
+def one_line(text: str) -> str:
+    """Return a text as a translation is printed: layout is one space, every other character is kept."""
+    return " ".join(part for part in re.split(r"[ \t\r\n]+", text)).strip(" \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def by_generate(lm: Any, form: PromptForm, prompts: Any, batch: list[int], **set
     found = {}
     for index, row in zip(batch, output[:, width:].tolist(), strict=True):
         end = next((place for place, token in enumerate(row) if token in stops), len(row))
-        found[index] = " ".join(form.tokenizer.decode(row[:end], skip_special_tokens=True).split())
+        found[index] = one_line(form.tokenizer.decode(row[:end], skip_special_tokens=True))
     return found
 
 
@@ -201,7 +207,7 @@ def test_with_virtual_tokens(loaded, form, prompts, kind, beams):
     wanted = [beam_search(model, prompt, beams, 6, stops) for prompt in prompts]
     full = {"num_beams": beams, "max_new_tokens": 6, "do_sample": False, "eos_token_id": stops, "pad_token_id": 0}
     assert generate(model, prompts, full | settings, virtual_opening(model)) == wanted
-    texts = [" ".join(form.tokenizer.decode(tokens, skip_special_tokens=True).split()) for tokens in wanted]
+    texts = [one_line(form.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in wanted]
     more = {"num_beams": beams, "max_new_tokens": 6, "batch_size": 3, "generation": settings}
     assert translate(model, form, prompts, **more) == texts
     assert translate(model, form, prompts, **more, share_prefix=False) == texts

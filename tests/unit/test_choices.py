@@ -15,7 +15,7 @@ from ks_lottery.checkpoint.patch import SIDES, Side
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.config import choices
 from ks_lottery.config.fields import settings_of
-from ks_lottery.config.settings import CertifyConfig, ModelConfig, TextConfig
+from ks_lottery.config.settings import CertifyConfig, ModelConfig, RunConfig, TextConfig
 from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template
 from ks_lottery.corpus.readers import READERS
 from ks_lottery.errors import UserError
@@ -25,6 +25,8 @@ from ks_lottery.models.export import FORMATS
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.recipes.demo import BUDGETS
+from ks_lottery.recipes.recipe_scale import SCALES
+from ks_lottery.recipes.reproduce import RECIPES
 from ks_lottery.stats import multiplicity
 from ks_lottery.tickets.selectors import SELECTORS
 
@@ -35,6 +37,8 @@ from ks_lottery.tickets.selectors import SELECTORS
         (SELECTORS, choices.SELECTORS),
         (FORMATS, choices.EXPORTS),
         (BUDGETS, choices.BUDGETS),
+        (RECIPES, choices.RECIPES),
+        (SCALES, choices.SCALES),
         ([*READERS, "dataset"], choices.TEXT_FORMATS),  # a dataset is read by its name, not by a reader of files
         ([*TEMPLATES, CHAT], choices.TEMPLATES),  # the tokenizer brings the text of this one
         (multiplicity.CORRECTIONS, choices.CORRECTIONS),  # stats and config are on one floor and do not know each other
@@ -72,6 +76,8 @@ def offered_by(command, flag):
     ("command", "flag", "offered"),
     [
         ("tune", "--method", choices.METHODS),
+        ("run", "--compare", choices.COMPARISON_SETS),
+        ("tune", "--by", choices.TEXT_RULES),
         ("tune", "--side", choices.SIDES),
         ("tune", "--quantize", choices.QUANTIZATIONS),
         ("tune", "--dtype", choices.DTYPES),
@@ -86,6 +92,9 @@ def offered_by(command, flag):
         ("certify", "--rule", choices.RULES),
         ("certify", "--loss", choices.LOSSES),
         ("export", "--to", choices.EXPORTS),
+        ("reproduce", "--recipe", choices.RECIPES),
+        ("reproduce", "--scale", choices.SCALES),
+        ("store", "--action", choices.STORE_ACTIONS),
         ("demo", "--budget", choices.BUDGETS),
         ("evaluate", "--metrics", choices.METRICS),
     ],
@@ -100,6 +109,14 @@ def test_methods_name_selectors_and_scores_are_selectors():
         assert (method.selector == "") == (method.kind != "rows"), name
     assert {*choices.SCORES, *choices.ATTRIBUTIONS} <= {*choices.RANKINGS} <= {*SELECTORS}
     assert {*choices.SIZED_METHODS} <= {*choices.METHODS}
+    assert {*choices.MEASURED} <= {*choices.TEXT_RULES} <= {*choices.RANKINGS}
+    assert {*choices.MEASURED} <= {*choices.ATTRIBUTIONS}
+
+
+def test_what_a_run_compares_is_a_selector_and_nothing_else_is_taken():
+    assert {name for names in choices.COMPARISON_SETS.values() for name in names} <= {*SELECTORS}
+    with pytest.raises(UserError, match="`compare` is 'some', but must be one of default, all"):
+        RunConfig(compare="some")
 
 
 def test_metrics_stand_for_what_can_be_computed():

@@ -27,9 +27,11 @@ from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
+from ks_lottery.evaluation.where_spec import WhereSpec
 from ks_lottery.models.export import to_merged, to_peft
 from ks_lottery.models.load import load_model
 from ks_lottery.recipes.demo import demo_config
+from ks_lottery.recipes.store_report import prunable
 from ks_lottery.recipes.translation import translate_with_run
 from ks_lottery.tickets.basis import basis_of
 from ks_lottery.tickets.compare import Compared
@@ -58,13 +60,16 @@ LIBRARY = {
         predict,
         Predictions.interval,
     ],
+    "where": [ks_lottery.where, WhereSpec, TextSource, score, Predictions.interval],
     "certify": [ks_lottery.certify, CertifySpec, CertifyConfig, TextSource],
+    "reproduce": [ks_lottery.reproduce],
+    "store": [prunable],
     "translate": [translate_with_run],
     "export": [to_peft, to_merged],
 }
 """Command to the calls and the settings classes that do its work in the library."""
 
-OWN = {("evaluate", "dataset_split"), ("certify", "dataset_split")}
+OWN = {("evaluate", "dataset_split"), ("where", "dataset_split"), ("certify", "dataset_split")}
 """Defaults of a command alone: the text that it measures on is the test split of a dataset."""
 
 NARROWER = {(score, "metrics"), (compare, "metrics")}
@@ -270,11 +275,12 @@ def test_one_vocabulary():
     """A path or text that several commands take has one name, and each text has the same options."""
     names = {command: {item.name for item in settings_of(COMMANDS[command].settings)} for command in COMMANDS}
     options = {item.name for item in settings_of(TextOptions)}
-    for command in ("inspect", "tune", "select", "explain", "evaluate", "certify"):
+    for command in ("inspect", "tune", "select", "explain", "evaluate", "where", "certify"):
         assert options <= names[command], command
-    assert {command for command in names if "data" in names[command]} == {"evaluate", "certify"}
+    assert {command for command in names if "data" in names[command]} == {"evaluate", "where", "certify", "reproduce"}
     assert {command for command in names if "corpus" in names[command]} == {"tune", "select", "explain"}
-    assert {command for command in names if "out" not in names[command]} == {"inspect", "overlap", "translate"}
+    without = {"inspect", "overlap", "store", "translate"}
+    assert {command for command in names if "out" not in names[command]} == without
     first = {
         name: next(i.name for i in settings_of(COMMANDS[name].settings) if i.positional)
         for name in ("tune", "transfer")
@@ -353,12 +359,19 @@ def test_help_imports_nothing_heavy(command):
         ("read_corpus", "limt", "limit"),
         ("keep_useful", "min_word", "min_words"),
         ("open_checkpoint", "nam", "name"),
+        ("reproduce", "seed", "seeds"),
     ],
 )
 def test_an_unknown_setting_of_a_call_names_the_nearest(call, setting, near):
-    arguments = {"certify": 4, "inspect": 1, "select": 1, "read_corpus": 1, "keep_useful": 1, "open_checkpoint": 0}.get(
-        call, 2
-    )
+    arguments = {
+        "reproduce": 1,
+        "certify": 4,
+        "inspect": 1,
+        "select": 1,
+        "read_corpus": 1,
+        "keep_useful": 1,
+        "open_checkpoint": 0,
+    }.get(call, 2)
     message = rf"^{call}: unknown setting `{setting}`; did you mean `{near}`\?$"
     with pytest.raises(ks_lottery.UserError, match=message):
         getattr(ks_lottery, call)(*["x"] * arguments, **{setting: 1})

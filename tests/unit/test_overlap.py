@@ -83,3 +83,41 @@ def test_many_sets_are_shown_in_tables_that_fit_the_terminal():
     assert "'[bold]x'" in text
     with pytest.raises(UserError, match="top is -1"):
         side_by_side({"a": tickets(1)}).sections(-1)
+
+
+def test_the_ceiling_is_what_two_seeds_share(tmp_path):
+    """Against Python's own sets: each seed cut to the size of the set that it stands for, in both orders."""
+    sets = {"a": tickets(9, 2, 5), "b": tickets(5, 7)}
+    seeds = {"one": tickets(1, 2, 3, 4), "two": tickets(2, 1, 9, 3), "three": tickets(4, 3, 2, 1)}
+    found = side_by_side(sets, seeds=seeds)
+    shared, jaccard = [], []
+    for x, y in ((x, y) for x in seeds for y in seeds if x != y):
+        first, second = set(seeds[x].rows.tolist()[:3]), set(seeds[y].rows.tolist()[:2])
+        shared.append(len(first & second))
+        jaccard.append(len(first & second) / len(first | second))
+    (pair,) = found.pairs
+    assert pair["ceiling"] == {"shared": pytest.approx(np.mean(shared)), "jaccard": pytest.approx(np.mean(jaccard))}
+    assert found.sections()[0].rows[0][-2:] == [pair["ceiling"]["shared"], pair["ceiling"]["jaccard"]]
+    assert "ceiling" not in side_by_side(sets).pairs[0]
+    assert any("fewer rows than a set" in note for note in side_by_side(sets, seeds={**seeds, "s": tickets(1)}).notes)
+
+
+def test_the_command_takes_the_files_of_seeds(tmp_path, capfd):
+    import json
+
+    from ks_lottery.cli.main import main
+
+    files = {}
+    sets = {"a": tickets(9, 2, 5), "b": tickets(5, 7, 2), "s1": tickets(1, 2, 3), "s2": tickets(2, 1, 9)}
+    for name, one in sets.items():
+        files[name] = str(one.save(tmp_path / f"{name}.json"))
+    assert main(["overlap", files["a"], files["b"], "--json", "--seeds-of", files["s1"], files["s2"]]) == 0
+    content = json.loads(capfd.readouterr().out)
+    assert content["pairs"][0]["ceiling"] == {"shared": 2.0, "jaccard": 0.5}
+    assert [seed["rows"] for seed in content["seeds"]] == [3, 3]
+    assert main(["overlap", files["a"], files["b"], "--seeds-of", files["s1"], files["s2"]]) == 0
+    assert "ceiling" in capfd.readouterr().out
+    for words in ([files["s1"]], [files["s1"], files["s1"]]):
+        assert main(["overlap", files["a"], files["b"], "--seeds-of", *words]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "--seeds-of needs the files of two different seeds" in line

@@ -17,6 +17,7 @@ from ks_lottery.checkpoint.adapter_settings import ADAPTER_CONFIG, AdapterSettin
 from ks_lottery.checkpoint.overlay import TIED_HEAD, Overlay, overlays_of
 from ks_lottery.checkpoint.tensors import Source, Units
 from ks_lottery.errors import UserError
+from ks_lottery.store.manifest import located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,7 +149,7 @@ class AdaptedCheckpoint:
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of it."""
-        return {"name": self.name}
+        return {"name": located(self.name)}
 
 
 def _check_complete(parts: Parts, settings: AdapterSettings, base: Source) -> None:

@@ -17,6 +17,7 @@ from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.checkpoint.spans import as_tensor, digest_values, units_of
 from ks_lottery.checkpoint.tensors import EMBEDDING_NAMES, HEAD_NAMES, module_of
 from ks_lottery.errors import UserError
+from ks_lottery.store.manifest import located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,7 @@ class PickledCheckpoint(Checkpoint):
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of it."""
-        return {"name": self.name}
+        return {"name": located(self.name)}
 
     def _stored(self, tensor: str, unit: Units, start: int, stop: int) -> torch.Tensor:
         value = self.held.get(tensor)

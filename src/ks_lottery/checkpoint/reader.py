@@ -22,7 +22,7 @@ from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head,
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
-from ks_lottery.store.manifest import digest_json
+from ks_lottery.store.manifest import digest_json, located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -283,4 +283,4 @@ class Checkpoint(Shown):
 
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint."""
-        return {"name": self.name, "fingerprint": self.fingerprint}
+        return {"name": located(self.name), "fingerprint": self.fingerprint}

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSettings, TranslateSettings
-from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings
+from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings, WhereSettings
+from ks_lottery.config.recipe_commands import ReproduceSettings, StoreSettings
 from ks_lottery.config.ticket_commands import (
     AlikeSettings,
     ExplainSettings,
@@ -144,6 +145,16 @@ COMMANDS = {
         ),
         resumes=True,
     ),
+    "where": Command(
+        task="measure and certify",
+        summary="in which part of a text the rows of a patch act: instruction, source or target",
+        settings=WhereSettings,
+        example="where MODEL --patch runs/partial --data test.tsv --limit 200 --controls",
+        notes=(
+            "The rows of the patch are active in some parts of each sentence alone; elsewhere a token has the base's row. The "
+            "figures describe one patch on one text; none of the comparisons was fixed beforehand."
+        ),
+    ),
     "certify": Command(
         task="measure and certify",
         summary="when a small model answers like the tuned one: bound, audit, guarantee",
@@ -156,6 +167,24 @@ COMMANDS = {
             "position."
         ),
         renamed={"--seed": "--split-seed"},
+    ),
+    "reproduce": Command(
+        task="recipes",
+        summary="the tables of a recipe, such as selectors: from models and texts, in one command",
+        settings=ReproduceSettings,
+        example="reproduce selectors --scale smoke --pairs en-ca en-de --out runs/selectors",
+        notes=(
+            "Each stage is made once, and kept in the store; each finished cell of a table is also one small file, if there is "
+            "a folder for them. The same command resumes."
+        ),
+        resumes=True,
+    ),
+    "store": Command(
+        task="recipes",
+        summary="the stages that recipes made: list, explain, verify, prune",
+        settings=StoreSettings,
+        example="store prune --older-than 60",
+        notes="Without --yes, prune removes nothing and lists what it would remove.",
     ),
     "translate": Command(
         task="ship",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from ks_lottery.report.section import Section
 
-KINDS = {"scan": "scan", "select": "tickets", "explain": "explanation", "alike": "compared-tunings"}
+KINDS = {
+    "scan": "scan", "select": "tickets", "explain": "explanation", "alike": "compared-tunings", "where": "where",
+}  # fmt: skip
 """Commands that write one file, and the kind of artifact that it holds."""
 
 

@@ -20,7 +20,7 @@ def run(settings: OverlapSettings) -> int:
     from ks_lottery.store.files import to_json
     from ks_lottery.tickets.saved import overlap_saved
 
-    shared = overlap_saved(_named(settings.tickets), force=settings.force)
+    shared = overlap_saved(_named(settings.tickets), seeds_of=settings.seeds_of, force=settings.force)
     sections = shared.sections(settings.top)
     if settings.json:
         write(to_json(shared.as_dict()))

@@ -79,12 +79,26 @@ RANKINGS = {
     "kl": "KL(softmax(after) || softmax(before))",
     "frequency": "count in a text of the target language",
     "occurrence": "count in the rendered examples, template and source included",
+    "template": "count in the rendered examples, of the rows of the prompt template and the instruction alone",
     "random": "a draw from the whole vocabulary",
     "random-reachable": "a draw from the rows that the text reaches",
     "lca": "loss-change allocation, recorded by embed tuning",
     "gradient": "summed gradient norm, recorded by embed tuning or measured on the original model",
+    "gradient-sum": "norm of the summed gradient, measured on the original model",
 }
 """Selectors that rank rows: what ``select --by`` offers."""
+
+COMPARISON_SETS = {
+    "default": ("gradient-sum", "occurrence", "random-reachable"),
+    "all": ("gradient-sum", "occurrence", "random-reachable", "lca", "gradient"),
+}
+"""Which selectors a run compares with its tickets, by as many rows of each."""
+
+COMPARISON_MEANINGS = {name: ", ".join(selectors) for name, selectors in COMPARISON_SETS.items()}
+"""The same, as the help says it."""
+
+RANDOM_DRAWS = 3
+"""Draws of random rows in a run, as in the paper."""
 
 SELECTORS = {
     **RANKINGS,
@@ -97,8 +111,17 @@ SELECTORS = {
 SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
 """Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
-ATTRIBUTIONS = ("lca", "gradient")
+ATTRIBUTIONS = ("lca", "gradient", "gradient-sum")
 """Selectors that an attribution answers."""
+
+MEASURED = ("gradient", "gradient-sum")
+"""Those of them that one pass over a text at the original model measures."""
+
+TEXT_RULES = {
+    name: RANKINGS[name].replace("recorded by embed tuning or ", "")
+    for name in ("gradient-sum", "gradient", "template", "occurrence", "random-reachable", "random")
+}
+"""Selectors that need the original model and the training text alone: what ``tune --by`` offers."""
 
 CORRECTIONS = ("none", "bonferroni", "holm", "bh")
 """Corrections of p-values; the paper's setting is none."""
@@ -145,6 +168,13 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Metrics that can be asked for, each with those that it stands for."""
 
+SPANS = {
+    "instruction": "all of the prompt that is not the source sentence: the template, and tokens that straddle the two",
+    "source": "the source sentence",
+    "target": "the translation: the reference, or what the model generates",
+}
+"""Stretches of a text in which rows can be active, in their order."""
+
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 
@@ -162,6 +192,27 @@ EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 
 BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
+
+RECIPES = {
+    "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "
+    "trained alone and transferred, beside embed tuning",
+}
+"""Recipes of `reproduce`: tables that are made from models and texts by one command."""
+
+SCALES = {
+    "smoke": "to see that everything works: 64 pairs, 24 test sentences, 1 seed, 4 and 8 rows",
+    "small": "256 pairs, 100 test sentences, 3 seeds, 18 rows",
+    "paper": "all pairs and sentences, 5 seeds, 18 and 120 rows",
+}
+"""Sizes of a recipe."""
+
+STORE_ACTIONS = {
+    "list": "every stage with its size and age",
+    "explain": "why a stage is there: what it was made from, and what uses it",
+    "verify": "compare every file with its digest",
+    "prune": "remove stages that nobody used for a while",
+}
+"""What the command `store` does."""
 
 QUANTIZATIONS = ("nf4",)
 """Kinds of a quantised body."""

@@ -1,4 +1,4 @@
-"""Settings of the commands that measure and certify: evaluate, certify."""
+"""Settings of the commands that measure and certify: evaluate, where, certify."""
 
 from __future__ import annotations
 
@@ -70,6 +70,38 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
     """Other evaluations of the same text to compare with."""
     spm: Mapping[str, str] = setting({}, metavar="NAME=FILE", group="translation")
     """SentencePiece models of flores101 or flores200."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhereOptions(PromptOptions, BatchOption, PrefixOption, BootstrapOptions, SeedOption):
+    """What the command `where`, the call of that name and `WhereSpec` have in common."""
+
+    controls: bool = False
+    """Measure controls too: other prompts, and other rows or values."""
+    paraphrase: str | None = setting(None, metavar="PROMPT")
+    """Prompt of your own for the controls: another instruction, or a template with {source}."""
+    translate: int | None = setting(None, metavar="N", within=COUNT)
+    """Translate the first N sentences too, greedily; none unless given."""
+    metrics: Sequence[str] = setting(
+        ("bleu", "chrf"), choices=tuple(name for name in METRICS if name != "accuracy"), metavar="METRIC"
+    )
+    """Metrics of the translations, separated by commas or spaces."""
+    max_new_tokens: int = setting(256, metavar="N", group="translation", within=COUNT)
+    """Longest translation in tokens."""
+    max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
+    """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhereSettings(WhereOptions, MeasuredTextOptions, ModelOptions, OutputOptions):
+    """Settings of the command `where`."""
+
+    model: str = setting(positional=True, metavar="MODEL", first=True)
+    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    patch: str = setting(metavar="DIR", first=True)
+    """Folder of a row patch of the input side."""
+    out: str | None = setting(None, metavar="FILE")
+    """JSON file to write, with every figure."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,8 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
     model: str | None = setting(None, metavar="MODEL")
     """Model whose tokenizer reads the corpus; the scan's base unless given."""
     corpus: str | None = setting(None, metavar="TEXT", group="text", first=True)
-    """Text that frequency, occurrence and random-reachable look at; gradient is measured there, on the original model."""
+    """Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there, on
+    the original model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ class OverlapSettings(OutputOptions):
 
     tickets: tuple[str, ...] = setting(positional=True, metavar="TICKETS", first=True)
     """JSON files that select or a run wrote, each FILE or NAME=FILE, such as ca=runs/ca/tickets.json."""
+    seeds_of: tuple[str, ...] = setting((), metavar="FILE")
+    """JSON files of the tickets of two or more training seeds of one setting: the ceiling of any overlap."""
     top: int = setting(30, metavar="N", within=WHOLE)
     """Number of rows to show side by side."""
     force: bool = False
@@ -90,7 +93,7 @@ class ExplainSettings(TextOptions, OutputOptions):
     scan: str | None = setting(None, metavar="FILE")
     """Scan that the tickets are from; scan.parquet, beside them, unless given."""
     attribution: str | None = setting(None, metavar="DIR")
-    """Folder of the embed tuning that recorded lca and gradient; embed, beside the scan, unless given."""
+    """Folder of the embed tuning that recorded lca, gradient and origins; embed, beside the scan, unless given."""
     tensor: str | None = setting(None, metavar="NAME")
     """Tensor that the tickets are rows of, where the scan has several."""
     model: str | None = setting(None, metavar="MODEL")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import SPANS
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
+from ks_lottery.corpus.source_span import source_tokens
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,10 +27,18 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One pair in tokens: the prompt, and the response with its end-of-sentence token."""
+    """One pair in tokens: the prompt, and the response with its end-of-sentence token.
+
+    Parameters
+    ----------
+    in_source
+        For each token of the prompt whether it is of the source sentence alone; all others are the instruction. None where
+        it was not asked for, or is not known.
+    """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
+    in_source: tuple[bool, ...] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         """Return the number of tokens, prompt and response together."""
@@ -41,7 +51,7 @@ class Example:
 
     def cut(self, positions: int) -> Example:
         """Keep the first `positions` tokens of the response; what comes later changes no prediction before it."""
-        return Example(self.prompt, self.response[:positions])
+        return replace(self, response=self.response[:positions])
 
     def features(self) -> dict[str, list[int]]:
         """Return inputs and, aligned with the positions that predict them, labels.
@@ -87,6 +97,7 @@ def encode(
     template: str = "alpaca",
     max_tokens: int = 512,
     rows: int | None = None,
+    spans: bool = False,
 ) -> tuple[list[Example], list[int]]:
     """Render and tokenize a corpus, with the instruction of each pair.
 
@@ -98,6 +109,8 @@ def encode(
         Longest example, prompt and response together.
     rows
         Rows of the embedding that the tokens are for; None checks nothing.
+    spans
+        Say which tokens of each prompt are of the source sentence (``in_source``); off by default.
 
     Returns
     -------
@@ -113,11 +126,17 @@ def encode(
     """
     form = PromptForm(tokenizer, template)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
-    examples = [Example(prompt, response) for prompt, response in form.pairs(orders(corpus), sources, targets)]
+    instructions = orders(corpus)
+    examples = [Example(prompt, response) for prompt, response in form.pairs(instructions, sources, targets)]
     if rows is not None:
         check_rows([example.sequence for example in examples], rows, corpus.origin)
     kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
-    return [examples[index] for index in kept], kept
+    fitting = [examples[index] for index in kept]
+    if spans:
+        chosen = [[listed[index] for index in kept] for listed in (instructions, sources, targets)]
+        places = source_tokens(form, chosen[0], chosen[1], [e.prompt for e in fitting], chosen[2])
+        fitting = [replace(e, in_source=place) for e, place in zip(fitting, places, strict=True)]
+    return fitting, kept
 
 
 def longest(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca") -> int:
@@ -151,6 +170,24 @@ def batches_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Group indices into batches of like length, so that little is padded; ties keep their order."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def span_occurrences(examples: Sequence[Example]) -> dict[str, Counter[int]] | None:
+    """Count each token in the instruction, the source and the target of examples.
+
+    Returns
+    -------
+    dict, or None
+        By name of the span; None where there is no example, or the source of one is not known.
+    """
+    counted: dict[str, Counter[int]] = {name: Counter() for name in SPANS}
+    for example in examples:
+        if example.in_source is None:
+            return None
+        for token, here in zip(example.prompt, example.in_source, strict=True):
+            counted["source" if here else "instruction"][token] += 1
+        counted["target"].update(example.response)
+    return counted if examples else None
 
 
 def occurrences(examples: Iterable[Example]) -> Counter[int]:

@@ -33,7 +33,12 @@ class MeasuredText:
 
 
 def measured_text(
-    tokenized: Tokenized, corpus: Corpus, *, template: str = "alpaca", max_tokens: int | None = None
+    tokenized: Tokenized,
+    corpus: Corpus,
+    *,
+    template: str = "alpaca",
+    max_tokens: int | None = None,
+    spans: bool = False,
 ) -> MeasuredText:
     """Tokenize a text to measure on.
 
@@ -42,6 +47,8 @@ def measured_text(
     max_tokens
         Longest example, prompt and reference together; longer ones are left out and counted. Without it a text with an
         example that is longer than the model's context is refused.
+    spans
+        Say of each example which of its tokens are of the source sentence; off by default.
 
     Raises
     ------
@@ -49,7 +56,7 @@ def measured_text(
         When an example does not fit into the model's context, or no example fits into the limit.
     """
     limit, rows = max_tokens or sys.maxsize, tokenized.checkpoint.vocabulary
-    examples, places = encode(tokenized.tokenizer, corpus, template=template, max_tokens=limit, rows=rows)
+    examples, places = encode(tokenized.tokenizer, corpus, template=template, max_tokens=limit, rows=rows, spans=spans)
     context = tokenized.checkpoint.context
     over = [] if context is None else [i for i, e in zip(places, examples, strict=True) if len(e) > context]
     if over:

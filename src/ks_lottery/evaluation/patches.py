@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ks_lottery.evaluation.next_token import answers_of, joined
 from ks_lottery.models.attention import plain_attention
+from ks_lottery.models.gate import gated, marked
 from ks_lottery.models.row_cache import RowCache
 from ks_lottery.models.rows import input_embedding
 from ks_lottery.models.sides import installed_patch
@@ -37,6 +39,10 @@ class Shared:
         Sentences times models, and their tokens: what a pass for each model would compute.
     computed, computed_tokens
         Sentences that were computed, whole or in part, all others being copies; and computed tokens.
+    prefix_tokens
+        Computed tokens of what all sentences begin with, beside `computed_tokens`.
+    prefix
+        Number of tokens that all sentences begin with, and that were computed apart; 0 where none were.
     """
 
     predictions: dict[str, Predictions] = field(default_factory=dict)
@@ -44,6 +50,35 @@ class Shared:
     tokens: int = 0
     computed: int = 0
     computed_tokens: int = 0
+    prefix_tokens: int = 0
+    prefix: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """At which positions of each sentence the rows of a patch are active.
+
+    Parameters
+    ----------
+    prompts
+        One mask a sentence, with an entry for each token of its prompt.
+    rest
+        Whether they are active behind the prompt.
+    """
+
+    prompts: Sequence[Sequence[bool]]
+    rest: bool
+
+    def marked(self, examples: Sequence[Example]) -> list[Example]:
+        """Return the examples with the marks of `ks_lottery.models.gate`."""
+        pairs = zip(examples, self.prompts, strict=True)
+        return [replace(e, prompt=marked(e.prompt, active, rest=self.rest)) for e, active in pairs]
+
+    def versions(self, numbers: Mapping[int, int], example: Example, sentence: int) -> tuple[int, ...]:
+        """Return which version of its row each token looks up; 0 is the base's."""
+        active = [*self.prompts[sentence], *[self.rest] * len(example.response)]
+        tokens = zip(example.sequence[:-1], active, strict=False)
+        return tuple(numbers.get(token, 0) if on else 0 for token, on in tokens)
 
 
 def predict_patches(
@@ -54,6 +89,7 @@ def predict_patches(
     batch_size: int = 16,
     share_prefix: bool = True,
     share_sentences: bool = True,
+    gates: Mapping[str, Gate] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Shared:
     """Run several models over `examples` under teacher forcing, each the base with one patch.
@@ -71,6 +107,8 @@ def predict_patches(
         By name; an empty patch is the original model. Small ones are run first, whatever their order.
     share_prefix, share_sentences
         False: the common beginning is computed with every sentence; each model computes every sentence.
+    gates
+        Where the rows of a patch are active, by its name; everywhere unless given. Rows of the output side are always active.
     tick
         Called with sentences done and sentences in all, copies included.
 
@@ -79,6 +117,7 @@ def predict_patches(
     A shared number equals the computed one up to the rounding of batches of another shape. Models whose cache is more than
     keys and values (a sliding window, a state) share whole sentences only.
     """
+    gates = gates or {}
     work = RowCache(
         lm,
         examples,
@@ -86,12 +125,14 @@ def predict_patches(
         reduce=answers_of,
         share_prefix=share_prefix,
         resume=share_sentences and len(patches) > 1,
+        beginnings=_beginnings(examples, gates),
     )
     rows = _Rows(lm, {token for e in examples for token in e.sequence[:-1]})
     answers: dict[tuple[int, Versions], Answers] = {}
     order = sorted(patches, key=lambda name: len(patches[name]))
     versions = {name: rows.versions(patches[name]) for name in order}
     heads = {name: () if patches[name].side == "input" else (patches[name].content,) for name in order}
+    inputs = {name: gate.marked(examples) for name, gate in gates.items()}
     lengths = [len(e) - 1 for e in examples]
     result = Shared(passes=len(order) * len(examples), tokens=len(order) * sum(lengths))
     keys: dict[tuple[str, int], Versions] = {}
@@ -101,13 +142,20 @@ def predict_patches(
             own = () if share_sentences else (name,)
             missing: list[int] = []
             for i in chunk:
-                looked_up = tuple(versions[name].get(token, 0) for token in examples[i].sequence[:-1])
+                looked_up = (
+                    gates[name].versions(versions[name], examples[i], i)
+                    if name in gates
+                    else tuple(versions[name].get(token, 0) for token in examples[i].sequence[:-1])
+                )
                 key = keys[name, i] = (own, heads[name], looked_up)
                 if (i, key) not in answers:
                     missing.append(i)
             done += len(chunk) - len(missing)
             if missing:
-                with installed_patch(lm, patches[name]), plain_attention(lm), torch.inference_mode():
+                gate = gates.get(name)
+                work.reads(examples if gate is None else inputs[name])
+                gating = nullcontext() if gate is None else gated(lm, rest=gate.rest)
+                with installed_patch(lm, patches[name]), gating, plain_attention(lm), torch.inference_mode():
                     for i, answer in work.answers(missing, {i: keys[name, i] for i in missing}):
                         answers[i, keys[name, i]] = answer
                         done += 1
@@ -116,12 +164,19 @@ def predict_patches(
             elif tick:
                 tick(done, result.passes)
             result.computed += len(missing)
-    result.computed_tokens = work.computed_tokens
+    result.computed_tokens, result.prefix_tokens, result.prefix = work.computed_tokens, work.prefix_tokens, work.prefix
     for name, patch in patches.items():
         of_patch = [answers[i, keys[name, i]] for i in range(len(examples))]
         made_from = {"base": patch.base["fingerprint"], "patch": patch.content}
         result.predictions[name] = joined(of_patch, examples, made_from)
     return result
+
+
+def _beginnings(examples: Sequence[Example], gates: Mapping[str, Gate]) -> list[Sequence[Any]]:
+    """Return the prompts with all their masks: only what is alike under every gate is a common beginning."""
+    if not gates:
+        return [e.prompt for e in examples]
+    return [list(zip(e.prompt, *(g.prompts[i] for g in gates.values()), strict=True)) for i, e in enumerate(examples)]
 
 
 class _Rows:

@@ -49,6 +49,7 @@ def translate(
     generation: Mapping[str, Any] | None = None,
     seed: int = 0,
     done: Mapping[int, str] | None = None,
+    ends: dict[int, bool] | None = None,
     keep: Callable[[Mapping[int, str]], None] | None = None,
     cut: Callable[[int], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
@@ -67,7 +68,7 @@ def translate(
     form
         How sentences were shown to the model in training.
     prompts
-        From ``form.prompts``, one a sentence.
+        From ``form.prompts``, one a sentence; or those `ks_lottery.models.gate.marked`, under a gate.
     num_beams, max_new_tokens
         The paper's setting is 4 and 256.
     share_prefix
@@ -79,6 +80,9 @@ def translate(
     done
         Earlier translations, by the index of the sentence. Batches depend on `prompts` only, so that a resumed call gives the
         same translations; a batch with a missing sentence is translated as a whole.
+    ends
+        Gets, by the index of the sentence, whether the translation ended with an end token, and not at `max_new_tokens`; of
+        those that are translated in this call.
     keep
         Called with each finished batch, index to translation.
     cut
@@ -100,7 +104,9 @@ def translate(
     """
     settings = checked_settings(lm, generation, num_beams=num_beams, max_new_tokens=max_new_tokens)
     stops = end_tokens(_base(lm), form)
-    check_rows(prompts, _base(lm).config.get_text_config().vocab_size, "prompts")
+    from ks_lottery.models.gate import without_marks
+
+    check_rows([without_marks(prompt) for prompt in prompts], _base(lm).config.get_text_config().vocab_size, "prompts")
     padding = special_token(form.tokenizer, "pad_token_id", "eos_token_id")
     settings |= {"eos_token_id": stops, "pad_token_id": padding}
     answers = dict(done or {})
@@ -122,6 +128,8 @@ def translate(
                 cut(index)
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
             fresh[index] = single_spaced(str(text))
+            if ends is not None:
+                ends[index] = len(answer) < len(row)
         if keep:
             keep(fresh)
         answers |= fresh
@@ -147,6 +155,7 @@ def generate(
     """
     import torch
 
+    from ks_lottery.models.gate import unmarked
     from ks_lottery.models.prompt_cache import prompt_cache
 
     base = _base(lm)
@@ -165,7 +174,8 @@ def generate(
             more["cache"] = prompt_cache(base, ids, mask, opening, int(settings["num_beams"]))
         call: Any = base.generate
         try:
-            output = call(input_ids=ids, attention_mask=mask, **settings, **more)
+            with unmarked(base, ids) as plain:
+                output = call(input_ids=plain, attention_mask=mask, **settings, **more)
         except (ValueError, TypeError) as error:
             if set(settings) <= _OURS:
                 raise

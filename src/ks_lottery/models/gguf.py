@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import tempfile
 from contextlib import redirect_stderr
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import is_there, unreadable
 from ks_lottery.checkpoint.gguf_header import check_gguf
 from ks_lottery.errors import UserError
 from ks_lottery.store.assets import cache_folder
-from ks_lottery.store.files import write_error
+from ks_lottery.store.files import new_folder
 from ks_lottery.store.manifest import digest_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REASON = 300
 """Characters of an error of transformers that are shown."""
@@ -41,20 +41,8 @@ def converted(gguf: Path) -> Path:
     if folder.is_dir():
         return folder
     check_gguf(gguf)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".gguf-", dir=folder.parent))
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
+    with new_folder(folder, shared=True) as temporary:
         _convert(gguf, temporary, digest)
-        if not folder.is_dir():  # another process may have been faster
-            temporary.chmod(0o755)
-            temporary.replace(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -36,7 +36,7 @@ def shared_length(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels:
     return shared if shared >= MIN_SHARED else 0
 
 
-def common_length(prompts: Sequence[Sequence[int]]) -> int:
+def common_length(prompts: Sequence[Sequence[Any]]) -> int:
     """Return how many first tokens all prompts of a text have in common; each prompt has at least one more."""
     if len(prompts) < 2:
         return 0

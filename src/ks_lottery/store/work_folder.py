@@ -10,7 +10,7 @@ from ks_lottery.config.keys import changed
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
 from ks_lottery.store.manifest import with_article
-from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside
+from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -129,18 +129,14 @@ class WorkFolder:
         self._remove_unfinished(manifest)
 
     def _remove_unfinished(self, manifest: Mapping[str, Any]) -> None:
-        """Remove the unfinished work if it is this work; its manifest goes last, so that a kill leaves it known as ours."""
+        """Remove the unfinished work if it is this work: it becomes a workspace first, so that a kill leaves nothing behind."""
         begun = self.unfinished / BEGUN_FILE
         if not begun.is_file():
             return
         there = read_json(begun)
-        if any(there.get(part) != manifest[part] for part in ("kind", "made_from", "settings")):
-            return
-        for path in [path for path in self.unfinished.iterdir() if path != begun]:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        begun.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.unfinished.rmdir()
+        if all(there.get(part) == manifest[part] for part in ("kind", "made_from", "settings")):
+            with suppress(OSError), workspace(self.unfinished) as place:
+                self.unfinished.rename(place / self.unfinished.name)
 
 
 @contextmanager

@@ -18,12 +18,11 @@ from xxhash import xxh3_128_digest
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint, Overlay
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
 from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
-from ks_lottery.tickets.pairs import COARSENESS, blocks_of, changed_elsewhere, has_text, pairing_of
+from ks_lottery.tickets.pairs import COARSENESS, blocks_of, changed_elsewhere, compared_from, has_text, pairing_of
 from ks_lottery.tickets.power import check_alpha
 from ks_lottery.tickets.scan import Part, Scan
 from ks_lottery.tickets.shortfall import shortfall
@@ -83,15 +82,7 @@ def scan_sources(
         When the two do not fit each other, nothing is left to compare, or a unit holds NaN.
     """
     check_alpha(alpha)
-    made_from: dict[str, Any] = {"base": {"name": base.name}, "tuned": {"name": getattr(tuned, "name", "patch")}}
-    if isinstance(tuned, RowPatch):
-        if tuned.side == "output" and units == "embedding":
-            raise UserError("the patch changes the output embedding alone: scan it with units output")
-        if isinstance(base, Checkpoint):
-            tuned.check_base(base)
-        else:
-            tuned.check_rows(base)
-        made_from = {"base": dict(tuned.base), "patch": tuned.content}
+    made_from = compared_from(base, tuned, units)
     after: Source = AdaptedCheckpoint.of_patch(tuned, base) if isinstance(tuned, RowPatch) else tuned
     pairing = pairing_of(base, after, units, tensors, compare_as)
     pairs = pairing.pairs

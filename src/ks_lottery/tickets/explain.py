@@ -19,7 +19,9 @@ from ks_lottery.store.files import write_json
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.tickets.explanation_sections import explanation_sections
 from ks_lottery.tickets.origin import differing, tokens_part
+from ks_lottery.tickets.rank_agreement import RankAgreement, agreement_of
 from ks_lottery.tickets.scan import Scan
+from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tickets.tickets import Tickets
 
 if TYPE_CHECKING:
@@ -28,26 +30,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ks_lottery.report.section import Section
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far a rival ranks rows as the KS test does.
-
-    Parameters
-    ----------
-    spearman
-        Spearman's correlation of the rival's ranks with those by KS, over all rows that moved, ties averaged; None where one of
-        the two ranks all of them alike, or fewer than two are left.
-    compared
-        Rows that it was taken over: those that moved and have this score.
-    shared
-        How many of the K tickets are among the K rows that come first by the rival; ties go to the lower row.
-    """
-
-    spearman: float | None
-    compared: int
-    shared: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -81,6 +63,9 @@ class Explanation(Shown):
         Token strings by row; empty where they are not known.
     corpus
         What the frequencies were counted in: ``text``, ``sentences`` and ``tokens``. None without a corpus.
+    origins
+        By ``instruction``, ``source`` and ``target``, how often each token stands there in the training text, shape (K,). A row
+        whose token stands in the instruction is a template row. None where the tuning did not save it.
     notes
         What is missing and why, one sentence each.
     """
@@ -92,13 +77,14 @@ class Explanation(Shown):
     ranks: Mapping[str, npt.NDArray[np.float64]]
     frequencies: npt.NDArray[np.int64] | None
     frequency_ranks: npt.NDArray[np.float64] | None
-    agreement: Mapping[str, Agreement]
+    agreement: Mapping[str, RankAgreement]
     vocabulary: int
     moved: int
     rule: Mapping[str, Any] = field(default_factory=dict)
     made_from: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[int, str] = field(default_factory=dict)
     corpus: Mapping[str, Any] | None = None
+    origins: Mapping[str, npt.NDArray[np.int64]] | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -131,10 +117,17 @@ class Explanation(Shown):
                     "pvalue": float(np.exp(log_p)),
                     "log_pvalue": log_p,
                     **often,
+                    **self._origin(place),
                     "ranks": {name: _plain(values[place]) for name, values in self.ranks.items()},
                 }
             )
         return listed
+
+    def _origin(self, place: int) -> dict[str, Any]:
+        if self.origins is None:
+            return {}
+        times = {name: int(column[place]) for name, column in self.origins.items()}
+        return {"origin": times, "template": times["instruction"] > 0}
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything in plain values, for JSON."""
@@ -144,6 +137,7 @@ class Explanation(Shown):
             "width": self.width,
             "rule": dict(self.rule),
             "corpus": None if self.corpus is None else dict(self.corpus),
+            "template_rows": None if self.origins is None else int((self.origins["instruction"] > 0).sum()),
             "agreement": {name: asdict(agreement) for name, agreement in self.agreement.items()},
             "rows": self.table(),
             "notes": list(self.notes),
@@ -179,6 +173,7 @@ def explain(
     frequencies: Mapping[int, int] | None = None,
     attribution: Attribution | str | Path | None = None,
     tokens: Mapping[int, str] | None = None,
+    origins: SpanCounts | str | Path | None = None,
 ) -> Explanation:
     """Return what table 3 of the paper shows of tickets, and how far each rival score agrees with the KS test.
 
@@ -194,6 +189,9 @@ def explain(
         What the scanned tuning recorded, or the folder that it is in.
     tokens
         Token strings by row, to show.
+    origins
+        How often each token stands in the instruction, the source and the target of a training text, or the folder of the
+        tuning that saved it. None, the default, shows no origin.
 
     Raises
     ------
@@ -225,12 +223,15 @@ def explain(
         ranks={name: rank_fraction(score)[rows] for name, score in scores.items()},
         frequencies=None if every is None else every[rows],
         frequency_ranks=None if every is None else average_ranks(every.astype(np.float64))[rows],
-        agreement={name: _agreement(score, scan.counts, moved, rows) for name, score in rivals.items()},
+        agreement={name: agreement_of(score, scan.counts, moved, rows) for name, score in rivals.items()},
         vocabulary=size,
         moved=len(moved),
         rule=tickets.rule,
         made_from=scan.made_from,
         tokens=tokens or {},
+        origins=None
+        if origins is None
+        else (origins if isinstance(origins, SpanCounts) else SpanCounts.open(origins)).of(rows),
     )
 
 
@@ -257,25 +258,6 @@ def _spread(attribution: Attribution, name: str, size: int) -> npt.NDArray[np.fl
     score = np.zeros(size)
     score[attribution.ids] = attribution.score(name)
     return score
-
-
-def _agreement(
-    score: npt.NDArray[np.float64],
-    counts: npt.NDArray[np.int64],
-    moved: npt.NDArray[np.int64],
-    tickets: npt.NDArray[np.int64],
-) -> Agreement:
-    from scipy.stats import spearmanr
-
-    known = moved[~np.isnan(score[moved])]
-    a, b = score[known], counts[known]
-    first = np.argsort(np.where(np.isnan(score), np.inf, -score), kind="stable")[: len(tickets)]
-    shared = int(np.isin(tickets, first).sum())
-    if len(known) < 2 or bool((a == a[0]).all() or (b == b[0]).all()):
-        return Agreement(spearman=None, compared=len(known), shared=shared)
-    # Ranks and not scores: an infinite score has a rank too.
-    result: Any = spearmanr(average_ranks(a), average_ranks(b.astype(np.float64)))
-    return Agreement(spearman=float(result.statistic), compared=len(known), shared=shared)
 
 
 def _plain(value: float) -> float | None:

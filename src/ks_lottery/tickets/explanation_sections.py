@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.choices import SPANS
 from ks_lottery.report.section import Column, Section, check_top
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def explanation_sections(content: Mapping[str, Any], top: int) -> list[Section]:
     ]
     return [
         *([_tickets(shown, more)] if shown else []),
+        *([_origins(shown)] if shown and "origin" in shown[0] else []),
         Section(
             columns=rivals,
             rows=[[name, rival["spearman"], rival["shared"]] for name, rival in content["agreement"].items()],
@@ -64,6 +66,27 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
     return Section(columns=columns, rows=cells, sentences=more, keys=1 + tokens)
 
 
+def _origins(rows: Sequence[Mapping[str, Any]]) -> Section:
+    """Return where the token of each ticket stands in the training text."""
+    tokens = any("token" in row for row in rows)
+    columns = [
+        Column(title="row", form="d"),
+        *([Column(title="token", widest=16)] if tokens else []),
+        *(Column(title=name, form="integer") for name in SPANS),
+        Column(title="template row"),
+    ]
+    cells = [
+        [
+            row["row"],
+            *([row.get("token", "")] if tokens else []),
+            *row["origin"].values(),
+            "yes" if row["template"] else "",
+        ]
+        for row in rows
+    ]
+    return Section(columns=columns, rows=cells)
+
+
 def _sentences(content: Mapping[str, Any]) -> list[str]:
     """Say what the columns are."""
     size, corpus = content["vocabulary"], content["corpus"]
@@ -75,5 +98,10 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"freq. is the rank of the token among {corpus['tokens']:,} tokens of {corpus['sentences']:,} sentences in "
             f"{corpus['text']}, 1 for the most frequent, ties averaged."
+        )
+    if content["template_rows"] is not None:
+        lines.append(
+            f"instruction, source and target: occurrences in the training text; {content['template_rows']:,} of the "
+            f"{len(content['rows']):,} tickets are template rows, whose tokens stand in the instruction."
         )
     return [*lines, f"Spearman's correlation is over the {content['moved']:,} rows that moved."]

@@ -9,10 +9,11 @@ from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_table
 from ks_lottery.store.schema import MAKE_AGAIN
+from ks_lottery.tickets.span_counts import SPANS_FILE, SpanCounts
 from ks_lottery.tickets.tickets import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.tickets.scan import Scan
 
@@ -50,6 +51,17 @@ def attribution_beside(file: Path) -> Path | None:
     """Return the folder that a run keeps the attribution of a scanned tuning in, if it is there."""
     places = (file.parent / "embed", file.parent)
     return next((place for place in places if (place / ATTRIBUTION_FILE).is_file()), None)
+
+
+def origins_beside(scan: Scan, places: Sequence[Path]) -> SpanCounts | None:
+    """Open the first counts of spans that there are in some folders, of a text that the scan's base was tuned on."""
+    for place in places:
+        if (place / SPANS_FILE).is_file():
+            counts = SpanCounts.open(place)
+            here, there = fingerprint(scan.made_from, "base"), fingerprint(counts.made_from, "base")
+            if None in (here, there) or here == there:
+                return counts
+    return None
 
 
 def recorded(scan: Scan, place: Path, scan_name: str) -> Attribution:

@@ -38,6 +38,9 @@ class SharedRows:
         Token strings by row; empty where they are not known.
     files
         Files of the sets, by name, where they come from files.
+    seeds
+        Tickets of two or more training seeds of one setting, by name; what they share is the ceiling of what two sets can be
+        expected to share. Empty for no ceiling.
     """
 
     sets: Mapping[str, Tickets]
@@ -45,6 +48,7 @@ class SharedRows:
     places: npt.NDArray[np.int64]
     tokens: Mapping[int, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    seeds: Mapping[str, Tickets] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number R of rows."""
@@ -70,23 +74,42 @@ class SharedRows:
         """What each two sets share.
 
         One mapping a pair: ``one``, ``other``, their ``sizes``, ``shared`` rows, ``jaccard`` (shared over all, 1 for two empty
-        sets), and the shared rows as ``rows``, in the order of ``one``.
+        sets), and the shared rows as ``rows``, in the order of ``one``. With `seeds` also ``ceiling``: what two seeds share,
+        each with its first rows, as many as the sets have; the mean over all pairs of seeds.
         """
+        pairs = itertools.combinations(self.sets, 2)
         return [
-            _pair(one, other, self.sets[one], self.sets[other]) for one, other in itertools.combinations(self.sets, 2)
+            {**_pair(one, other, self.sets[one], self.sets[other]), **self._ceiling(self.sets[one], self.sets[other])}
+            for one, other in pairs
         ]
+
+    def _ceiling(self, first: Tickets, second: Tickets) -> dict[str, Any]:
+        """Return what two seeds share; each seed's set is cut to the size of the one that it stands for."""
+        if not self.seeds:
+            return {}
+        drawn = [
+            _pair("", "", one.head(len(first)), other.head(len(second)))
+            for one, other in itertools.permutations(self.seeds.values(), 2)
+        ]
+        means = {name: sum(pair[name] for pair in drawn) / len(drawn) for name in ("shared", "jaccard")}
+        return {"ceiling": means}
 
     @property
     def notes(self) -> list[str]:
         """What could not be checked, one sentence each."""
+        short = [name for name, seed in self.seeds.items() if len(seed) < max(map(len, self.sets.values()), default=0)]
+        cut = (
+            [f"The seeds {', '.join(short)} have fewer rows than a set, so that their ceiling is low."] if short else []
+        )
         silent = [name for name, tickets in self.sets.items() if fingerprint(tickets.made_from, "base") is None]
         if not silent:
-            return []
+            return cut
         verb = "does" if len(silent) == 1 else "do"
         its = "its base" if len(silent) == 1 else "their base"
         return [
+            *cut,
             f"{', '.join(silent)} {verb} not record the fingerprint of {its}, so it was not checked that all sets have the "
-            "same base."
+            "same base.",
         ]
 
     def table(self) -> list[dict[str, Any]]:
@@ -116,6 +139,10 @@ class SharedRows:
             ],
             "pairs": self.pairs,
             "rows": rows,
+            "seeds": [
+                {"name": name, "rows": len(tickets), "base": fingerprint(tickets.made_from, "base")}
+                for name, tickets in self.seeds.items()
+            ],
             "in_all": [row for row in sorted(rows, key=lambda row: row["row"]) if row["sets"] == len(self.sets)],
             "by_sets": {str(number): count for number, count in self.spread.items()},
             "notes": self.notes,
@@ -137,14 +164,22 @@ def side_by_side(
     *,
     tokens: Mapping[int, str] | None = None,
     files: Mapping[str, Path] | None = None,
+    seeds: Mapping[str, Tickets] | None = None,
 ) -> SharedRows:
-    """Return in which sets each row is, and at which place."""
+    """Return in which sets each row is, and at which place; `seeds` are those of `SharedRows`."""
     every = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(tickets.rows for tickets in sets.values())]))
     places = np.zeros((len(every), len(sets)), dtype=np.int64)
     for column, tickets in enumerate(sets.values()):
         places[np.searchsorted(every, tickets.rows), column] = np.arange(1, len(tickets) + 1)
     order = np.argsort(-np.count_nonzero(places, axis=1), kind="stable")
-    return SharedRows(sets=dict(sets), rows=every[order], places=places[order], tokens=tokens or {}, files=files or {})
+    return SharedRows(
+        sets=dict(sets),
+        rows=every[order],
+        places=places[order],
+        tokens=tokens or {},
+        files=files or {},
+        seeds=seeds or {},
+    )
 
 
 def _pair(one: str, other: str, first: Tickets, second: Tickets) -> dict[str, Any]:

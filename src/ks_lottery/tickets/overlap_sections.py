@@ -67,6 +67,9 @@ def _pairs(content: Mapping[str, Any], sentences: list[str]) -> Section:
         Column(title="Jaccard", form=".3f"),
     ]
     rows = [[pair["one"], pair["other"], *pair["sizes"], pair["shared"], pair["jaccard"]] for pair in content["pairs"]]
+    if content["seeds"]:
+        columns += [Column(title="ceiling: shared", form=".1f"), Column(title="ceiling: Jaccard", form=".3f")]
+        rows = [[*row, *pair["ceiling"].values()] for row, pair in zip(rows, content["pairs"], strict=True)]
     return Section(columns=columns, rows=rows, sentences=sentences, keys=2)
 
 
@@ -84,4 +87,9 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     some = [f"{count:,} in {number}" for number, count in spread.items() if int(number) < total and count]
     if some:
         lines.append(f"Of the others, {', '.join(some)}.")
+    if content["seeds"]:
+        lines.append(
+            f"ceiling: what {len(content['seeds'])} training seeds of one setting share, two at a time, of their first "
+            "rows as many as each set has."
+        )
     return [*lines, *content["notes"]]

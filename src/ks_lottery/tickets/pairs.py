@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
+from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import COMPARISONS, UNITS
 from ks_lottery.errors import UserError
+from ks_lottery.store.manifest import located
 from ks_lottery.tickets.integers import differing_integers
 from ks_lottery.tickets.renaming import is_buffer, renamed
 
@@ -238,3 +241,22 @@ def blocks_of(pairs: list[TensorPair]) -> Iterable[UnitBlock]:
             ids = pair.touched[(pair.touched >= start) & (pair.touched < stop)]
             if len(ids):
                 yield UnitBlock(pair=index, start=start, stop=stop, ids=ids)
+
+
+def compared_from(base: Source, tuned: Source | RowPatch, units: str) -> dict[str, Any]:
+    """Return what a comparison is made from, for its manifest; a patch is checked against its base.
+
+    Raises
+    ------
+    UserError
+        When a patch belongs to another base, or does not change what is compared.
+    """
+    if not isinstance(tuned, RowPatch):
+        return {"base": {"name": located(base.name)}, "tuned": {"name": located(tuned.name)}}
+    if tuned.side == "output" and units == "embedding":
+        raise UserError("the patch changes the output embedding alone: scan it with units output")
+    if isinstance(base, Checkpoint):
+        tuned.check_base(base)
+    else:
+        tuned.check_rows(base)
+    return {"base": dict(tuned.base), "patch": tuned.content}

@@ -11,7 +11,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.vocabulary import read_vocabulary, tokens_here
 from ks_lottery.tickets.basis import model_of, open_scan
 from ks_lottery.tickets.explain import explain
-from ks_lottery.tickets.origin import attribution_beside, recorded, saved_tokens
+from ks_lottery.tickets.origin import attribution_beside, origins_beside, recorded, saved_tokens
 from ks_lottery.tickets.overlap import check_one_base, side_by_side
 from ks_lottery.tickets.tickets import Tickets
 
@@ -49,8 +49,8 @@ def explain_saved(
     corpus
         Text of the target language to rank tokens by frequency in.
     attribution
-        Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan, where it is there and
-        belongs to the scanned tuning.
+        Folder of the embed tuning that recorded lca and gradient, and the origin of rows; by default the one beside the scan,
+        where it is there and belongs to the scanned tuning. The origin is also taken from the folder of the tickets.
     model
         Model whose tokenizer reads the corpus; by default the scan's base.
 
@@ -61,16 +61,21 @@ def explain_saved(
     """
     file = Path(tickets)
     opened = Tickets.open(file)
+    if not len(opened):
+        raise UserError(f"{file} holds no ticket to explain: select with a larger alpha, or by another rule")
     scan_file = file.parent / "scan.parquet" if scan is None else Path(scan)
     if scan is None and not scan_file.is_file():
         raise UserError(f"no scan.parquet lies beside {file}: give the scan that the tickets are from as `scan`")
     part = open_scan(scan_file, tensor)
     tokens = _known_tokens(file, scan_file, part)
     record, notes = _attribution_beside(part, scan_file, attribution)
-    explanation = explain(opened, part, attribution=record, tokens=tokens)
+    given = [] if attribution is None else [Path(attribution)]
+    places = [*given, scan_file.parent / "embed", scan_file.parent, file.parent]
+    known: dict[str, Any] = {"attribution": record, "tokens": tokens, "origins": origins_beside(part, places)}
+    explanation = explain(opened, part, **known)
     if corpus is not None:  # read last: what does not belong together is refused before a long text is read
         counts, about = _frequencies(part, tokens, corpus, model)
-        explanation = explain(opened, part, frequencies=counts, attribution=record, tokens=tokens)
+        explanation = explain(opened, part, frequencies=counts, **known)
         explanation = replace(explanation, corpus=about)
     return replace(explanation, notes=notes)
 
@@ -125,33 +130,45 @@ def _frequencies(
     return counts, {"text": corpus.path, "sentences": len(sentences), "tokens": counts.total()}
 
 
-def overlap_saved(files: Mapping[str, str | Path], *, force: bool = OverlapSettings.force) -> SharedRows:
+def overlap_saved(
+    files: Mapping[str, str | Path],
+    *,
+    seeds_of: Sequence[str | Path] = OverlapSettings.seeds_of,
+    force: bool = OverlapSettings.force,
+) -> SharedRows:
     """Compare sets of tickets that were saved.
 
     Parameters
     ----------
     files
         File of each set, by what it is called.
+    seeds_of
+        Files of the tickets of two or more training seeds of one setting, for the ceiling of an overlap; none by default.
     force
         Compare by row although the bases differ.
 
     Raises
     ------
     UserError
-        When there are fewer than two files, a file is missing or damaged, or, without `force`, the sets are of different bases.
+        When there are fewer than two files, a file is missing or damaged, there is one seed alone, or, without `force`, the
+        sets are of different bases.
     """
     if len(files) < 2:
         raise UserError("`tickets`: one set overlaps with nothing. Give the files of two sets or more.")
+    if len({str(file) for file in seeds_of}) != len(seeds_of) or len(seeds_of) == 1:
+        raise UserError("`seeds_of` needs the files of two different seeds or more: give one for each training seed")
     paths = {name: Path(file) for name, file in files.items()}
     sets = {name: Tickets.open(file) for name, file in paths.items()}
     strings = {name: Tickets.tokens(file) for name, file in paths.items()}
+    seeds = {str(file): Tickets.open(file) for file in seeds_of}
     if not force:
-        check_one_base(sets, strings)
+        seed_strings = {str(file): Tickets.tokens(file) for file in seeds_of}
+        check_one_base({**sets, **seeds}, {**strings, **seed_strings})
     tokens = {row: token for listed in strings.values() for row, token in listed.items()}
     bases = [str(tickets.made_from["base"].get("name", "")) for tickets in sets.values() if "base" in tickets.made_from]
     if bases and not all(strings.values()):
         tokens = {**dict(enumerate(tokens_here(bases[0]) or ())), **tokens}
-    return side_by_side(sets, tokens=tokens, files=paths)
+    return side_by_side(sets, tokens=tokens, files=paths, seeds=seeds)
 
 
 def alike_saved(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from ks_lottery.models.language_model import LabelledLanguageModel
+    from ks_lottery.tickets.span_counts import SpanCounts
     from ks_lottery.tickets.tickets import Tickets
 
 
@@ -64,6 +65,9 @@ class TuneResult(Generic[ProductT]):
         A `RowPatch`, an `Adapter` or a `TunedModel`.
     rows
         The rows that were trained and the rule that chose them; None for methods that train something else.
+    span_counts
+        How often each token stands in instruction, source and target of the training text, where rows were trained and the
+        examples know their source.
     losses
         Step and mean loss of the step, nats a token.
     validation
@@ -74,6 +78,7 @@ class TuneResult(Generic[ProductT]):
 
     product: ProductT
     rows: Tickets | None = None
+    span_counts: SpanCounts | None = None
     losses: tuple[tuple[int, float], ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
@@ -84,6 +89,8 @@ class TuneResult(Generic[ProductT]):
     def save(self, folder: str | Path, tokens: Sequence[str] | None = None) -> Path:
         """Write the product, its rows as ``rows.json``, and the losses as ``training.json`` into a folder, and return it.
 
+        Where rows were trained, ``spans.parquet`` says where each token stands in the training text (`SpanCounts`).
+
         Parameters
         ----------
         tokens
@@ -92,6 +99,8 @@ class TuneResult(Generic[ProductT]):
         folder = self.product.save(folder)
         if self.rows is not None:
             self.rows.save(folder / "rows.json", tokens)
+        if self.span_counts is not None:
+            self.span_counts.save(folder)
         losses, validation = (
             [{"step": step, "loss": loss} for step, loss in pairs] for pairs in (self.losses, self.validation)
         )

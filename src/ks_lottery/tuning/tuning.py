@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
+from ks_lottery.corpus.batches import span_occurrences
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
+from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tuning.adapters import adapter_trainable
 from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
+from ks_lottery.tuning.one_pass import choose_rows
 from ks_lottery.tuning.row_training import row_trainable
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import TuneResult
@@ -47,7 +50,7 @@ class Tuning:
     examples, validation
         Examples to train on, and those that the loss is measured on.
     rows
-        Rows that are trained, for methods that train rows.
+        Rows that are trained, for methods that train rows; None also where a pass over the text has to choose them (`chosen`).
     corpus, validation_corpus
         The texts that the examples came from; None where there is no text, or examples were given.
     """
@@ -68,6 +71,7 @@ class Tuning:
         rates = {key: value for key, value in values_of(self.config).items() if not key.startswith("embed_")}
         return {
             "method": spec.method,
+            **({} if spec.by is None else {"by": spec.by, "size": spec.size}),
             **({} if self.rows is None else {"rows": len(self.rows), "rule": dict(self.rows.rule)}),
             "seed": spec.seed,
             "dtype": str(self.loaded.lm.dtype),
@@ -95,17 +99,23 @@ class Tuning:
     def manifest(self) -> dict[str, Any]:
         """Everything that the result depends on."""
         spec = self.spec
-        rows = {} if self.rows is None else {"rows": digest_json(self.rows.ids.tolist())}
+        # Rows that a pass chooses follow from the rest; the manifest is the same before it and after it.
+        known = None if spec.measures else self.rows
+        rows = {} if known is None else {"rows": digest_json(known.ids.tolist())}
         validated = {} if self.validation_corpus is None else {
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
         }  # fmt: skip
-        text = digest_json([asdict(e) for e in self.examples]) if self.corpus is None else self.corpus.fingerprint
+        text = (
+            digest_json([{"prompt": e.prompt, "response": e.response} for e in self.examples])
+            if self.corpus is None
+            else self.corpus.fingerprint
+        )
         return manifest(
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
             settings={
-                **self.described, "max_tokens": spec.max_tokens,
+                **replace(self, rows=known).described, "max_tokens": spec.max_tokens,
                 "processes": process_count(), "fsdp": spec.fsdp, **validated,
             },
         )  # fmt: skip
@@ -115,6 +125,8 @@ class Tuning:
         """Make the model trainable inside a block, as the method says."""
         spec, loaded, described = self.spec, self.loaded, self.described
         share = self.config.share_prefix
+        if spec.measures and self.rows is None:
+            raise RuntimeError("the rows are not chosen yet: call `chosen`")
         if self.rows is not None:
             record = spec.method == "embed"
             building: Any = row_trainable(
@@ -151,20 +163,44 @@ class Tuning:
         UserError
             When the training diverges.
         """
-        with self.trainable() as trainable:
-            if self.rows is not None and len(self.rows) == 0:
-                return TuneResult(product=trainable.collect(), rows=self.rows)
-            return fit(
+        rows = (tuning := self.chosen()).rows
+        counts = tuning.span_counts
+        with tuning.trainable() as trainable:
+            if rows is not None and len(rows) == 0:
+                return TuneResult(product=trainable.collect(), rows=rows, span_counts=counts)
+            result = fit(
                 trainable,
                 self.examples,
                 spec=self.spec,
                 config=self.config,
-                rows=self.rows,
+                rows=rows,
                 validation=self.validation,
                 watch=watch,
                 tick=tick,
                 callbacks=callbacks,
             )
+        return replace(result, span_counts=counts)
+
+    @property
+    def span_counts(self) -> SpanCounts | None:
+        """Where each token stands in the training text, for methods that train rows; None where that is not known."""
+        counted = None if self.rows is None else span_occurrences(self.examples)
+        if counted is None:
+            return None
+        text = None if self.corpus is None else self.corpus.fingerprint
+        return SpanCounts.of_occurrences(counted, {"base": self.loaded.checkpoint.describe(), "text": text})
+
+    def chosen(self, tick: Callable[[int, int], None] | None = None) -> Tuning:
+        """Return the tuning with its rows: as it is, or after the pass over the text that chooses them (`choose_rows`).
+
+        Parameters
+        ----------
+        tick
+            Called with examples done and examples in all.
+        """
+        if not self.spec.measures or self.rows is not None:
+            return self
+        return replace(self, rows=choose_rows(self.spec, self.loaded, self.examples, self.config, tick=tick))
 
     def plan(self) -> Plan:
         """Measure what the training would cost, on two steps; nothing is trained."""
@@ -195,7 +231,9 @@ class Tuning:
             sentences.append(
                 "gradient checkpointing: the shared prefix is switched off, since its keys and values must be kept"
             )
-        if spec.method == "random" and self.rows is not None:
+        if spec.by is not None and self.rows is not None and len(self.rows) < (spec.size or 0):
+            sentences.append(f"{spec.by} has {len(self.rows):,} rows, fewer than the {spec.size:,} that were asked for")
+        if "random" in {spec.method, spec.by} and self.rows is not None:
             occurring = {token for example in self.examples for token in example.sequence}
             count = sum(int(row) in occurring for row in self.rows.rows)
             sentences.append(

@@ -1,0 +1,34 @@
+"""The command `reproduce`: the tables of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from ks_lottery.config.recipe_commands import ReproduceSettings
+
+
+def run(settings: ReproduceSettings) -> int:
+    """Run the command and return its exit code."""
+    if settings.measure and not settings.dry_run:
+        raise UserError("`measure` measures steps for a dry run: give `dry_run` too")
+    from ks_lottery.recipes.recipe_plan import plan_recipe
+    from ks_lottery.recipes.reproduce import prepare_recipe, reproduce_with
+    from ks_lottery.report.screen import Screen
+
+    screen = Screen(total=0)
+    if settings.dry_run:
+        with screen.stage("open models and texts"):
+            prepared = prepare_recipe(settings)
+        screen.show(plan_recipe(prepared, measure=settings.measure).sections())
+        return 0
+    out = None if settings.out is None else Path(settings.out).expanduser()
+    made = reproduce_with(settings, screen, out)
+    screen.say("")
+    screen.show(made.sections())
+    if out is not None:
+        screen.say(f"Every table lies in {out}.")
+    return 0

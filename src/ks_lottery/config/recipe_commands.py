@@ -1,0 +1,84 @@
+"""Settings of the commands around recipes: reproduce and store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL, RECIPES, SCALES, STORE_ACTIONS
+from ks_lottery.config.fields import setting
+from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions
+from ks_lottery.config.ranges import COUNT, STRENGTH, Range
+from ks_lottery.config.values import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(ModelOptions, PromptOptions):
+    """What the command `reproduce` and the calls `reproduce` and `plan_recipe` have in common."""
+
+    recipe: str = setting(positional=True, choices=RECIPES, metavar="RECIPE", first=True)
+    """Recipe to make."""
+    scale: str = setting("small", choices=SCALES, first=True)
+    """Size of the recipe."""
+    model: tuple[str, ...] = setting((DEFAULT_MODEL,), metavar="MODEL", first=True)
+    """Models: folders, GGUF files, hub ids, or asset:smollm2-135m-instruct."""
+    seeds: int | None = setting(None, metavar="N", first=True, within=Range(kind=int, low=1, high=1000))
+    """Number of seeds of training, from 0; that of the scale unless given."""
+    sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)
+    """Numbers of rows; those of the scale unless given."""
+    pairs: tuple[str, ...] = setting(("en-ca",), metavar="PAIR", group="text", first=True)
+    """Pairs of languages, each as SOURCE-TARGET."""
+    train: str = setting(CATALOGS, metavar="TEXT", group="text", first=True)
+    """File or Hugging Face dataset to train on; {source} and {target} in its name stand for the languages of a pair."""
+    data: str | None = setting(None, metavar="TEXT", group="text", first=True)
+    """Text to measure on, named in the same way; a fifth of the training text, by hash, unless given."""
+    store: str | None = setting(None, metavar="DIR", group="results")
+    """Folder of finished stages; KS_LOTTERY_STORE, or store in the cache folder, unless given."""
+    cells: str | None = setting(None, metavar="DIR", group="results")
+    """Folder of finished cells, small files to commit; results/cells where that exists, unless given."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that there is something to do."""
+        super().__post_init__()
+        require(bool(self.model), "`model`", self.model, "one model or more")
+        require(bool(self.pairs), "`pairs`", self.pairs, "one pair or more")
+        for name in ("model", "pairs", "sizes"):
+            given = getattr(self, name)
+            require(len(set(given)) == len(given), f"`{name}`", given, "values that differ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceSettings(ReproduceOptions):
+    """Settings of the command `reproduce`."""
+
+    out: str | None = setting(None, metavar="DIR", group="results", writes="folder")
+    """Folder to write the tables to, as text, CSV, Markdown and LaTeX."""
+    dry_run: bool = setting(False, group="results")  # noqa: FBT003
+    """Print the stages, what is there already, tokens, memory, disk and time, and make nothing."""
+    measure: bool = setting(False, group="results")  # noqa: FBT003
+    """With a dry run: measure two steps of each model where the store has no times of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings(OutputOptions):
+    """Settings of the command `store`."""
+
+    action: str = setting("list", positional=True, choices=STORE_ACTIONS, metavar="ACTION", first=True)
+    """What to do."""
+    key: str | None = setting(None, positional=True, metavar="KEY", first=True)
+    """Key of the stage to explain, or its beginning."""
+    store: str | None = setting(None, metavar="DIR")
+    """Folder of finished stages; KS_LOTTERY_STORE, or store in the cache folder, unless given."""
+    older_than: float = setting(30.0, metavar="DAYS", within=STRENGTH)
+    """Prune stages that were not used for so many days, unless a stage that remains was made from them."""
+    all: bool = False
+    """Prune old stages also where a stage that remains was made from them."""
+    yes: bool = False
+    """Remove what prune would remove; without it, prune only lists it."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that action and key belong together."""
+        super().__post_init__()
+        if self.action == "explain":
+            require(self.key is not None, "`key`", self.key, "the key of a stage: ks-lottery store list shows them")
+        else:
+            require(self.key is None, "`key`", self.key, f"left out, since {self.action} looks at all stages")

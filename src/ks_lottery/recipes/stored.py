@@ -1,0 +1,141 @@
+"""Makes the stages of a recipe in a store, each only when a missing cell needs it and no process has made it before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.recipes.stage import FIGURES_FILE, Work
+from ks_lottery.store.cells import FinishedCell
+from ks_lottery.store.files import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ks_lottery.recipes.stage import Recipe, Stage
+    from ks_lottery.report.screen import Screen
+    from ks_lottery.store.cells import Cells
+    from ks_lottery.store.objects import ObjectStore
+    from ks_lottery.store.stored_stage import StoredStage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRecipe:
+    """A recipe whose stages are made in a store.
+
+    Parameters
+    ----------
+    conditions
+        What decides the numbers beside inputs and settings: threads, type, device and versions. The key of a stage has all of
+        them. That of a cell has the type alone, so that cells of another machine are read as done.
+    arguments
+        What the recipe was called with, for `explain`.
+    """
+
+    recipe: Recipe
+    store: ObjectStore
+    cells: Cells
+    conditions: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def cell_keys(self) -> list[str]:
+        """Return the key of each cell, in their order."""
+        planned = self.recipe.planned_keys({"dtype": self.conditions["dtype"]})
+        return [planned[cell.stage] for cell in self.recipe.cells]
+
+    def execute(self, screen: Screen) -> list[FinishedCell]:
+        """Make what is missing, and return every cell.
+
+        Raises
+        ------
+        UserError
+            When a stage cannot be made, a cell is damaged, or the store cannot be written.
+        """
+        keys = self.cell_keys()
+        finished = [self._finished(place, key) for place, key in enumerate(keys)]
+        done = sum(cell is not None for cell in finished)
+        if done:
+            screen.say(f"{done:,} of {len(keys):,} cells are in {self.cells.folder} already")
+        if done == len(keys):
+            return [cell for cell in finished if cell is not None]
+        stored: dict[str, StoredStage] = {}
+        with self.store.in_use():
+            try:
+                return [
+                    self._cell(place, key, stored, screen) if cell is None else cell
+                    for place, (key, cell) in enumerate(zip(keys, finished, strict=True))
+                ]
+            finally:
+                if stored:
+                    used = [stage.key for stage in stored.values()]
+                    self.store.note_use(self.recipe.name, self.arguments, used)
+
+    def _finished(self, place: int, key: str) -> FinishedCell | None:
+        """Read a cell; model and texts are called as they are now, since the key has their content and not their names."""
+        cell = self.cells.read(key)
+        return None if cell is None else replace(cell, about=dict(self.recipe.cells[place].about))
+
+    def _cell(self, place: int, key: str, stored: dict[str, StoredStage], screen: Screen) -> FinishedCell:
+        cell = self.recipe.cells[place]
+        measured = self._made(cell.stage, stored, screen)
+        finished = FinishedCell(
+            recipe=self.recipe.name,
+            about=dict(cell.about),
+            figures=read_json(measured.folder / FIGURES_FILE),
+            conditions=measured.about["conditions"],
+        )
+        self.cells.write(key, finished)
+        return finished
+
+    def _made(self, name: str, stored: dict[str, StoredStage], screen: Screen) -> StoredStage:
+        """Return the object of a stage; made, with all that it needs, where it is missing or damaged."""
+        if name in stored:
+            return stored[name]
+        stage = self.recipe.stage(name)
+        made = {
+            source: self._made(source, stored, screen)
+            for source in stage.roles.values()
+            if source not in self.recipe.inputs
+        }
+        digests = {**self.recipe.inputs, **{source: stage.digest for source, stage in made.items()}}
+        key = stage.key(digests, self.conditions)
+        found = self.store.whole(key)
+        if found is not None:
+            screen.skipped(stage.title)
+        else:
+            with self.store.making(key, lambda: screen.say(f"waiting for another process: {stage.title}")):
+                found = self.store.whole(key) or self._make(stage, key, digests, made, screen)
+        stored[name] = found
+        return found
+
+    def _make(
+        self, stage: Stage, key: str, digests: Mapping[str, str], made: Mapping[str, StoredStage], screen: Screen
+    ) -> StoredStage:
+        cost = None if stage.cost is None else stage.cost()
+        about: dict[str, Any] = {
+            "stage": stage.kind or stage.name,
+            "title": stage.title,
+            "recipe": self.recipe.name,
+            "code": stage.code,
+            "settings": dict(stage.settings),
+            "inputs": {
+                role: {"key": made[name].key if name in made else None, "digest": digests[name]}
+                for role, name in stage.roles.items()
+            },
+            "conditions": dict(self.conditions),
+            "tokens": 0 if cost is None else cost.tokens,
+            "pace": "" if cost is None else cost.pace,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if stage.prepare is not None:
+            stage.prepare()
+        start = time.perf_counter()
+        with screen.stage(stage.title) as tick, self.store.publishing(key, about) as folder:
+            inputs = {role: made[name].folder for role, name in stage.roles.items() if name in made}
+            outcome = stage.make(Work(folder=folder, tick=tick, inputs=inputs, unfinished=self.store.unfinished(key)))
+            about["seconds"] = round(time.perf_counter() - start, 3)
+        for line in outcome.log if outcome.shown else ():
+            screen.say(f"        {line}")
+        return self.store.open(key)

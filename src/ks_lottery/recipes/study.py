@@ -1,0 +1,184 @@
+"""What the stages of a recipe share: models that are loaded when they are needed, the texts, and how things are computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ks_lottery.corpus.batches import Example, encode
+from ks_lottery.errors import UserError
+from ks_lottery.models.devices import choose_device, choose_dtype
+from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
+from ks_lottery.models.vocabulary import token_strings
+from ks_lottery.store.manifest import digest_json, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.config.groups import ModelOptions
+    from ks_lottery.corpus.corpus import Corpus
+
+UNIMPORTANT = ("_name_or_path", "transformers_version")
+"""Entries of a model's config that change no number."""
+
+
+@dataclass(kw_only=True)
+class OneModel:
+    """Loads models, and keeps the last one alone in memory.
+
+    Parameters
+    ----------
+    dtype, device, trust_remote_code
+        As `load_model` takes them; type and device are resolved, never ``auto``.
+    """
+
+    dtype: str
+    device: str
+    trust_remote_code: bool = False
+    current: LoadedModel | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def of(cls, options: ModelOptions) -> OneModel:
+        """Resolve ``auto`` for this machine."""
+        device = choose_device(options.device)
+        dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
+        return cls(dtype=dtype, device=device, trust_remote_code=options.trust_remote_code)
+
+    def load(self, checkpoint: Checkpoint) -> LoadedModel:
+        """Return the model of a checkpoint."""
+        if self.current is None or self.current.checkpoint is not checkpoint:
+            self.current = None
+            self.current = load_model(
+                checkpoint, dtype=self.dtype, device=self.device, trust_remote_code=self.trust_remote_code
+            )
+        return self.current
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what decides numbers on this machine beside inputs and settings."""
+        if self.device == "cuda":
+            device = f"cuda {torch.cuda.get_device_name()}"
+        else:
+            device = f"cpu {torch.backends.cpu.get_cpu_capability()}" if self.device == "cpu" else self.device
+        packages = {name: version for name, version in versions().items() if name != "ks-lottery"}
+        return {"threads": torch.get_num_threads(), "dtype": self.dtype, "device": device, "versions": packages}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """One model and one pair of languages.
+
+    Parameters
+    ----------
+    name, pair
+        What the user called the model; and the pair, such as ``en-ca``.
+    train, test
+        Texts to train on and to measure on.
+    template, max_tokens
+        How they are shown to the model, and the longest example.
+    training
+        Every setting of a training, as `TrainConfig` has them.
+    """
+
+    name: str
+    pair: str
+    checkpoint: Checkpoint
+    models: OneModel
+    train: Corpus
+    test: Corpus
+    template: str
+    max_tokens: int
+    training: Mapping[str, Any]
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model; loaded when the first stage asks for it."""
+        return self.models.load(self.checkpoint)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which needs no model."""
+        return load_tokenizer(self.checkpoint, trust_remote_code=self.models.trust_remote_code)
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Each row's token, safe to print."""
+        return token_strings(self.tokenizer, self.checkpoint.vocabulary)
+
+    @cached_property
+    def train_examples(self) -> list[Example]:
+        """Training examples; those that are too long are left out."""
+        return self._examples(self.train)
+
+    @cached_property
+    def test_examples(self) -> list[Example]:
+        """Examples that are measured on."""
+        return self._examples(self.test)
+
+    def _examples(self, corpus: Corpus) -> list[Example]:
+        examples = encode(self.tokenizer, corpus, template=self.template, max_tokens=self.max_tokens)[0]
+        if not examples:
+            raise UserError(f"{corpus.origin}: no example fits into {self.max_tokens} tokens. Give shorter sentences.")
+        return examples
+
+    @property
+    def prompt(self) -> dict[str, Any]:
+        """Settings by which the texts become examples."""
+        return {"template": self.template, "max_tokens": self.max_tokens}
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digest of each input by its name: of weights and config, and of each text as tokens, so of the tokenizer too."""
+        config = {name: value for name, value in self.checkpoint.config.items() if name not in UNIMPORTANT}
+        return {
+            self.model_input: digest_json([self.checkpoint.fingerprint, config]),
+            self.train_input: _digest(self.train, self.train_examples),
+            self.test_input: _digest(self.test, self.test_examples),
+        }
+
+    @property
+    def model_input(self) -> str:
+        """Name of the model as an input."""
+        return f"model {self.name}"
+
+    @property
+    def train_input(self) -> str:
+        """Name of the training text, in tokens of the model, as an input."""
+        return f"training text {self.pair} for {self.name}"
+
+    @property
+    def test_input(self) -> str:
+        """Name of the test text, in tokens of the model, as an input."""
+        return f"test text {self.pair} for {self.name}"
+
+    @property
+    def model_bytes(self) -> int:
+        """Memory of the model in the type that it runs in."""
+        parameters = sum(math.prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
+        return parameters * (2 if self.models.dtype == "bfloat16" else 4)
+
+    @cached_property
+    def reachable(self) -> int:
+        """Number of tokens that the training text has, which embed tuning trains a row each of."""
+        return len({token for example in self.train_examples for token in example.sequence})
+
+
+def _digest(corpus: Corpus, examples: Sequence[Example]) -> str:
+    return digest_json([corpus.fingerprint, [[example.prompt, example.response] for example in examples]])
+
+
+def open_study_model(name: str) -> Checkpoint:
+    """Open a model of a recipe, and check that it has one embedding.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read.
+    """
+    checkpoint = open_checkpoint(name)
+    _ = checkpoint.embedding
+    return checkpoint

@@ -1,0 +1,232 @@
+"""Stages that recipes are built from: tune, scan, choose rows, transfer, measure; each calls the function of its floor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_lottery.checkpoint.attribution import Attribution
+from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
+from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.evaluation.evaluate import evaluate_with
+from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
+from ks_lottery.models.gradients import gradients_of
+from ks_lottery.models.rows import trainable_rows
+from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
+from ks_lottery.store.files import write_json
+from ks_lottery.store.run_folder import SCAN_FILE
+from ks_lottery.tickets.compare import scan
+from ks_lottery.tickets.scan import Scan
+from ks_lottery.tickets.selectors import Basis, select_rows
+from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tuning.transfer import transfer
+from ks_lottery.tuning.tune import prepare
+from ks_lottery.tuning.tune_spec import TuneSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.recipes.stage import Work
+    from ks_lottery.recipes.study import Study
+
+CODE = {"tune": 2, "scan": 1, "gradients": 2, "rows": 1, "transfer": 1, "measure": 1}
+"""Kind of work to the version of its code. Raise it when the same inputs and settings give other numbers; a golden test
+(tests/unit/test_study_stages.py) fails where that was forgotten."""
+
+ROWS_FILE = "rows.json"
+BATCH = 8
+"""Examples a batch in which gradients are measured, and sentences a batch in which models are."""
+
+
+def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = None) -> Stage:
+    """Return the stage that tunes by a method; with `rows`, the rows that this stage chose.
+
+    Its folder has what `ks-lottery tune` writes: the product, ``rows.json`` and ``training.json``.
+    """
+    what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows)}"
+    inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
+    trained = study.reachable if rows is None else int(rows.settings["size"])
+    return Stage(
+        name=f"{study.name} {study.pair}: {what}, seed {seed}", title=_titled(study, f"{what}, seed {seed}"),
+        make=partial(_tune, study, method, seed), prepare=lambda: study.loaded, inputs=inputs, kind="tune", code=CODE["tune"],
+        settings={"method": method, "seed": seed, **study.prompt, **study.training},
+        cost=lambda: Cost(
+            pace="train", tokens=round(_tokens(study) * study.training["epochs"]),
+            memory=study.model_bytes + 16 * trained * study.checkpoint.width,
+            disk=4 * trained * study.checkpoint.width,
+        ),
+    )  # fmt: skip
+
+
+def scan_stage(study: Study, embed: Stage) -> Stage:
+    """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
+    seed = embed.settings["seed"]
+    return Stage(
+        name=f"{study.name} {study.pair}: scan, seed {seed}", title=_titled(study, f"scan, seed {seed}"),
+        make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
+        code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
+    )  # fmt: skip
+
+
+def gradients_stage(study: Study) -> Stage:
+    """Return the stage that measures the gradient of each row in one pass over the text, at the original model."""
+    return Stage(
+        name=f"{study.name} {study.pair}: gradients", title=_titled(study, "gradients in one pass"),
+        make=partial(_gradients, study), prepare=lambda: study.loaded,
+        inputs={"model": study.model_input, "text": study.train_input},
+        kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": BATCH},
+        cost=lambda: Cost(
+            pace="gradient", tokens=_tokens(study), disk=24 * study.reachable,
+            memory=study.model_bytes + 8 * study.reachable * study.checkpoint.width,
+        ),
+    )  # fmt: skip
+
+
+def rows_stage(study: Study, rule: str, size: int, seed: int, basis: Stage | None = None) -> Stage:
+    """Return the stage that chooses rows; its folder has ``rows.json``.
+
+    Parameters
+    ----------
+    rule
+        A selector, one of `ks_lottery.config.choices.SELECTORS`.
+    basis
+        Stage of the scan or of the gradients that the rule reads; None for rules that read the text.
+    """
+    read = {"basis": basis.name} if basis is not None else {"text": study.train_input}
+    drawn = {"seed": seed} if rule.startswith("random") else {}
+    title = f"{size} rows by {rule}"
+    title += f", seed {seed}" if drawn or rule in SCORES else ""
+    return Stage(
+        name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_rows, study, rule, size, seed),
+        inputs={"model": study.model_input, **read}, kind="rows", code=CODE["rows"],
+        settings={"rule": rule, "size": size, **drawn, **({} if basis is not None else study.prompt)},
+        cost=lambda: Cost(disk=100 * size),
+    )  # fmt: skip
+
+
+def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
+    """Return the stage that puts the tuned values of chosen rows into a patch of their own."""
+    title = f"transfer of {_chosen(rows)}, seed {embed.settings['seed']}"
+    return Stage(
+        name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_transfer, study),
+        inputs={"model": study.model_input, "tuned": embed.name, "rows": rows.name}, kind="transfer",
+        code=CODE["transfer"], cost=lambda: Cost(disk=4 * rows.settings["size"] * study.checkpoint.width),
+    )  # fmt: skip
+
+
+def measure_stage(study: Study, patch: Stage | None) -> Stage:
+    """Return the stage that measures the base with a patch (None: the base alone) on the test text.
+
+    Its folder has ``predictions.parquet`` and the figures of a cell: accuracy, loss, bytes that are shipped, and what each
+    sentence adds.
+    """
+    of = "the original model" if patch is None else patch.name.partition(": ")[2]
+    inputs = {"model": study.model_input, "text": study.test_input, **({} if patch is None else {"patch": patch.name})}
+    return Stage(
+        name=f"{study.name} {study.pair}: measure {of}", title=_titled(study, f"measure {of}"),
+        make=partial(_measure, study), prepare=lambda: study.loaded, inputs=inputs, kind="measure", code=CODE["measure"],
+        settings={**study.prompt, "batch_size": BATCH},
+        cost=lambda: Cost(
+            pace="predict", tokens=sum(len(example) - 1 for example in study.test_examples),
+            memory=study.model_bytes, disk=40 * sum(len(example.response) for example in study.test_examples),
+        ),
+    )  # fmt: skip
+
+
+def _chosen(rows: Stage) -> str:
+    return f"{rows.settings['size']} rows by {rows.settings['rule']}"
+
+
+def _titled(study: Study, title: str) -> str:
+    return f"{study.pair}, {study.name.rstrip('/').rsplit('/', maxsplit=1)[-1]}: {title}"
+
+
+def _tokens(study: Study) -> int:
+    return sum(len(example) - 1 for example in study.train_examples)
+
+
+def _tune(study: Study, method: str, seed: int, work: Work) -> Made:
+    tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE) if "rows" in work.inputs else None
+    spec = TuneSpec(
+        method=method, tickets=tickets, seed=seed, settings=dict(study.training), folder=work.unfinished, **study.prompt
+    )
+    result = prepare(study.loaded, study.train_examples, spec).run(tick=work)
+    result.save(work.folder, study.tokens)
+    return Made(files=_files(work.folder))
+
+
+def _scan(study: Study, work: Work) -> Made:
+    scan(study.checkpoint, RowPatch.open(work.inputs["tuned"])).save(work.folder / SCAN_FILE, study.tokens)
+    return Made(files=_files(work.folder))
+
+
+def _gradients(study: Study, work: Work) -> Made:
+    gradients_of(study.loaded, study.train_examples, batch_size=BATCH, tick=work).save(work.folder)
+    return Made(files=_files(work.folder))
+
+
+def _rows(study: Study, rule: str, size: int, seed: int, work: Work) -> Made:
+    basis = Basis(
+        vocabulary=study.checkpoint.vocabulary,
+        size=size,
+        seed=seed,
+        scan=Scan.open(work.inputs["basis"] / SCAN_FILE) if rule in SCORES else None,
+        attribution=Attribution.open(work.inputs["basis"]) if rule in ATTRIBUTIONS else None,
+        examples=lambda: study.train_examples,
+        reachable=lambda: trainable_rows([e.sequence for e in study.train_examples], study.loaded.lm, "input"),
+    )
+    select_rows(rule, basis).save(work.folder / ROWS_FILE, study.tokens)
+    return Made(files=_files(work.folder))
+
+
+def _transfer(study: Study, work: Work) -> Made:
+    tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE)
+    transfer(study.checkpoint, RowPatch.open(work.inputs["tuned"]), tickets).save(work.folder)
+    return Made(files=_files(work.folder))
+
+
+def _measure(study: Study, work: Work) -> Made:
+    patch = RowPatch.open(work.inputs["patch"]) if "patch" in work.inputs else None
+    spec = EvaluationSpec(metrics=("accuracy",), resamples=0, batch_size=BATCH, **study.prompt)
+    predictions = evaluate_with(spec, study.loaded, study.test, patch).predictions
+    assert predictions is not None  # noqa: S101 (accuracy was asked for)
+    predictions.save(work.folder / "predictions.parquet")
+    shipped = work.inputs["patch"] / PATCH_FILE if patch is not None else None
+    figures = {
+        "rows": 0 if patch is None else len(patch),
+        "parameters": 0 if patch is None else patch.parameters,
+        "bytes": 0 if shipped is None else shipped.stat().st_size,
+        **figures_of(predictions),
+    }
+    write_json(work.folder / FIGURES_FILE, figures)
+    work(1, 1)
+    return Made(files=_files(work.folder))
+
+
+def figures_of(predictions: Predictions) -> dict[str, Any]:
+    """Return accuracy and loss, and what each sentence adds to them.
+
+    Returns
+    -------
+    dict
+        ``accuracy``; ``loss``, in nats a token; ``sentences``: lists of ``positions``, of ``correct`` answers, and of the
+        summed ``loss`` in nats, to 6 decimals, one entry a sentence.
+    """
+    place = predictions.sentence
+    size = int(place.max()) + 1
+    return {
+        "accuracy": predictions.accuracy,
+        "loss": predictions.loss,
+        "sentences": {
+            "positions": np.bincount(place, minlength=size).tolist(),
+            "correct": np.bincount(place, weights=predictions.correct, minlength=size).astype(int).tolist(),
+            "loss": np.bincount(place, weights=-predictions.log_p, minlength=size).round(6).tolist(),
+        },
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,89 @@
+"""The one comparison of two systems over several seeds: paired by seed and sentence, and what may be said of it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ks_lottery.errors import UserError
+from ks_lottery.stats.crossed import CrossedDifference, crossed_bootstrap
+from ks_lottery.stats.multiplicity import adjust
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ks_lottery.store.cells import FinishedCell
+
+METRICS = {"accuracy": "correct", "loss": "loss"}
+"""Metric to the entry of a cell's sentences that adds up to it, over its positions."""
+
+LEAST_SEEDS = 5
+"""Seeds that a claim needs."""
+
+LEVEL = 0.05
+"""Holm's p below which one system is said to beat another."""
+
+
+def compare_systems(
+    system: Sequence[FinishedCell],
+    baseline: Sequence[FinishedCell],
+    metric: str,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> CrossedDifference:
+    """Return the metric of a system less that of a baseline, seeds and sentences resampled crossed.
+
+    Parameters
+    ----------
+    system, baseline
+        One cell a seed, both in the same order of seeds. One cell alone, such as the original model's, is compared with each.
+    metric
+        ``accuracy`` (shares) or ``loss`` (nats a token).
+
+    Raises
+    ------
+    UserError
+        When the cells are not of the same sentences, or not of as many seeds.
+    """
+    count = max(len(system), len(baseline))
+    sides = [list(cells) * (count if len(cells) == 1 else 1) for cells in (system, baseline)]
+    if len(sides[0]) != len(sides[1]) or not count:
+        raise UserError(
+            f"systems of {len(system)} and {len(baseline)} seeds cannot be compared: measure the same seeds"
+        )
+    positions = sides[0][0].figures["sentences"]["positions"]
+    if any(cell.figures["sentences"]["positions"] != positions for side in sides for cell in side):
+        raise UserError("cells of different test sentences cannot be compared: measure all systems on one text")
+    above, below = (
+        np.array([cell.figures["sentences"][METRICS[metric]] for cell in side], dtype=np.float64) for side in sides
+    )
+    return crossed_bootstrap(above - below, positions, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def holm(comparisons: Mapping[str, CrossedDifference]) -> dict[str, float]:
+    """Return Holm's p of each of the comparisons that were fixed beforehand, which are corrected together."""
+    logs = np.log(np.array([comparison.pvalue for comparison in comparisons.values()], dtype=np.float64))
+    return {name: math.exp(p) for name, p in zip(comparisons, adjust(logs, "holm"), strict=True)}
+
+
+def claim(system: str, baseline: str, difference: CrossedDifference, adjusted: float) -> str:
+    """Say what a primary comparison of accuracies shows; "beats" only with enough seeds and Holm's p below 0.05.
+
+    >>> five = CrossedDifference(estimate=0.02, low=0.01, high=0.03, pvalue=0.001, seeds=5, sentences=100)
+    >>> claim("gradient", "occurrence", five, 0.002)
+    'gradient beats occurrence: +0.020 (+0.010 to +0.030), p 0.002 by Holm, 5 seeds.'
+    >>> claim("gradient", "occurrence", five, 0.2)
+    'No difference shown between gradient and occurrence: +0.020 (+0.010 to +0.030), p 0.2 by Holm, 5 seeds.'
+    """
+    seeds = f"{difference.seeds} seed{'s' if difference.seeds > 1 else ''}"
+    figures = f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), p {adjusted:.2g} by Holm, {seeds}"
+    if difference.seeds < LEAST_SEEDS:
+        return f"{system} less {baseline}: {figures}. A claim needs {LEAST_SEEDS} seeds: this is descriptive."
+    if adjusted >= LEVEL:
+        return f"No difference shown between {system} and {baseline}: {figures}."
+    first, second = (system, baseline) if difference.estimate > 0 else (baseline, system)
+    return f"{first} beats {second}: {figures}."
