@@ -120,7 +120,7 @@ def test_without_compare_all_a_run_has_no_recorded_rivals(finished, tied_model, 
     assert "The accuracy of the 3 draws of random rows is from" in shown
     whole = json.loads((finished / "summary.json").read_text())
     assert {name: whole["methods"][name] for name in summary["methods"]} == summary["methods"]
-    assert "compare is 'default' there and 'all' here" in fails(capfd, *command(tied_model, text_file, out))
+    assert "compare: 'default' there, 'all' here" in fails(capfd, *command(tied_model, text_file, out))
 
 
 def test_the_certificate_keeps_its_own_arithmetic(finished):
