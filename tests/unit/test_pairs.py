@@ -113,13 +113,17 @@ def test_one_tensor_of_another_shape_leaves_the_others_compared(tensors, untied_
 def test_tensors_of_integers_count_as_compared_when_their_bytes_are_the_same(tensors, tmp_path):
     codes = torch.arange(64, dtype=torch.int8).reshape(8, 8)
     base = stored(
-        tmp_path / "base", {**tensors, "a.qweight": codes, "b.qweight": codes, "rotary_emb.inv_freq": torch.ones(4)}
+        tmp_path / "base",
+        {**tensors, "a.relative_index": codes, "b.relative_index": codes, "rotary_emb.inv_freq": torch.ones(4)},
     )
-    tuned = stored(tmp_path / "tuned", {**tensors, "a.qweight": codes, "b.qweight": codes + 1, "c.position_ids": codes})
+    tuned = stored(
+        tmp_path / "tuned",
+        {**tensors, "a.relative_index": codes, "b.relative_index": codes + 1, "c.position_ids": codes},
+    )
     assert scan(base, base, units="all").uncompared == []
-    assert scan(base, tuned, units="all").uncompared == ["b.qweight"]
-    torch.save({**tensors, "a.qweight": codes, "b.qweight": codes.int()}, tmp_path / "tuned.bin")
-    assert scan(base, tmp_path / "tuned.bin", units="all").uncompared == ["b.qweight"]
+    assert scan(base, tuned, units="all").uncompared == ["b.relative_index"]
+    torch.save({**tensors, "a.relative_index": codes, "b.relative_index": codes.int()}, tmp_path / "tuned.bin")
+    assert scan(base, tmp_path / "tuned.bin", units="all").uncompared == ["b.relative_index"]
 
 
 def test_a_mask_that_old_versions_saved_is_no_weight(tensors, tmp_path):
