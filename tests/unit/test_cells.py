@@ -35,7 +35,7 @@ def test_without_a_folder_nothing_is_kept_and_results_cells_is_used_where_it_exi
     ("change", "problem"),
     [
         (lambda text: text.replace("0.30000000000000004", "0.4"), "was changed since"),
-        (lambda text: text.replace('"kind": "cell"', '"kind": "tickets"'), "is not a cell but tickets"),
+        (lambda text: text.replace('"kind": "cell"', '"kind": "tickets"'), "is not a cell file"),
         (lambda text: "<<<<<<< HEAD\n" + text, "is not valid JSON"),
         (lambda text: "[]", "not an object"),
         (lambda text: text.replace(KEY, "1" * 64), "was changed since"),

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import open_checkpoint
@@ -224,8 +225,9 @@ def test_a_patch_whose_rows_do_not_fit_is_refused_over_any_kind_of_base(tied_mod
 
     tensors = load_file(tied_model / "model.safetensors")
     torch.save(tensors, tmp_path / "base.bin")
+    pickled = PickledCheckpoint.open(tmp_path / "base.bin")
     for ids, rows in ((np.array([384]), torch.ones(1, 32)), (np.array([3]), torch.ones(1, 31))):
         with pytest.raises(UserError, match="do not fit the 384 x 32"):
-            scan(tmp_path / "base.bin", RowPatch(ids, rows, {}))
+            scan(tmp_path / "base.bin", RowPatch(ids, rows, {"name": "base", "fingerprint": pickled.fingerprint}))
         with pytest.raises(UserError, match="do not fit the 384 x 32"):
             scan(tied_model, RowPatch(ids, rows, Checkpoint.open(tied_model).describe()))

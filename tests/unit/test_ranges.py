@@ -97,7 +97,7 @@ def test_flags_and_files_refuse_the_same(command, tmp_path):
             words = [word] * (item.count or 1)
             with pytest.raises(UserError) as caught:
                 read_settings(command, [f"{item.flag}={words[0]}"] if len(words) == 1 else [item.flag, *words])
-            assert str(caught.value).startswith((f"{item.flag} is ", f"argument {item.flag}"))
+            assert str(caught.value).startswith((f"{item.flag} is ", f"{item.flag}: "))
             shown = {math.inf: ".inf", -math.inf: "-.inf"}.get(value, ".nan" if word == "nan" else word)
             section, _, name = item.name.rpartition(".")
             entry = f"{name}: [{', '.join([shown] * item.count or [shown])}]" if item.many else f"{name}: {shown}"
@@ -151,10 +151,10 @@ def test_the_help_says_a_range_that_is_not_obvious():
         (action,) = [action for action in build_parser(command)._actions if flag in action.option_strings]
         return str(action.help)
 
-    assert shown("tune", "--learning-rate").endswith(", above 0")
-    assert ", from 0 to below 1 (default: 0.03)" in shown("tune", "--warmup-ratio")
-    assert ", between 0 and 1 (default: 0.05)" in shown("certify", "--delta")
-    assert ", 8 or more (default: 512)" in shown("run", "--text.max-tokens")
+    assert shown("tune", "--learning-rate").endswith("(above 0)")
+    assert "(from 0 to below 1) (default: 0.03)" in shown("tune", "--warmup-ratio")
+    assert "(between 0 and 1) (default: 0.05)" in shown("certify", "--delta")
+    assert "(8 or more) (default: 512)" in shown("run", "--text.max-tokens")
     assert "or more" not in shown("evaluate", "--batch-size")
 
 

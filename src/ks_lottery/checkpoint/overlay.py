@@ -78,11 +78,12 @@ def overlays_of(parts: Parts, settings: AdapterSettings, base: Source) -> tuple[
 def _target(module: str, base: Source, where: str) -> tuple[str, bool]:
     """Return the module of the base, and whether it is a head that the base ties to its embedding."""
     names = {tensor.rpartition(".")[0] for tensor in base.units}
+    is_head = module.rpartition(".")[2] in HEAD_NAMES
+    # A head that is tied may be stored with its bias alone, as Phi's.
+    if is_head and base.head == base.embedding and f"{module}.weight" not in base.units:
+        return base.embedding.rpartition(".")[0], True
     if module in names:
         return module, False
-    is_head = module.rpartition(".")[2] in HEAD_NAMES
-    if is_head and base.head == base.embedding:
-        return base.embedding.rpartition(".")[0], True
     ends = [name for name in names if name and (module.endswith(f".{name}") or name.endswith(f".{module}"))]
     if len(ends) == 1:
         return ends[0], False
