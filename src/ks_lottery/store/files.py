@@ -128,7 +128,7 @@ def as_write_error(error: Exception) -> OSError | None:
     number = re.search(r"\(os error (\d+)\)", str(error))
     if number:
         return OSError(int(number[1]), os.strerror(int(number[1])))
-    if "PytorchStreamWriter failed" in str(error) or "inline_container" in str(error):
+    if any(words in str(error) for words in ("PytorchStreamWriter failed", "inline_container", "iostream")):
         return OSError(errno.EIO, "the disk may be full")
     return None
 
