@@ -195,6 +195,8 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
         "named": ["--by", "lca", "--attribution", str(finished / "embed")],
         "tuned": ["--by", "gradient"],
         "original": ["--by", "gradient", "--corpus", str(text_file)],
+        "summed": ["--by", "gradient-sum", "--corpus", str(text_file)],
+        "template": ["--by", "template", "--corpus", str(text_file)],
     }.items():
         assert main([*call, *more, "--out", out]) == 0
         written[name] = json.loads(Path(out).read_text())
@@ -207,7 +209,10 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
     assert written["original"]["settings"] == {
         "selector": "gradient", "size": 9, "measured": "original model", "batch_size": 8,
     }  # fmt: skip
-    assert len(set(rows["original"])) == 9
+    assert len(set(rows["original"])) == len(set(rows["summed"])) == len(set(rows["template"])) == 9
+    assert written["summed"]["settings"]["selector"] == "gradient-sum"
+    most = [row["occurrences"] for row in written["template"]["rows"]]
+    assert most == sorted(most, reverse=True)
     falling = [row["gradient"] for row in written["original"]["rows"]]
     assert falling == sorted(falling, reverse=True)
     capfd.readouterr()
