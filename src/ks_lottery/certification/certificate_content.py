@@ -78,7 +78,7 @@ def check_content(path: Path, content: Mapping[str, Any]) -> None:
     if not bounds or len(set(names)) < len(names) or any("empirical" not in bound for bound in bounds):
         raise UserError(f"{path}: its small models do not each have a name and an empirical tau: {MAKE_AGAIN}")
     if any(content["tau"] not in content[name] for name in ("full", "original_full")):
-        raise UserError(f"{path}: its tau is {short(content['tau'])}, of which it says nothing: {MAKE_AGAIN}")
+        raise UserError(f"{path}: its tau is {short(content['tau'])}, but it has no results for this tau: {MAKE_AGAIN}")
     if any(guarantee["model"] not in names for guarantee in content["guarantees"]):
         raise UserError(f"{path}: a guarantee is of a small model that it does not have: {MAKE_AGAIN}")
     if any(not worst["answers"] or worst["answers"].keys() - worst["taus"].keys() for worst in content["worst"]):

@@ -49,8 +49,8 @@ def read_parts(folder: Path, where: str) -> Parts:
     Raises
     ------
     UserError
-        When there is no file, it is damaged or holds more than tensors, or a tensor is not understood, is not of floats, or
-        lacks its counterpart.
+        When the file is missing, is damaged or contains more than tensors; or when a tensor has an unknown name, does not
+        contain floats, or has no counterpart.
     """
     parts: Parts = {}
     for key, tensor in _tensors(folder, where).items():

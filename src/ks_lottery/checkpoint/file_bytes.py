@@ -44,7 +44,7 @@ def unreadable(file: Path, error: Exception) -> UserError:
 
 
 def is_there(file: Path) -> bool:
-    """Say whether a folder has an entry of this name, and refuse one that is no regular file.
+    """Say whether a folder has an entry of this name, and refuse one that is not a regular file.
 
     Raises
     ------

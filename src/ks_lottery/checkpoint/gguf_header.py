@@ -116,7 +116,7 @@ def _value(cursor: Cursor) -> Any:
 
 
 def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor, whose bytes must lie in the file."""
+    """Return the shape of each tensor; its bytes must be inside the file."""
     from gguf import GGML_QUANT_SIZES
 
     known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}

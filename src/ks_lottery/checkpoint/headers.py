@@ -68,7 +68,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     Raises
     ------
     UserError
-        When the file is truncated, its header is damaged, or it is no regular file.
+        When the file is truncated, its header is damaged, or it is not a regular file.
     """
     size = size_of(file)
     length = int.from_bytes(read_at(file, 0, 8).tobytes(), "little") if size >= 8 else size

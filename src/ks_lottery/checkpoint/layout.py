@@ -93,7 +93,7 @@ def model_files(folder: Path) -> ModelFiles:
     Raises
     ------
     UserError
-        When there is none, or a file is missing or no regular file.
+        When there is none, or a file is missing or is not a regular file.
     """
     explicit = folder_config(folder).get("transformers_weights")
     if explicit is not None and (not isinstance(explicit, str) or explicit not in _names(folder)):

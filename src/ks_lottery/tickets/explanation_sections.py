@@ -67,7 +67,7 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
 
 
 def _origins(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Return where the token of each ticket stands in the training text."""
+    """Return where the token of each ticket occurs in the training text."""
     tokens = any("token" in row for row in rows)
     columns = [
         Column(title="row", form="d"),
@@ -102,6 +102,6 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     if content["template_rows"] is not None:
         lines.append(
             f"instruction, source and target: occurrences in the training text; {content['template_rows']:,} of the "
-            f"{len(content['rows']):,} tickets are template rows, whose tokens stand in the instruction."
+            f"{len(content['rows']):,} tickets are template rows: their tokens occur in the instruction."
         )
     return [*lines, f"Spearman's correlation is over the {content['moved']:,} rows that moved."]

@@ -89,7 +89,7 @@ class TuneResult(Generic[ProductT]):
     def save(self, folder: str | Path, tokens: Sequence[str] | None = None) -> Path:
         """Write the product, its rows as ``rows.json``, and the losses as ``training.json`` into a folder, and return it.
 
-        Where rows were trained, ``spans.parquet`` says where each token stands in the training text (`SpanCounts`).
+        Where rows were trained, ``spans.parquet`` says where each token occurs in the training text (`SpanCounts`).
 
         Parameters
         ----------

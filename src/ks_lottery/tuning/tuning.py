@@ -183,7 +183,7 @@ class Tuning:
 
     @property
     def span_counts(self) -> SpanCounts | None:
-        """Where each token stands in the training text, for methods that train rows; None where that is not known."""
+        """Where each token occurs in the training text, for methods that train rows; None where that is not known."""
         counted = None if self.rows is None else span_occurrences(self.examples)
         if counted is None:
             return None
