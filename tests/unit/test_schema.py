@@ -185,7 +185,7 @@ def test_tokens_need_their_tensor(saved, tmp_path):
         (lambda c: c["levels"][0]["bounds"]["empirical"]["rules"]["both"].update(rate=3), "rate is 3"),
         (lambda c: c["levels"][0]["bounds"]["empirical"]["rules"].pop("both"), "has no both"),
         (lambda c: c["levels"][0].update(alpha="0.5"), "alpha is '0.5'"),
-        (lambda c: c.update(tau="other"), "tau is 'other', of which it says nothing"),
+        (lambda c: c.update(tau="other"), "tau is 'other', but it has no results for this tau"),
         (lambda c: c.update(half_gap_range=[1]), "half_gap_range"),
         (lambda c: c.update(worst=[{}]), "has no source"),
         (lambda c: c.update(guarantees=[1]), "entry 1 of guarantees"),
