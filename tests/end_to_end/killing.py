@@ -200,7 +200,7 @@ def import_everything() -> None:
             importlib.import_module(module.name)
     for name in (
         "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto", "peft", "accelerate",
-        "transformers.trainer", "sacrebleu", "pandas", "pyarrow.parquet", "numba", "filelock", "rich.progress",
+        "transformers.trainer", "sacrebleu", "pandas", "pyarrow.parquet", "numba", "rich.progress",
         "transformers.generation.utils", "transformers.tokenization_utils_fast", "tokenizers", "safetensors.torch",
         "huggingface_hub",
     ):  # fmt: skip

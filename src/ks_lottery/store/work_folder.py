@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.keys import changed
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
+from ks_lottery.store.locks import file_lock
 from ks_lottery.store.manifest import with_article
 from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside, workspace
 
@@ -153,19 +154,16 @@ def locked_folder(folder: Path, *, marker: str | None = None) -> Generator[None]
     UserError
         When another process works in it, it is not ours, or it cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     try:
         if marker is not None and folder.exists() and not (folder / marker).exists() and not is_empty(folder):
             raise UserError(f"{folder} exists and was not written by ks-lottery: give another `out`, or remove it")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"another process works in {folder}: wait for it, or give another `out`") from error
+        (folder / LOCK_FILE).touch()  # a folder that cannot be written is refused now, not after the work
     except OSError as error:
         raise write_error(folder, error) from error
-    with lock:
+    with file_lock(folder / LOCK_FILE, wait=False) as held:
+        if not held:
+            raise UserError(f"another process works in {folder}: wait for it, or give another `out`")
         sweep(folder)
         yield
 
