@@ -51,7 +51,6 @@ def translate(
     done: Mapping[int, str] | None = None,
     ends: dict[int, bool] | None = None,
     keep: Callable[[Mapping[int, str]], None] | None = None,
-    cut: Callable[[int], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Continue each prompt until its form's end token, or an end token of the model's generation config.
@@ -85,9 +84,6 @@ def translate(
         those that are translated in this call.
     keep
         Called with each finished batch, index to translation.
-    cut
-        Called with the index of each sentence that is translated now and whose translation has no end token: it was cut off
-        at `max_new_tokens`.
     tick
         Called with sentences done and sentences in all, for the first time before the first batch.
 
@@ -124,8 +120,6 @@ def translate(
         fresh: dict[int, str] = {}
         for index, row in zip(batch, output, strict=True):
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
-            if cut and len(answer) == len(row):
-                cut(index)
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
             fresh[index] = single_spaced(str(text))
             if ends is not None:

@@ -91,10 +91,11 @@ def translate_with_run(
     }
 
     def translated(name: str) -> dict[int, str]:
-        cut: list[int] = []
-        lines = translate(loaded.lm, form, prompts, **settings, cut=cut.append)
+        ends: dict[int, bool] = {}
+        lines = translate(loaded.lm, form, prompts, **settings, ends=ends)
+        cut = sorted(places[index] + 1 for index, ended in ends.items() if not ended)
         if cut and warn is not None:
-            warn(_cut_off(name, sorted(places[index] + 1 for index in cut), settings["max_new_tokens"]))
+            warn(_cut_off(name, cut, settings["max_new_tokens"]))
         return dict(zip(places, lines, strict=True))
 
     originals = translated("the original model") if compare else {}
