@@ -33,7 +33,7 @@ smoke: $(VENV)/.run ## the same at its smallest, 1 to 3 minutes
 test: $(VENV)/.dev ## all tests that take less than 10 minutes together
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.dev ## the tests on the real model, which take minutes
+test-slow: $(VENV)/.dev ## the longer tests: the real model, several processes, fuzzers, kills, full disks
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/.dev ## the fuzzers of the tests with 50 times as many, and random, examples

@@ -173,7 +173,7 @@ class Module:
             (folder / "x").write_text("x")
             file.write_text("x")
             {act}
-            time.sleep(30)
+            time.sleep(300)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 command.read_settings = lambda name, words: object()

@@ -141,6 +141,7 @@ def test_a_dry_run_counts_the_pass_and_chooses_nothing(untied_model, short, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_choose_the_same_rows_as_one(untied_model, short, corpus, tmp_path):
     out = tmp_path / "out"
     launch = [

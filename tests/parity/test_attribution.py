@@ -219,6 +219,7 @@ def test_the_last_gradient_is_taken_before_the_best_rows_are_loaded(loaded, exam
     assert (stopped.product.attribution.scores["lca"] == whole.attribution.scores["lca"]).all()
 
 
+@pytest.mark.slow
 def test_two_processes_record_what_one_does(loaded, examples, ids, untied_model, tmp_path):
     """The same eight examples a step, on one process and shared out between two."""
     script = tmp_path / "two.py"

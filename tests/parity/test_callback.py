@@ -381,6 +381,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_the_main_one_alone_counts_and_logs(folder, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED, encoding="utf-8")

@@ -154,6 +154,7 @@ def test_the_last_move_is_saved_with_the_sums(tmp_path):
     assert again.scores["lca"] == pytest.approx(wanted.numpy(), rel=1e-6, abs=1e-6 * float(wanted.abs().max()))
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     """Each has half of every step; the path is that of the main one."""
     out = tmp_path / "out.json"

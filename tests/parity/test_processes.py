@@ -98,6 +98,7 @@ def launch(script: str, folder, *arguments: str, processes: int) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_curve_of_one(untied_model, text_file, tmp_path):
     """22 examples: the last step of an epoch is smaller than the others, and one process has nothing for it."""
     launch(TUNE, tmp_path, str(untied_model), str(text_file), str(tmp_path / "curves.json"), processes=2)
@@ -114,6 +115,7 @@ def test_two_processes_give_the_loss_curve_of_one(untied_model, text_file, tmp_p
         assert one.losses[-1][1] < one.losses[0][1]
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun_is_one_command(untied_model, text_file, tmp_path):
     """What `tune` leaves from two processes is what one leaves from the same global batches."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
@@ -148,6 +150,7 @@ def test_the_command_under_torchrun_is_one_command(untied_model, text_file, tmp_
     assert np.allclose(patches[0].values, patches[1].values, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_sharded_rows_train_as_whole_ones(untied_model, tmp_path):
     results = []
     for processes in (1, 2):

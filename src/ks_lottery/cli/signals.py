@@ -5,7 +5,6 @@ It imports nothing else of the program, so that it can be in place before anythi
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -51,7 +50,9 @@ class Stop:
         def again(unraisable: sys.UnraisableHookArgs) -> None:
             """Raise a stop later that came inside of what Python calls by itself, such as a finalizer."""
             if isinstance(unraisable.exc_value, KeyboardInterrupt):
-                timer = threading.Timer(PAUSE, _thread.interrupt_main, (self.signal or signal.SIGINT,))
+                # A signal to the main thread, which also wakes it from a call that waits.
+                main = threading.main_thread().ident or 0
+                timer = threading.Timer(PAUSE, signal.pthread_kill, (main, self.signal or signal.SIGINT))
                 timer.daemon = True
                 timer.start()
             else:
