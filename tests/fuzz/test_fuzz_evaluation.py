@@ -44,7 +44,7 @@ def loaded(tied_model):
     return load_model(open_checkpoint(str(tied_model)), dtype="float32", device="cpu")
 
 
-@examples(300)
+@examples(120)
 @given(
     outputs=st.lists(
         st.tuples(TEXT.filter(lambda text: text.isascii() or text.isprintable()), st.booleans()), max_size=4
@@ -70,7 +70,7 @@ def test_outputs_come_back_from_journal_and_file(outputs):
         shutil.rmtree(folder)
 
 
-@examples(60)
+@examples(100)
 @given(
     sentences=st.lists(
         st.text(max_size=20)
@@ -116,7 +116,7 @@ def saved(model: str) -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
-@examples(300)
+@examples(250)
 @given(
     part=st.sampled_from(["forgetting", "ended", "first_line", "next_token", "file"]),
     key=st.integers(0, 30),

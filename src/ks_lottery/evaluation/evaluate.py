@@ -48,6 +48,7 @@ def evaluate_with(
     product: RowPatch | str | Path | None = None,
     *,
     general: Sequence[str] | None = None,
+    general_original: Predictions | None = None,
     folder: str | Path | None = None,
     stage: Stage | None = None,
 ) -> Evaluation:
@@ -59,6 +60,9 @@ def evaluate_with(
         A row patch, or the folder of a patch or of a PEFT adapter. None measures the model as it is.
     general
         Sentences of general text (`general_sentences`), on which forgetting is measured; None measures none.
+    general_original
+        What `predict_general` returned for the same model and sentences, so that several products are measured against one pass
+        of the original; None (the default) measures the original here.
     folder
         Where translations are saved batch by batch, so that the same call resumes; None saves none.
     stage
@@ -99,15 +103,40 @@ def evaluate_with(
                 with _stage(stage, "general text") as tick:
                     general_tuned = _predictions(model.labelled, general_of.examples, spec, origin, tick)
         if general_of is not None and general_tuned is not None:
-            original = general_tuned
-            if opened is not None:
-                base = LabelledLanguageModel(loaded.lm, share_prefix=spec.share_prefix)
+            original = general_tuned if opened is None else general_original
+            if original is None:
                 with _stage(stage, "general text, original model") as tick:
-                    original = _predictions(base, general_of.examples, spec, {**origin, "patch": ""}, tick)
+                    original = _general_predictions(spec, loaded, general_of, tick)
             measured["forgetting"] = forgetting(general_of, general_tuned, original, opened, bootstrap=spec.bootstrap)
     return Evaluation(
         sentences=len(text.corpus), overlong=text.overlong, **measured, made_from=made_from, settings=spec.as_dict()
     )
+
+
+def predict_general(spec: EvaluationSpec, loaded: LoadedModel, general: Sequence[str]) -> Predictions:
+    """Predict general text with the original model, once for several calls of `evaluate_with`.
+
+    Parameters
+    ----------
+    loaded
+        The model without anything that tuning made.
+    general
+        Sentences, as for `evaluate_with`.
+
+    Raises
+    ------
+    UserError
+        When the text cannot be measured; see `ks_lottery.evaluation.general_text.general_text`.
+    """
+    return _general_predictions(spec, loaded, general_text(loaded, general, max_tokens=spec.max_tokens), None)
+
+
+def _general_predictions(
+    spec: EvaluationSpec, loaded: LoadedModel, text: GeneralText, tick: Tick | None
+) -> Predictions:
+    base = LabelledLanguageModel(loaded.lm, share_prefix=spec.share_prefix)
+    made_from = {"base": loaded.checkpoint.fingerprint, "patch": ""}
+    return _predictions(base, text.examples, spec, made_from, tick)
 
 
 def _stage(stage: Stage | None, title: str) -> AbstractContextManager[Tick | None]:

@@ -180,15 +180,17 @@ class Evaluation(ByContent, Shown):
         Raises
         ------
         UserError
-            When a file is missing, or is of another kind or a newer format.
+            When a file is missing or damaged, or is of another kind or a newer format.
         """
         folder = Path(folder).expanduser()
         saved = read_json(folder / EVALUATION_FILE, "evaluation")
         try:
-            return cls(**_parts(folder, saved))
+            evaluation = cls(**_parts(folder, saved))
+            evaluation.sections()  # figures that cannot be shown are no figures
+            return evaluation
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UserError(f"{folder / EVALUATION_FILE} is damaged: evaluate again") from error
 
 

@@ -101,6 +101,8 @@ class Forgetting:
         numbers += [*(plain["accuracy_interval"] or ()), *(plain["loss_interval"] or ())]
         counts = [plain[name] for name in _COUNTS]
         counts += [plain[name] for name in ("untouched", "identical") if plain[name] is not None]
+        if (plain["untouched"] is None) != (plain["identical"] is None):
+            raise ValueError("what is unchanged is not counted")
         if not (all(map(is_number, numbers)) and all(map(is_whole, counts)) and plain["sentences"] > 0):
             raise ValueError("a figure of what was forgotten is no number")
         return cls(**plain)
