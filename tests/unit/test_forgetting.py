@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 from ks_lottery import Corpus, Evaluation, Pair, RowPatch, TextSource, UserError, evaluate, load_model, open_checkpoint
 from ks_lottery.corpus.batches import Example, collate
-from ks_lottery.evaluation.evaluate import evaluate_with
+from ks_lottery.evaluation.evaluate import evaluate_with, predict_general
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.forgetting import Forgetting, paired_differences
 from ks_lottery.evaluation.general_text import general_sentences, general_text, untouched
@@ -115,6 +115,14 @@ def test_sentences_without_a_trained_row_have_equal_logits(loaded, corpus, patch
         with equipped(loaded, patch) as model:
             after = model.labelled.label_logits(**inputs)[0].split(sizes)
     assert [torch.equal(one, other) for one, other in zip(before, after, strict=True)] == clean
+
+
+def test_one_pass_of_the_original_serves_several_products(loaded, corpus, patch):
+    original = predict_general(SPEC, loaded, GENERAL)
+    once = evaluate_with(SPEC, loaded, corpus, patch, general=GENERAL, general_original=original).forgetting
+    assert once == evaluate_with(SPEC, loaded, corpus, patch, general=GENERAL).forgetting
+    with pytest.raises(UserError, match="different positions"):
+        evaluate_with(SPEC, loaded, corpus, patch, general=GENERAL[:3], general_original=original)
 
 
 def test_a_trained_row_of_the_output_side_touches_everything(loaded, corpus):

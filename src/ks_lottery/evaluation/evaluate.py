@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from ks_lottery.config.settings import TextSource
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.evaluation.general_text import GeneralText
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.equipped import AdapterInMemory
 
     Tick = Callable[[int, int], None]
     Stage = Callable[[str], AbstractContextManager[Tick | None]]
 
-__all__ = ["EvaluationSpec", "evaluate", "evaluate_with"]
+__all__ = ["EvaluationSpec", "evaluate", "evaluate_with", "predict_general"]
 
 
 def evaluate_with(

@@ -187,11 +187,11 @@ class Evaluation(ByContent, Shown):
         try:
             evaluation = cls(**_parts(folder, saved))
             evaluation.sections()  # figures that cannot be shown are no figures
-            return evaluation
         except UserError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UserError(f"{folder / EVALUATION_FILE} is damaged: evaluate again") from error
+        return evaluation
 
 
 def _parts(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
