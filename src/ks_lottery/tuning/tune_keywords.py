@@ -24,6 +24,7 @@ class TuneKeywords(TypedDict, total=False):
     """Settings of `ks_lottery.tune`, which says what each is; a test compares the two."""
 
     tickets: Tickets | str | Path | None
+    by: str | None
     size: int | None
     target_text: Sequence[str] | None
     side: Side
