@@ -155,6 +155,11 @@ class Predictions(ByContent, Shown):
     def check_same_positions(self, other: Predictions) -> None:
         """Refuse predictions that are not of the same positions of the same text.
 
+        Parameters
+        ----------
+        other
+            The predictions that are to be compared with these.
+
         Raises
         ------
         UserError
