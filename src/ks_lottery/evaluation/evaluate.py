@@ -12,16 +12,16 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
+from ks_lottery.evaluation.evaluation_checks import check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.general_text import forgetting, general_sentences, general_text
 from ks_lottery.evaluation.hypotheses import read_hypotheses
-from ks_lottery.evaluation.measured import measured_text
 from ks_lottery.evaluation.next_token import predict
-from ks_lottery.evaluation.spm import find_model
 from ks_lottery.evaluation.translated import compared, scored, translations
 from ks_lottery.models.equipped import equipped, open_product, saved_product
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
+from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.tokenized import tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.general_text import GeneralText
+    from ks_lottery.evaluation.measured import MeasuredText
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.models.equipped import AdapterInMemory
 
@@ -52,6 +53,7 @@ def evaluate_with(
     general_original: Predictions | None = None,
     folder: str | Path | None = None,
     stage: Stage | None = None,
+    text: MeasuredText | None = None,
 ) -> Evaluation:
     """Put the product of a tuning on a model and measure it on a text.
 
@@ -68,6 +70,8 @@ def evaluate_with(
         Where translations are saved batch by batch, so that the same call resumes; None saves none.
     stage
         Called with the title of a stage, for a context that gives its tick, which takes sentences done and sentences in all.
+    text
+        What `check_evaluation` returned for the same things, where the caller has checked them before.
 
     Raises
     ------
@@ -75,13 +79,11 @@ def evaluate_with(
         When a setting cannot be used, the product does not belong to the model, a sentence does not fit the context, or the
         folder has other content.
     """
-    for tokenizer in spec.spm:
-        find_model(tokenizer, spec.spm)  # a path without a model is refused before anything is translated
+    opened = open_product(product, loaded.checkpoint)
+    text = text or check_evaluation(spec, loaded, corpus, opened, folder)
     others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
     folder = None if folder is None else Path(folder)
     general_of = None if general is None else general_text(loaded, general, max_tokens=spec.max_tokens)
-    text = measured_text(loaded, corpus, template=spec.template, max_tokens=spec.max_tokens)
-    opened = open_product(product, loaded.checkpoint)
     measured: dict[str, Any] = {}
     general_tuned: Predictions | None = None
     with ExitStack() as claim:
@@ -277,15 +279,12 @@ def evaluate(
     stages = spec.translates + spec.predicts + (general is not None) * (1 + (product is not None))
     stage = _bars(stages) if progress else None
     with saved_product(product) as saved:
-        model = base if isinstance(base, LoadedModel) else open_checkpoint(base)
-        # A product of another base is refused before the model is loaded.
-        opened = open_product(saved, open_checkpoint(model))
-        loaded = (
-            model
-            if isinstance(model, LoadedModel)
-            else load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        )
-        return evaluate_with(spec, loaded, corpus, opened, general=general, folder=folder, stage=stage)
+        tokenized = tokenizer_of(base, trust_remote_code=trust_remote_code)
+        opened = open_product(saved, tokenized.checkpoint)
+        text = check_evaluation(spec, tokenized, corpus, opened, folder, general)
+        model = base if isinstance(base, LoadedModel) else tokenized.checkpoint
+        loaded = load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        return evaluate_with(spec, loaded, corpus, opened, general=general, folder=folder, stage=stage, text=text)
 
 
 def _bars(stages: int) -> Stage:

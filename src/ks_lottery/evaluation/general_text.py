@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ks_lottery.evaluation.predictions import Predictions
-    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def general_sentences(text: Corpus | TextSource | str | Path | Sequence[str]) ->
     return sentences
 
 
-def general_text(loaded: LoadedModel, sentences: Sequence[str], *, max_tokens: int | None = None) -> GeneralText:
+def general_text(loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int | None = None) -> GeneralText:
     """Tokenize general text as the model expects a text to begin, without a prompt.
 
     Parameters
