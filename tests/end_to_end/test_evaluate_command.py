@@ -126,6 +126,51 @@ def test_a_patch_is_compared_with_the_original(call, made, tmp_path, capsys):
     assert content["references_language"]["package"] == "py3langid"
 
 
+@pytest.mark.parametrize("kind", ["plain", "pairs", "lines"])
+def test_forgetting_on_general_text(call, made, text, tmp_path, capsys, kind):
+    """Plain sentences and the source side of the same pairs are one general text."""
+    pairs = read_corpus(text, source_language="en", target_language="ca")
+    plain = tmp_path / ("general.tsv" if kind == "lines" else "general.txt")
+    plain.write_text("".join(f"{pair.source}\n" for pair in pairs), encoding="utf-8")
+    general = [
+        "--general",
+        str(text if kind == "pairs" else plain),
+        *(["--general-format", "lines"] * (kind == "lines")),
+    ]
+    out = tmp_path / "out"
+    metrics = ["--metrics", "chrf,accuracy", "--patch", str(made / "embed")]
+    assert main([*call, *metrics, *general, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    content = json.loads((out / "evaluation.json").read_text())
+    forgotten = content["forgetting"]
+    found = evaluate(
+        call[1], pairs, made / "embed", metrics=["accuracy"], general=[pair.source for pair in pairs], dtype="float32"
+    ).forgetting
+    assert forgotten == json.loads(json.dumps(found.content()))
+    assert f"{forgotten['loss_difference']:+.4f}" in shown
+    assert "hold no trained row" in shown
+    assert f"({content['ended']['count']} of 10) ended by themselves" in shown
+    assert "first line" in shown
+    assert "without the end-of-sentence positions" in shown
+    assert main([*call, *metrics, *general, "--out", str(out), "--json"]) == 0  # the same folder, resumed
+    assert json.loads(capsys.readouterr().out) == {
+        name: content[name] for name in content if name in found_keys(content)
+    }
+
+
+def found_keys(content):
+    return content.keys() - {"kind", "format", "made_from", "settings", "versions"}
+
+
+def test_general_text_that_cannot_be_read_is_refused(call, tmp_path, capfd):
+    out = ["--metrics", "accuracy", "--out", tmp_path / "out"]
+    assert "nowhere.txt" in fails(capfd, [*call, *out, "--general", tmp_path / "nowhere.txt"])
+    (tmp_path / "empty.txt").write_text("\n\n")
+    assert "holds no sentence" in fails(capfd, [*call, *out, "--general", tmp_path / "empty.txt"])
+    assert "--general-format describes a general text" in fails(capfd, [*call, *out, "--general-format", "tsv"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_evaluation_goes_on_to_the_same_bytes(call, tmp_path, monkeypatch):
     import ks_lottery.evaluation.translate as module
 

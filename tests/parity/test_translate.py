@@ -16,6 +16,7 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation import translate as module
+from ks_lottery.evaluation.outputs import Output
 from ks_lottery.evaluation.translate import end_tokens, generate, translate
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.prefix import common_length
@@ -252,7 +253,7 @@ def test_sampling_depends_on_seed_and_batch_alone(loaded, form, prompts):
     first = translate(loaded.lm, form, prompts, **more)
     state = torch.random.get_rng_state()
     torch.rand(3)
-    done = {0: first[0], 3: first[3]}
+    done = {index: Output(text=first[index], ended=True) for index in (0, 3)}
     assert translate(loaded.lm, form, prompts, **more, done=done) == first
     assert translate(loaded.lm, form, prompts, **more, seed=1) != first
     torch.random.set_rng_state(state)

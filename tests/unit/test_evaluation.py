@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ks_lottery import RowPatch, UserError, evaluate, open_checkpoint, read_corpus
-from ks_lottery.corpus.batches import encode
+from ks_lottery.corpus.batches import Example, encode
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 from ks_lottery.evaluation import translate as module
-from ks_lottery.evaluation.evaluate import EvaluationSpec, evaluate_with
+from ks_lottery.evaluation.evaluate import EvaluationSpec, evaluate_with, summary
 from ks_lottery.evaluation.evaluation import Evaluation
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.predictions import COLUMNS
@@ -84,6 +84,101 @@ def test_it_is_the_calls_that_it_is_made_of(evaluation, loaded, corpus, patch):
     assert not same_predictions(before.predictions, predictions)  # the patch is off again, and was on
 
 
+def test_what_ended_is_what_generate_ended(loaded, corpus, patch, monkeypatch):
+    """Checked against the tokens of generate: an end token among the first `max_new_tokens`; line breaks are cut by hand."""
+    rows: dict[int, list[int]] = {}
+    plain, first = module.generate, loaded.tokenizer("La\n casa\nvella", add_special_tokens=False)["input_ids"]
+
+    def spy(lm, batch, *rest):
+        return [tokens for tokens, _ in zip(fixed, batch, strict=False)] if fixed else plain(lm, batch, *rest)
+
+    monkeypatch.setattr(module, "generate", spy)
+    fixed = [[*first, 2], [2, 0, 0], first]
+    form = PromptForm(loaded.tokenizer)
+    told = orders(corpus)[:3]
+    prompts = form.prompts(told, ["a"] * 3)  # of one length, so that batches keep their order
+    translate(loaded.lm, form, prompts, keep=rows.update, batch_size=3)
+    assert [(rows[i].first_line, rows[i].sentence, rows[i].ended) for i in range(3)] == [
+        ("La", "La casa vella", True), ("", "", True), ("La", "La casa vella", False),
+    ]  # fmt: skip
+    fixed = []
+    spec = EvaluationSpec(metrics=("bleu", "chrf"), num_beams=1, max_new_tokens=40, batch_size=3, resamples=20)
+    evaluation = evaluate_with(spec, loaded, corpus, patch)
+    ended = []
+    with installed_patch(loaded.lm, patch), torch.inference_mode():
+        for prompt in form.prompts(orders(corpus), [pair.source for pair in corpus]):
+            row = loaded.lm.generate(
+                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+                max_new_tokens=40, eos_token_id=2, pad_token_id=0,
+            )[0, len(prompt) :]  # fmt: skip
+            ended.append(bool((row == 2).any()))
+    assert [output.ended for output in evaluation.outputs] == ended
+    assert evaluation.ended["share"] == sum(ended) / 9
+
+
+def test_lengths_and_first_lines_are_those_of_sacrebleu(loaded, corpus, monkeypatch):
+    from sacrebleu.metrics import BLEU, CHRF
+
+    lines = [f"\n{pair.target} i prou\nEnglish: {pair.source}" for pair in corpus]
+    monkeypatch.setattr(
+        module, "generate", lambda lm, batch, *rest: [loaded.tokenizer(lines.pop(0))["input_ids"] for _ in batch]
+    )
+    monkeypatch.setattr(module, "batches_by_length", lambda lengths, size: [[i] for i in range(len(lengths))])
+    spec = EvaluationSpec(metrics=("bleu", "chrf"), resamples=10)
+    evaluation = evaluate_with(spec, loaded, corpus)
+    references = [[pair.target for pair in corpus]]
+    whole, first = evaluation.hypotheses, [f"{pair.target} i prou" for pair in corpus]
+    for found, wanted in ((evaluation.scores, whole), (evaluation.first_line, first)):
+        bleu = BLEU().corpus_score(wanted, references)
+        assert found["bleu"].score == pytest.approx(bleu.score)
+        assert found["bleu"].length_ratio == bleu.ratio
+        assert found["bleu"].length_unit == "tokens"
+        assert found["chrf"].score == pytest.approx(CHRF(word_order=2).corpus_score(wanted, references).score)
+        characters = [sum(len("".join(line.split())) for line in text) for text in (wanted, references[0])]
+        assert found["chrf"].length_ratio == pytest.approx(characters[0] / characters[1])
+        assert found["chrf"].length_unit == "characters"
+    assert evaluation.first_line["bleu"].score > evaluation.scores["bleu"].score
+
+
+@pytest.mark.parametrize("positions", [None, 4])
+def test_figures_without_the_end_of_sentence_positions(loaded, corpus, positions):
+    """Against one plain forward pass a sentence; cut sentences have no end-of-sentence position to leave out."""
+    spec = EvaluationSpec(metrics=("accuracy",), resamples=5, positions=positions)
+    figures = evaluate_with(spec, loaded, corpus).next_token
+    losses, right = [], []
+    for example in encode(loaded.tokenizer, corpus)[0]:
+        kept = example.response[:positions]
+        with torch.inference_mode():
+            logits = loaded.lm(torch.tensor([example.sequence])).logits[0, len(example.prompt) - 1 : -1]
+        for token, row in list(zip(kept, logits, strict=False))[: -1 if positions is None else None]:
+            assert token != 2
+            losses.append(-float(row.log_softmax(-1)[token]))
+            right.append(int(row.argmax()) == token)
+    rest = figures["without_end"]
+    assert rest["positions"] == len(losses)
+    assert rest["positions"] == figures["positions"] - (9 if positions is None else 0)
+    assert rest["accuracy"] == pytest.approx(np.mean(right))
+    assert rest["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert rest["loss_interval"][0] < rest["loss"] < rest["loss_interval"][1]
+
+
+def test_an_end_alone_leaves_no_other_position(loaded, corpus):
+    predictions = predict(LabelledLanguageModel(loaded.lm), [Example((5, 6), (2,))] * 2)
+    figures = summary(predictions, EvaluationSpec(metrics=("accuracy",), resamples=3), 2)
+    assert (figures["positions"], figures["without_end"]) == (2, None)
+    assert len(summary(predictions, EvaluationSpec(metrics=("accuracy",)), 7)["without_end"]) == 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"kind": "evaluation", "format": 1}', b'{"kind": "evaluation", "format": 1, "scores": 3, "next_token": {}}'],
+)
+def test_a_damaged_evaluation_is_refused(tmp_path, content):
+    (tmp_path / "evaluation.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"evaluation\.json is damaged: evaluate again"):
+        Evaluation.open(tmp_path)
+
+
 def test_what_is_saved_is_read_back(evaluation, loaded, corpus, tmp_path):
     other, folder = tmp_path / "other", tmp_path / "folder"
     evaluate_with(SPEC, loaded, corpus).save(other)
@@ -92,7 +187,10 @@ def test_what_is_saved_is_read_back(evaluation, loaded, corpus, tmp_path):
     compared = evaluate_with(spec, loaded, corpus, folder=folder)
     assert [difference.system for difference in compared.comparison.differences] == [str(other)]
     compared.save(folder)
-    names = {"evaluation.json", "scores.json", "predictions.parquet", "hypotheses.jsonl", "hypotheses.journal", ".lock"}
+    names = {
+        "evaluation.json", "scores.json", "first_line.json", "predictions.parquet", "hypotheses.jsonl", "hypotheses.journal",
+        ".lock",
+    }  # fmt: skip
     assert {file.name for file in folder.iterdir()} == names
     for saved, place in ((compared, folder), (evaluation, tmp_path / "third")):
         saved.save(place)
@@ -104,7 +202,9 @@ def test_what_is_saved_is_read_back(evaluation, loaded, corpus, tmp_path):
             saved.sources, saved.references, saved.hypotheses
         )  # fmt: skip
         assert same_predictions(again.predictions, saved.predictions)
-        assert again.scores == saved.scores
+        assert (again.scores, again.first_line) == (saved.scores, saved.first_line)
+        assert (again.outputs, again.ended) == (saved.outputs, saved.ended)
+        assert again == saved
         assert again.language == saved.language
         assert str(len(corpus)) in repr(again)
 

@@ -8,7 +8,12 @@ from dataclasses import asdict
 from rich.console import Console
 
 from ks_lottery.evaluation.comparison import Comparison, Difference
-from ks_lottery.evaluation.evaluation_sections import comparison_sections, language_sentence, scores_sections
+from ks_lottery.evaluation.evaluation_sections import (
+    comparison_sections,
+    ended_sentence,
+    language_sentence,
+    scores_sections,
+)
 from ks_lottery.evaluation.language_check import LanguageCheck
 from ks_lottery.evaluation.scores import MetricScore, Scores
 from ks_lottery.report.terminal import print_sections
@@ -52,6 +57,33 @@ def test_scores_without_intervals_and_without_any():
     ]
     nothing = Scores(metrics={}, missing={"spbleu-flores101": "not there"}, resamples=10, **few)
     assert printed(scores_sections, nothing.content()) == ["spBLEU (FLORES-101) is missing: not there"]
+
+
+def test_first_lines_and_lengths_beside_each_score():
+    few = {"missing": {}, "sentences": 3, "resamples": 10, "seed": 1, "confidence": 0.9}
+    whole = Scores(
+        metrics={
+            "bleu": MetricScore(score=6.2, signature="b", interval=(5.0, 7.0), length_ratio=8.1234, length_unit="tokens"),
+            "chrf": MetricScore(score=20.0, signature="c", length_ratio=7.5, length_unit="characters"),
+        }, **few,
+    )  # fmt: skip
+    first = Scores(metrics={"bleu": MetricScore(score=35.71, signature="b", interval=(33.0, 37.0))}, **few)
+    assert printed(lambda content: scores_sections(content, first.content()), whole.content()) == [
+        "metric  score  90% interval  first line  90% interval  length",
+        "BLEU     6.20       5.0-7.0       35.71     33.0-37.0   8.123",
+        "chrF++  20.00             -           -             -   7.500",
+        "3 sentences; intervals from 10 resamples of them",
+        "first line: the output up to its first line break",
+        "length: all outputs divided by all references, in tokens (BLEU) and in characters (chrF++)",
+        "BLEU: b",
+        "chrF++: c",
+    ]
+
+
+def test_what_ended():
+    share = {"share": 0.75, "interval": (0.2, 0.99), "confidence": 0.95, "count": 3, "outputs": 4}
+    assert ended_sentence(share) == ("75.0% of the outputs (3 of 4) ended by themselves (95% interval 20.0%-99.0%)")
+    assert ended_sentence({**share, "interval": None}) == "75.0% of the outputs (3 of 4) ended by themselves"
 
 
 def test_a_comparison():

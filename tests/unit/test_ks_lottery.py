@@ -109,7 +109,7 @@ def test_evaluate_and_certify_list_theirs():
     given = keywords(ks_lottery.evaluate)
     own = defaults(EvaluationSpec)
     assert {name: given[name] for name in own} == own
-    assert set(given) == {*own, *defaults(ModelOptions), "folder", "progress"}
+    assert set(given) == {*own, *defaults(ModelOptions), "folder", "general", "progress"}
     given = keywords(ks_lottery.certify)
     own = {**defaults(CertifySpec, without=("config",)), **defaults(CertifyConfig)}
     assert {name: given[name] for name in own} == own

@@ -13,6 +13,7 @@ import pytest
 from ks_lottery import UserError, read_corpus, split
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
+from ks_lottery.evaluation.outputs import Output
 
 PAIRS = [("The house is old", "La casa és vella"), ('A "quoted" word, here', 'Una paraula "citada", aquí')]
 
@@ -220,10 +221,10 @@ def test_no_other_character_ends_a_line(tmp_path, separator, ending):
     for part in (split(corpus).train, split(corpus).test):
         assert read_corpus(part.save(tmp_path / "part.jsonl"), source_language="en", target_language="ca") == part
     work = Hypotheses(tmp_path / "work", corpus.pairs, made_from={}, settings={})
-    work.keep(dict.fromkeys(range(20), f"un{separator}dos"))
+    work.keep(dict.fromkeys(range(20), Output(text=f"un{separator}dos", ended=True)))
     again = Hypotheses(tmp_path / "work", corpus.pairs, made_from={}, settings={})
     assert again.done == work.done
-    again.keep({n: t for n, (_, t) in enumerate(wanted)})
+    again.keep({n: Output(text=t, ended=True) for n, (_, t) in enumerate(wanted)})
     again.finish()
     assert [row["hypothesis"] for row in read_hypotheses(tmp_path / "work")] == [t for _, t in wanted]
 

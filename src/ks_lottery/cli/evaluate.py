@@ -1,13 +1,15 @@
-"""The command `evaluate`: translations and their scores, next-token accuracy."""
+"""The command `evaluate`: translations and their scores, next-token accuracy, forgetting."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import EvaluateOptions
 from ks_lottery.config.values import shared
+from ks_lottery.errors import UserError
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 
 if TYPE_CHECKING:
@@ -27,19 +29,21 @@ def run(settings: EvaluateSettings) -> int:
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.files import to_json
 
-    screen, silent = Screen(total=1 + spec.translates + spec.predicts), bool(settings.json)
+    tuned = settings.patch is not None or settings.adapter is not None
+    general_stages = 0 if settings.general is None else 1 + tuned
+    screen, silent = Screen(total=1 + spec.translates + spec.predicts + general_stages), bool(settings.json)
     with screen.stage("open model and text", silent=silent):
-        corpus = read_text(settings.first_text(settings.data))
+        corpus, general = read_text(settings.first_text(settings.data)), _general(settings)
         checkpoint = open_checkpoint(settings.model)
         patch = RowPatch.open(Path(settings.patch)) if settings.patch else None
         product = open_product(patch or settings.adapter, checkpoint)
         tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)
-        text = check_evaluation(spec, tokenized, corpus, product, settings.out)
+        text = check_evaluation(spec, tokenized, corpus, product, settings.out, general)
         loaded = load_model(
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
         )
     evaluation = evaluate_with(
-        spec, loaded, corpus, product, folder=settings.out, text=text,
+        spec, loaded, corpus, product, general=general, folder=settings.out, text=text,
         stage=lambda title: screen.stage(title, silent=silent, unit="sentences"),
     )  # fmt: skip
     evaluation.save(settings.out)
@@ -50,6 +54,17 @@ def run(settings: EvaluateSettings) -> int:
         screen.show(evaluation.sections())
         screen.say(f"\nWritten to {settings.out}.")
     return 0
+
+
+def _general(settings: EvaluateSettings) -> list[str] | None:
+    """Read the general text, which has a format of its own."""
+    if settings.general is None:
+        if settings.general_format != "auto":
+            raise UserError("`general_format` describes a general text, and there is none: give `general` too")
+        return None
+    from ks_lottery.evaluation.general_text import general_sentences
+
+    return general_sentences(replace(settings.second_text(settings.general), format=settings.general_format))
 
 
 def _spec(settings: EvaluateSettings) -> EvaluationSpec:

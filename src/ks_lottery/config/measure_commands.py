@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields ar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ks_lottery.config.choices import METRICS, RULES
+from ks_lottery.config.choices import METRICS, RULES, TEXT_FORMATS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
@@ -68,6 +68,10 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
     """Count the outputs that are in the target language (extra: language)."""
     against: tuple[str, ...] = setting((), metavar="DIR")
     """Other evaluations of the same text to compare with."""
+    general: str | None = setting(None, metavar="TEXT", group="text")
+    """General text to measure forgetting on: one sentence a line, or parallel text, of which the source side counts."""
+    general_format: str = setting("auto", choices=("auto", *TEXT_FORMATS), metavar="FORMAT", group="text")
+    """Format of the general text; auto goes by the file's ending, and lines is one sentence a line."""
     spm: Mapping[str, str] = setting({}, metavar="NAME=FILE", group="translation")
     """SentencePiece models of flores101 or flores200."""
 

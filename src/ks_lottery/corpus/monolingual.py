@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ks_lottery.corpus.lines import numbered_lines
 from ks_lottery.corpus.packed import ending_of
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from ks_lottery.config.groups import TextSource
 
 
-def read_sentences(source: TextSource) -> list[str]:
-    """Return the target side of parallel text, or the lines of a plain text with one sentence a line.
+def read_sentences(source: TextSource, *, side: Literal["source", "target"] = "target") -> list[str]:
+    """Return one side of parallel text, or the lines of a plain text with one sentence a line.
 
-    A text is parallel where its ending, `format` or `target` says so.
+    A text is parallel where its ending, `format` or `target` says so, or it is the embedded one. ``lines`` without `target` is
+    a plain text.
+
+    Parameters
+    ----------
+    side
+        Side of a parallel text: ``target`` (the default) or ``source``.
 
     Raises
     ------
@@ -32,8 +38,9 @@ def read_sentences(source: TextSource) -> list[str]:
         When the text cannot be read or is empty.
     """
     path = Path(source.path).expanduser()
-    if ending_of(path) in ENDINGS or source.format != "auto" or source.target is not None:
-        return [pair.target for pair in read_text(source)]
+    named = source.path.startswith("asset:") or ending_of(path) in ENDINGS or source.format != "auto"
+    if source.target is not None or (named and source.format != "lines"):
+        return [getattr(pair, side) for pair in read_text(source)]
     sentences: list[str] = []
     for number, line in islice(((n, text) for n, text in numbered_lines(path) if text.strip()), source.limit):
         if len(line) > LONGEST_SENTENCE:

@@ -79,9 +79,9 @@ class PromptForm:
             return []
         if self._turn is not None:  # the template has written its beginning of sentence itself
             return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-        return self._open(texts)
+        return self.texts(texts)
 
-    def _open(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize texts as the model expects them to begin, open at the end.
 
         Where a text writes the beginning-of-sentence token that the tokenizer adds too, it is there once.
@@ -105,7 +105,7 @@ class PromptForm:
         if self.template not in JOINT or not prompts:
             return list(zip(prompts, self.responses(targets), strict=True))
         parts = zip(orders, sources, targets, strict=True)
-        wholes = self._open([f"{self.render(order, source)}{target}" for order, source, target in parts])
+        wholes = self.texts([f"{self.render(order, source)}{target}" for order, source, target in parts])
         lengths = [len(prompt) for prompt in prompts]
         return [(ids[:n], (*ids[n:], self.end)) for ids, n in zip(wholes, lengths, strict=True)]
 

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source import open_corpus
-from ks_lottery.evaluation.comparison import compare
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
 from ks_lottery.evaluation.evaluation_checks import check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
-from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
-from ks_lottery.evaluation.language_check import language_share
+from ks_lottery.evaluation.general_text import forgetting, general_sentences, general_text
+from ks_lottery.evaluation.hypotheses import read_hypotheses
 from ks_lottery.evaluation.next_token import predict
-from ks_lottery.evaluation.scores import score
-from ks_lottery.evaluation.translate import checked_settings, translate
+from ks_lottery.evaluation.translated import compared, scored, translations
 from ks_lottery.models.equipped import equipped, open_product, saved_product
+from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.tokenized import tokenizer_of
 
@@ -32,16 +30,17 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.settings import TextSource
-    from ks_lottery.corpus.corpus import Corpus, Pair
-    from ks_lottery.evaluation.comparison import Comparison
+    from ks_lottery.corpus.batches import Example
+    from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.evaluation.general_text import GeneralText
     from ks_lottery.evaluation.measured import MeasuredText
     from ks_lottery.evaluation.predictions import Predictions
-    from ks_lottery.models.equipped import AdapterInMemory, Equipped
+    from ks_lottery.models.equipped import AdapterInMemory
 
     Tick = Callable[[int, int], None]
     Stage = Callable[[str], AbstractContextManager[Tick | None]]
 
-__all__ = ["EvaluationSpec", "evaluate", "evaluate_with"]
+__all__ = ["EvaluationSpec", "evaluate", "evaluate_with", "predict_general"]
 
 
 def evaluate_with(
@@ -50,6 +49,8 @@ def evaluate_with(
     corpus: Corpus,
     product: RowPatch | str | Path | None = None,
     *,
+    general: Sequence[str] | None = None,
+    general_original: Predictions | None = None,
     folder: str | Path | None = None,
     stage: Stage | None = None,
     text: MeasuredText | None = None,
@@ -60,6 +61,11 @@ def evaluate_with(
     ----------
     product
         A row patch, or the folder of a patch or of a PEFT adapter. None measures the model as it is.
+    general
+        Sentences of general text (`general_sentences`), on which forgetting is measured; None measures none.
+    general_original
+        What `predict_general` returned for the same model and sentences, so that several products are measured against one pass
+        of the original; None (the default) measures the original here.
     folder
         Where translations are saved batch by batch, so that the same call resumes; None saves none.
     stage
@@ -77,123 +83,105 @@ def evaluate_with(
     text = text or check_evaluation(spec, loaded, corpus, opened, folder)
     others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
     folder = None if folder is None else Path(folder)
-    with ExitStack() as held:
-        model = held.enter_context(equipped(loaded, opened, share_prefix=spec.share_prefix))
-        made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
-        held.enter_context(claimed_folder(folder, made_from))
-        measured: dict[str, Any] = {}
-        if spec.translates:
-            with _stage(stage, "translate") as tick:
-                hypotheses = _translations(loaded, model, text, spec, folder, tick)
-            measured |= _scored(hypotheses, text, spec, made_from)
-            measured["comparison"] = _compared(measured, str(folder or "this"), others, spec, corpus.target_language)
-        if spec.predicts:
-            with _stage(stage, "next-token predictions") as tick:
-                predictions = _predictions(loaded, model, text, spec, tick)
-            measured |= {"predictions": predictions, "next_token": summary(predictions, spec)}
+    general_of = None if general is None else general_text(loaded, general, max_tokens=spec.max_tokens)
+    measured: dict[str, Any] = {}
+    general_tuned: Predictions | None = None
+    with ExitStack() as claim:
+        with equipped(loaded, opened, share_prefix=spec.share_prefix) as model:
+            made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
+            claim.enter_context(claimed_folder(folder, made_from))
+            if spec.translates:
+                with _stage(stage, "translate") as tick:
+                    outputs = translations(loaded, model, text, spec, folder, tick)
+                measured |= scored(outputs, text, spec, made_from)
+                measured["comparison"] = compared(measured, str(folder or "this"), others, spec, corpus.target_language)
+            origin = {"base": loaded.checkpoint.fingerprint, "patch": model.content}
+            if spec.predicts:
+                examples = [e if spec.positions is None else e.cut(spec.positions) for e in text.examples]
+                with _stage(stage, "next-token predictions") as tick:
+                    predictions = _predictions(model.labelled, examples, spec, origin, tick)
+                end = PromptForm(loaded.tokenizer, spec.template).end
+                measured |= {"predictions": predictions, "next_token": summary(predictions, spec, end)}
+            if general_of is not None:
+                with _stage(stage, "general text") as tick:
+                    general_tuned = _predictions(model.labelled, general_of.examples, spec, origin, tick)
+        if general_of is not None and general_tuned is not None:
+            original = general_tuned if opened is None else general_original
+            if original is None:
+                with _stage(stage, "general text, original model") as tick:
+                    original = _general_predictions(spec, loaded, general_of, tick)
+            measured["forgetting"] = forgetting(general_of, general_tuned, original, opened, bootstrap=spec.bootstrap)
     return Evaluation(
         sentences=len(text.corpus), overlong=text.overlong, **measured, made_from=made_from, settings=spec.as_dict()
     )
+
+
+def predict_general(spec: EvaluationSpec, loaded: LoadedModel, general: Sequence[str]) -> Predictions:
+    """Predict general text with the original model, once for several calls of `evaluate_with`.
+
+    Parameters
+    ----------
+    loaded
+        The model without anything that tuning made.
+    general
+        Sentences, as for `evaluate_with`.
+
+    Raises
+    ------
+    UserError
+        When the text cannot be measured; see `ks_lottery.evaluation.general_text.general_text`.
+    """
+    return _general_predictions(spec, loaded, general_text(loaded, general, max_tokens=spec.max_tokens), None)
+
+
+def _general_predictions(
+    spec: EvaluationSpec, loaded: LoadedModel, text: GeneralText, tick: Tick | None
+) -> Predictions:
+    base = LabelledLanguageModel(loaded.lm, share_prefix=spec.share_prefix)
+    made_from = {"base": loaded.checkpoint.fingerprint, "patch": ""}
+    return _predictions(base, text.examples, spec, made_from, tick)
 
 
 def _stage(stage: Stage | None, title: str) -> AbstractContextManager[Tick | None]:
     return nullcontext(None) if stage is None else stage(title)
 
 
-def _scored(
-    hypotheses: Sequence[str], text: MeasuredText, spec: EvaluationSpec, made_from: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields of an `Evaluation` that come from translations."""
-    pairs = _translated(text, spec)
-    references = [pair.target for pair in pairs]
-    measured: dict[str, Any] = {
-        "sources": [pair.source for pair in pairs], "references": references, "hypotheses": hypotheses,
-    }  # fmt: skip
-    if spec.scored:
-        origin = {name: made_from[name] for name in ("base", "made")}
-        measured["scores"] = score(
-            hypotheses, references, metrics=spec.scored, spm=spec.spm, target_language=text.corpus.target_language,
-            made_from=origin, **spec.bootstrap,
-        )  # fmt: skip
-    if spec.language:
-        for name, lines in (("language", hypotheses), ("references_language", references)):
-            measured[name] = language_share(lines, text.corpus.target_language, confidence=spec.confidence)
-    return measured
-
-
-def _compared(
-    measured: Mapping[str, Any], name: str, others: Mapping[str, Sequence[Mapping[str, str]]], spec: EvaluationSpec, to: str
-) -> Comparison | None:  # fmt: skip
-    """Compare the translations with those of other evaluations; None without others."""
-    if not others:
-        return None
-    systems = {name: measured["hypotheses"]}
-    references = {name: measured["references"]}
-    for other, rows in others.items():
-        systems[other] = [row["hypothesis"] for row in rows]
-        references[other] = [row["reference"] for row in rows]
-    return compare(systems, references, metrics=spec.scored, spm=spec.spm, target_language=to, **spec.bootstrap)
-
-
 def _predictions(
-    loaded: LoadedModel, model: Equipped, text: MeasuredText, spec: EvaluationSpec, tick: Tick | None
+    labelled: LabelledLanguageModel,
+    examples: Sequence[Example],
+    spec: EvaluationSpec,
+    made_from: dict[str, Any],
+    tick: Tick | None,
 ) -> Predictions:
-    examples = [e if spec.positions is None else e.cut(spec.positions) for e in text.examples]
-    made_from = {"base": loaded.checkpoint.fingerprint, "patch": model.content}
-    return predict(model.labelled, examples, batch_size=spec.batch_size, made_from=made_from, tick=tick)
+    return predict(labelled, examples, batch_size=spec.batch_size, made_from=made_from, tick=tick)
 
 
-def summary(predictions: Predictions, spec: EvaluationSpec) -> dict[str, Any]:
-    """Return accuracy and loss of predictions, with intervals from resampled sentences (None without resamples)."""
-    bootstrap = spec.bootstrap
+def summary(predictions: Predictions, spec: EvaluationSpec, end: int) -> dict[str, Any]:
+    """Return accuracy and loss of predictions, with intervals from resampled sentences (None without resamples).
+
+    Parameters
+    ----------
+    end
+        Token that ends a response. ``without_end`` has the same figures without the positions at which it is to be predicted;
+        None where there are no others.
+    """
+    rest = predictions.without_ends(end)
     return {
-        "accuracy": predictions.accuracy,
-        "accuracy_interval": predictions.interval(**bootstrap) if spec.resamples else None,
-        "loss": predictions.loss,
-        "loss_interval": predictions.loss_interval(**bootstrap) if spec.resamples else None,
-        "positions": len(predictions),
+        **_figures(predictions, spec),
+        "without_end": _figures(rest, spec) if len(rest) else None,
         "first": spec.positions,
-        **bootstrap,
+        **spec.bootstrap,
     }
 
 
-def _translated(text: MeasuredText, spec: EvaluationSpec) -> tuple[Pair, ...]:
-    """Return the pairs that are translated."""
-    return text.corpus.pairs[: spec.translations]
-
-
-def _translations(
-    loaded: LoadedModel,
-    model: Equipped,
-    text: MeasuredText,
-    spec: EvaluationSpec,
-    folder: Path | None,
-    tick: Tick | None,
-) -> list[str]:
-    form = PromptForm(loaded.tokenizer, spec.template)
-    pairs = _translated(text, spec)
-    instructions = orders(text.corpus)[: len(pairs)]
-    prompts = form.prompts(instructions, [pair.source for pair in pairs])
-    new = _new_tokens(loaded, prompts, spec.max_new_tokens)
-    settings: dict[str, Any] = {
-        "num_beams": spec.num_beams, "max_new_tokens": new, "batch_size": spec.batch_size, "seed": spec.seed,
-        "share_prefix": spec.share_prefix, "generation": dict(spec.generation),
-    }  # fmt: skip
-    checked_settings(model.generator, spec.generation, num_beams=spec.num_beams, max_new_tokens=new)
-    if folder is None:
-        return translate(model.generator, form, prompts, **settings, tick=tick)
-    depends = {**settings, "template": spec.template, "dtype": str(loaded.lm.dtype).removeprefix("torch.")}
-    made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "instruction": instructions[0]}
-    journal = Hypotheses(folder, pairs, made_from=made_from, settings=depends)
-    hypotheses = translate(model.generator, form, prompts, **settings, done=journal.done, keep=journal.keep, tick=tick)
-    journal.finish()
-    return hypotheses
-
-
-def _new_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]], limit: int) -> int:
-    """Return the most new tokens: `limit`, or what the context holds behind the longest prompt."""
-    context = loaded.checkpoint.context
-    return limit if context is None else max(1, min(limit, context - max(len(prompt) for prompt in prompts)))
+def _figures(predictions: Predictions, spec: EvaluationSpec) -> dict[str, Any]:
+    return {
+        "accuracy": predictions.accuracy,
+        "accuracy_interval": predictions.interval(**spec.bootstrap) if spec.resamples else None,
+        "loss": predictions.loss,
+        "loss_interval": predictions.loss_interval(**spec.bootstrap) if spec.resamples else None,
+        "positions": len(predictions),
+    }
 
 
 @checks_names
@@ -203,6 +191,7 @@ def evaluate(
     product: RowPatch | AdapterInMemory | str | Path | None = None,
     *,
     metrics: Sequence[str] = EvaluationSpec.metrics,
+    general: Corpus | TextSource | str | Path | Sequence[str] | None = None,
     folder: str | Path | None = None,
     language: bool = EvaluationSpec.language,
     positions: int | None = None,
@@ -238,6 +227,9 @@ def evaluate(
     metrics
         ``spbleu`` (with the SentencePiece models of FLORES-101 and FLORES-200), ``bleu``, ``chrf`` (chrF++), ``accuracy``; all
         by default.
+    general
+        General text, on which forgetting is measured: sentences, a file of one sentence a line, or parallel text, of which the
+        source side counts. None (the default) measures none.
     folder
         Where translations are saved batch by batch: the same call resumes where it was stopped. None (the default) saves none.
     language
@@ -267,7 +259,8 @@ def evaluate(
     -------
     Evaluation
         ``hypotheses``; ``scores``, with signatures and intervals, and ``scores.missing``, which says why a metric is not there;
-        ``predictions`` and ``next_token``; ``language``; ``comparison``.
+        ``first_line``, the same scores of the first lines alone; ``ended``, the share of outputs that ended by themselves;
+        ``predictions`` and ``next_token``; ``forgetting``; ``language``; ``comparison``.
 
     Raises
     ------
@@ -282,17 +275,19 @@ def evaluate(
         against=against, resamples=resamples, confidence=confidence, seed=seed,
     )  # fmt: skip
     corpus = open_corpus(corpus)
-    stage = _bars(spec) if progress else None
+    general = None if general is None else general_sentences(general)
+    stages = spec.translates + spec.predicts + (general is not None) * (1 + (product is not None))
+    stage = _bars(stages) if progress else None
     with saved_product(product) as saved:
         tokenized = tokenizer_of(base, trust_remote_code=trust_remote_code)
         opened = open_product(saved, tokenized.checkpoint)
-        text = check_evaluation(spec, tokenized, corpus, opened, folder)
+        text = check_evaluation(spec, tokenized, corpus, opened, folder, general)
         model = base if isinstance(base, LoadedModel) else tokenized.checkpoint
         loaded = load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        return evaluate_with(spec, loaded, corpus, opened, folder=folder, stage=stage, text=text)
+        return evaluate_with(spec, loaded, corpus, opened, general=general, folder=folder, stage=stage, text=text)
 
 
-def _bars(spec: EvaluationSpec) -> Stage:
+def _bars(stages: int) -> Stage:
     from ks_lottery.report.screen import Screen
 
-    return partial(Screen(total=spec.translates + spec.predicts).stage, unit="sentences")
+    return partial(Screen(total=stages).stage, unit="sentences")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.comparison import Comparison
 from ks_lottery.evaluation.evaluation_sections import evaluation_sections
-from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE, JOURNAL_FILE, read_hypotheses, write_hypotheses
+from ks_lottery.evaluation.forgetting import Forgetting
+from ks_lottery.evaluation.hypotheses import (
+    HYPOTHESES_FILE,
+    JOURNAL_FILE,
+    read_hypotheses,
+    read_outputs,
+    write_hypotheses,
+)
 from ks_lottery.evaluation.language_check import LanguageCheck
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import Scores
@@ -25,14 +32,17 @@ from ks_lottery.store.workspace import is_workspace
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from ks_lottery.evaluation.outputs import Output
     from ks_lottery.report.section import Section
 
 EVALUATION_FILE = "evaluation.json"
 SCORES_FILE = "scores.json"
+FIRST_LINE_FILE = "first_line.json"
 PREDICTIONS_FILE = "predictions.parquet"
 
 _KINDS = {
-    EVALUATION_FILE: "evaluation", SCORES_FILE: "scores", PREDICTIONS_FILE: "predictions", HYPOTHESES_FILE: "hypotheses",
+    EVALUATION_FILE: "evaluation", SCORES_FILE: "scores", FIRST_LINE_FILE: "scores", PREDICTIONS_FILE: "predictions",
+    HYPOTHESES_FILE: "hypotheses",
 }  # fmt: skip
 """Files of an evaluation, and the kind of artifact that each holds."""
 
@@ -51,13 +61,21 @@ class Evaluation(ByContent, Shown):
         Number of sentences that were measured, and of those that were left out as longer than the limit.
     sources, references, hypotheses
         Translated sentences, their references and their translations, in the order of the text.
-    scores
-        Of the translations.
+    outputs
+        What the model generated for each, with its line breaks; None in files of an earlier version.
+    ended
+        Outputs that ended by themselves, and not at ``max_new_tokens``: ``share``, its ``interval`` at ``confidence``,
+        ``count``, and ``outputs``, the number of all.
+    scores, first_line
+        Of the translations, and of the first line of each output alone.
     comparison
         Of these translations with those of other evaluations.
     predictions, next_token
-        Next-token answers, and their summary: ``accuracy``, ``loss`` (nats a token), their intervals, ``positions``, and
-        ``first``, the number of first positions of a sentence that count (None for all).
+        Next-token answers, and their summary: ``accuracy``, ``loss`` (nats a token), their intervals, ``positions``;
+        ``without_end``, the same without the end-of-sentence positions; and ``first``, the number of first positions of a
+        sentence that count (None for all).
+    forgetting
+        What tuning changed on general text.
     language, references_language
         In which language the translations are, and the references.
     made_from
@@ -71,10 +89,14 @@ class Evaluation(ByContent, Shown):
     sources: Sequence[str] | None = None
     references: Sequence[str] | None = None
     hypotheses: Sequence[str] | None = None
+    outputs: Sequence[Output] | None = None
+    ended: Mapping[str, Any] | None = None
     scores: Scores | None = None
+    first_line: Scores | None = None
     comparison: Comparison | None = None
     predictions: Predictions | None = None
     next_token: Mapping[str, Any] | None = None
+    forgetting: Forgetting | None = None
     language: LanguageCheck | None = None
     references_language: LanguageCheck | None = None
     made_from: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +114,7 @@ class Evaluation(ByContent, Shown):
     def fingerprint(self) -> str:
         """SHA-256 of figures, translations and predictions."""
         texts = [None if lines is None else list(lines) for lines in (self.sources, self.references, self.hypotheses)]
+        texts.append(None if self.outputs is None else [output.text for output in self.outputs])
         return digest_json([self.content(), texts, None if self.predictions is None else self.predictions.fingerprint])
 
     def content(self) -> dict[str, Any]:
@@ -100,7 +123,10 @@ class Evaluation(ByContent, Shown):
             "sentences": self.sentences,
             "overlong": self.overlong,
             "scores": None if self.scores is None else self.scores.content(),
+            "first_line": None if self.first_line is None else self.first_line.content(),
+            "ended": None if self.ended is None else dict(self.ended),
             "next_token": None if self.next_token is None else dict(self.next_token),
+            "forgetting": None if self.forgetting is None else self.forgetting.content(),
             "language": None if self.language is None else asdict(self.language),
             "references_language": None if self.references_language is None else asdict(self.references_language),
             "comparison": None if self.comparison is None else self.comparison.content(),
@@ -118,6 +144,8 @@ class Evaluation(ByContent, Shown):
         check_folder(folder, self.made_from)
         if self.scores is not None:
             self.scores.save(folder / SCORES_FILE)
+        if self.first_line is not None:
+            self.first_line.save(folder / FIRST_LINE_FILE)
         self.save_parts(
             summary=folder / EVALUATION_FILE,
             predictions=folder / PREDICTIONS_FILE,
@@ -134,15 +162,16 @@ class Evaluation(ByContent, Shown):
             The three files.
         """
         if self.hypotheses is not None:
-            write_hypotheses(hypotheses, self.sources or (), self.references or (), self.hypotheses)
+            write_hypotheses(hypotheses, self.sources or (), self.references or (), self.hypotheses, self.outputs)
         if self.predictions is not None:
             self.predictions.save(predictions)
         about = manifest("evaluation", made_from=self.made_from, settings=self.settings)
         write_json(summary, {**about, **self.content()})
 
     def sections(self) -> list[Section]:
-        """Return what was left out, the scores, next-token accuracy and loss, the language, and the comparison."""
-        return evaluation_sections(self.content())
+        """Return what was left out, scores, what ended, next-token accuracy and loss, forgetting, language, comparison."""
+        forgotten = [] if self.forgetting is None else self.forgetting.sections()
+        return [*evaluation_sections(self.content()), *forgotten]
 
     @classmethod
     def open(cls, folder: str | Path) -> Evaluation:
@@ -151,28 +180,45 @@ class Evaluation(ByContent, Shown):
         Raises
         ------
         UserError
-            When a file is missing, or is of another kind or a newer format.
+            When a file is missing or damaged, or is of another kind or a newer format.
         """
         folder = Path(folder).expanduser()
         saved = read_json(folder / EVALUATION_FILE, "evaluation")
-        scored, summary, compared = saved["scores"], saved["next_token"], saved["comparison"]
-        translated = scored is not None or saved["language"] is not None
-        rows = read_hypotheses(folder) if translated else None
-        return cls(
-            sentences=saved["sentences"],
-            overlong=saved["overlong"],
-            sources=None if rows is None else [row["source"] for row in rows],
-            references=None if rows is None else [row["reference"] for row in rows],
-            hypotheses=None if rows is None else [row["hypothesis"] for row in rows],
-            scores=None if scored is None else Scores.open(folder / SCORES_FILE),
-            comparison=None if compared is None else Comparison.of(compared),
-            predictions=None if summary is None else Predictions.open(folder / PREDICTIONS_FILE),
-            next_token=None if summary is None else _with_tuples(summary),
-            language=_language(saved["language"]),
-            references_language=_language(saved["references_language"]),
-            made_from=saved["made_from"],
-            settings=saved["settings"],
-        )
+        try:
+            evaluation = cls(**_parts(folder, saved))
+            evaluation.sections()  # figures that cannot be shown are no figures
+        except UserError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise UserError(f"{folder / EVALUATION_FILE} is damaged: evaluate again") from error
+        return evaluation
+
+
+def _parts(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an `Evaluation` from its folder; what an earlier version did not write is None."""
+    scored, summary, compared = saved["scores"], saved["next_token"], saved["comparison"]
+    first, ended, forgotten = (saved.get(name) for name in ("first_line", "ended", "forgetting"))
+    translated = scored is not None or saved["language"] is not None
+    rows = read_hypotheses(folder) if translated else None
+    return {
+        "sentences": saved["sentences"],
+        "overlong": saved["overlong"],
+        "sources": None if rows is None else [row["source"] for row in rows],
+        "references": None if rows is None else [row["reference"] for row in rows],
+        "hypotheses": None if rows is None else [row["hypothesis"] for row in rows],
+        "outputs": None if rows is None else read_outputs(rows),
+        "ended": None if ended is None else _with_tuples(ended),
+        "scores": None if scored is None else Scores.open(folder / SCORES_FILE),
+        "first_line": None if first is None else Scores.open(folder / FIRST_LINE_FILE),
+        "comparison": None if compared is None else Comparison.of(compared),
+        "predictions": None if summary is None else Predictions.open(folder / PREDICTIONS_FILE),
+        "next_token": None if summary is None else {"without_end": None, **_with_tuples(summary)},
+        "forgetting": None if forgotten is None else Forgetting.of(forgotten),
+        "language": _language(saved["language"]),
+        "references_language": _language(saved["references_language"]),
+        "made_from": saved["made_from"],
+        "settings": saved["settings"],
+    }
 
 
 @contextmanager
@@ -220,7 +266,10 @@ def check_folder(folder: Path, made_from: Mapping[str, Any]) -> None:
 
 def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return values read from JSON, with tuples in place of lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    return {
+        name: tuple(value) if isinstance(value, list) else _with_tuples(value) if isinstance(value, dict) else value
+        for name, value in content.items()
+    }
 
 
 def _language(content: Mapping[str, Any] | None) -> LanguageCheck | None:

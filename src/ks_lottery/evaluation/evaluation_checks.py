@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.evaluation.evaluation import check_folder
+from ks_lottery.evaluation.general_text import general_text
 from ks_lottery.evaluation.hypotheses import read_hypotheses
 from ks_lottery.evaluation.language_check import check_language
 from ks_lottery.evaluation.measured import measured_text
@@ -13,6 +14,8 @@ from ks_lottery.evaluation.spm import find_model
 from ks_lottery.evaluation.translate import checked_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -26,6 +29,7 @@ def check_evaluation(
     corpus: Corpus,
     product: RowPatch | Path | None = None,
     folder: str | Path | None = None,
+    general: Sequence[str] | None = None,
 ) -> MeasuredText:
     """Check everything that can be checked without a model, and return the text in tokens.
 
@@ -37,6 +41,8 @@ def check_evaluation(
         A row patch, or the folder of an adapter.
     folder
         Where the evaluation is written; None for nowhere.
+    general
+        Sentences of general text; None for none.
 
     Raises
     ------
@@ -58,4 +64,6 @@ def check_evaluation(
         if not isinstance(product, Path):  # what an adapter holds is known when PEFT has loaded it
             made_from["made"] = "" if product is None else product.content
         check_folder(Path(folder), made_from)
+    if general is not None:
+        general_text(tokenized, general, max_tokens=spec.max_tokens)
     return measured_text(tokenized, corpus, template=spec.template, max_tokens=spec.max_tokens)

@@ -25,7 +25,9 @@ def evaluation_sections(content: Mapping[str, Any]) -> list[Section]:
     if content["overlong"]:
         sections.append(Section(sentences=[f"{content['overlong']:,} sentences left out as longer than max_tokens"]))
     if content["scores"] is not None:
-        sections += scores_sections(content["scores"])
+        sections += scores_sections(content["scores"], content["first_line"])
+    if content["ended"] is not None:
+        sections.append(Section(sentences=[ended_sentence(content["ended"])]))
     if content["next_token"] is not None:
         sections += next_token_sections(content["next_token"])
     if content["language"] is not None:
@@ -42,35 +44,89 @@ def evaluation_sections(content: Mapping[str, Any]) -> list[Section]:
 
 def next_token_sections(content: Mapping[str, Any]) -> list[Section]:
     """Return accuracy and loss with their intervals, and what they count."""
+    first = "all" if content["first"] is None else f"the first {content['first']}"
+    resampled = f"; {content['confidence']:.0%} intervals from {content['resamples']:,} resamples of sentences"
+    sentences = [
+        f"next-token {_accuracy_and_loss(content)}",
+        f"under teacher forcing, {first} target positions of each sentence, {content['positions']:,} in all"
+        f"{resampled if content['resamples'] else ''}",
+    ]
+    if (rest := content.get("without_end")) is not None:
+        sentences.append(
+            f"without the end-of-sentence positions, {rest['positions']:,} in all: {_accuracy_and_loss(rest)}"
+        )
+    return [Section(sentences=sentences)]
+
+
+def _accuracy_and_loss(content: Mapping[str, Any]) -> str:
     shown = {
         name: "" if (bounds := content[f"{name}_interval"]) is None else f" ({interval(bounds, '.4f')})"
         for name in ("accuracy", "loss")
     }
-    first = "all" if content["first"] is None else f"the first {content['first']}"
-    resampled = f"; {content['confidence']:.0%} intervals from {content['resamples']:,} resamples of sentences"
-    sentences = [
-        f"next-token accuracy {content['accuracy']:.4f}{shown['accuracy']}, loss {content['loss']:.4f} nats a token"
-        f"{shown['loss']}",
-        f"under teacher forcing, {first} target positions of each sentence, {content['positions']:,} in all"
-        f"{resampled if content['resamples'] else ''}",
-    ]
-    return [Section(sentences=sentences)]
+    return (
+        f"accuracy {content['accuracy']:.4f}{shown['accuracy']}, loss {content['loss']:.4f} nats a token{shown['loss']}"
+    )
 
 
-def scores_sections(content: Mapping[str, Any]) -> list[Section]:
-    """Return `Scores.content`: one row a metric, then the signatures, which are longer than a row, and what is missing."""
+def ended_sentence(content: Mapping[str, Any]) -> str:
+    """Say how many outputs ended by themselves.
+
+    >>> ended_sentence({"share": 0.75, "interval": (0.2, 0.99), "confidence": 0.95, "count": 3, "outputs": 4})
+    '75.0% of the outputs (3 of 4) ended by themselves (95% interval 20.0%-99.0%)'
+    """
+    shown = ""
+    if content["interval"] is not None:
+        low, high = content["interval"]
+        shown = f" ({_percent(content)} interval {low:.1%}-{high:.1%})"
+    counts = f"{content['count']:,} of {content['outputs']:,}"
+    return f"{content['share']:.1%} of the outputs ({counts}) ended by themselves{shown}"
+
+
+def scores_sections(content: Mapping[str, Any], first_line: Mapping[str, Any] | None = None) -> list[Section]:
+    """Return `Scores.content`: one row a metric, then the signatures, which are longer than a row, and what is missing.
+
+    Parameters
+    ----------
+    first_line
+        The content of the scores of the first lines, which are shown beside.
+    """
+    scores, percent = content["metrics"], _percent(content)
     columns = [
         Column(title="metric"),
         Column(title="score", form=".2f"),
-        Column(title=f"{_percent(content)} interval", form=".1f"),
+        Column(title=f"{percent} interval", form=".1f"),
     ]
-    rows = [[TITLES[name], metric["score"], metric["interval"] or None] for name, metric in content["metrics"].items()]
+    rows: list[list[Any]] = [
+        [TITLES[name], metric["score"], metric["interval"] or None] for name, metric in scores.items()
+    ]
+    notes: list[str] = []
+    if first_line is not None:
+        columns += [Column(title="first line", form=".2f"), Column(title=f"{percent} interval", form=".1f")]
+        for row, name in zip(rows, scores, strict=True):
+            metric = first_line["metrics"].get(name) or {}
+            row += [metric.get("score"), metric.get("interval")]
+        notes += ["first line: the output up to its first line break"] if rows else []
+    if units := _units(scores):
+        columns.append(Column(title="length", form=".3f"))
+        for row, metric in zip(rows, scores.values(), strict=True):
+            row.append(metric.get("length_ratio"))
+        counted = " and ".join(f"in {unit} ({title})" for unit, title in units)
+        notes.append(f"length: all outputs divided by all references, {counted}")
     resampled = (
         [f"{content['sentences']:,} sentences; intervals from {content['resamples']:,} resamples of them"]
         if content["metrics"] and content["resamples"]
         else []
     )
-    return [Section(columns=columns, rows=rows, sentences=[*resampled, *_signatures(content)])]
+    return [Section(columns=columns, rows=rows, sentences=[*resampled, *notes, *_signatures(content)])]
+
+
+def _units(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each unit of a length, with the metrics that count in it."""
+    units: dict[str, list[str]] = {}
+    for name, metric in scores.items():
+        if metric.get("length_unit"):
+            units.setdefault(metric["length_unit"], []).append(TITLES[name])
+    return [(unit, ", ".join(names)) for unit, names in units.items()]
 
 
 def comparison_sections(content: Mapping[str, Any], *, own: bool = False, known: Sequence[str] = ()) -> list[Section]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.lines import is_encodable
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.outputs import Output, is_output
 from ks_lottery.store.files import read_json_lines, write_error, write_json_lines
 from ks_lottery.store.json_content import parse_object
 from ks_lottery.store.manifest import digest_json, manifest
@@ -43,7 +44,7 @@ class Hypotheses:
     Attributes
     ----------
     done
-        Translations by the index of their sentence.
+        Outputs by the index of their sentence.
 
     Raises
     ------
@@ -56,9 +57,9 @@ class Hypotheses:
     ) -> None:
         self.folder, self.pairs = folder, pairs
         text = digest_json([[pair.source, pair.target, pair.instruction] for pair in pairs])
-        content = manifest("hypotheses", made_from={**made_from, "text": text}, settings=settings)
+        content = manifest("outputs", made_from={**made_from, "text": text}, settings=settings)
         self.manifest: dict[str, Any] = json.loads(json.dumps(content))
-        self.done: dict[int, str] = {}
+        self.done: dict[int, Output] = {}
         self._size = self._read()
 
     @property
@@ -75,11 +76,14 @@ class Hypotheses:
         except OSError as error:
             raise UserError(f"cannot read {self.journal}: {error.strerror}") from error
         size = content.rfind(b"\n") + 1  # a line that the end of the process tore is as if it had never been written
+        lines: list[dict[str, Any]] = []
         try:
             lines = [parse_object(line, str(self.journal)) for line in content[:size].split(b"\n")[:-1]]
             for line in lines[1:]:
-                self.done |= {int(index): str(text) for index, text in line.items()}
-        except ValueError as error:  # a UserError is one too
+                self.done |= {int(index): _read_output(*entry) for index, entry in line.items()}
+        except (ValueError, TypeError) as error:  # a UserError is a ValueError
+            if lines:
+                self._check(lines[0])  # a journal of an earlier version is no damaged one
             raise UserError(f"{self.journal} is damaged: remove it, and its sentences are translated again") from error
         if lines:
             self._check(lines[0])
@@ -91,6 +95,11 @@ class Hypotheses:
             before, now = saved.get(key), self.manifest[key]
             if before == now:
                 continue
+            if key in {"kind", "format"}:
+                raise UserError(
+                    f"{self.folder} holds translations made with another version of ks-lottery: give another folder, "
+                    f"or remove {self.journal.name} there"
+                )
             names = sorted(before.keys() | now.keys()) if isinstance(before, dict) and isinstance(now, dict) else []
             differing = next((name for name in names if before.get(name) != now.get(name)), key)
             raise UserError(
@@ -98,15 +107,16 @@ class Hypotheses:
                 f"or remove {self.journal.name} there"
             )
 
-    def keep(self, batch: Mapping[int, str]) -> None:
-        """Add a finished batch, index to translation; it is on the disk when this returns.
+    def keep(self, batch: Mapping[int, Output]) -> None:
+        """Add a finished batch, index to output; it is on the disk when this returns.
 
         Raises
         ------
         UserError
             When the file cannot be written; the batches before stay.
         """
-        line = json.dumps({str(index): text for index, text in batch.items()}, ensure_ascii=False) + "\n"
+        entries = {str(index): [output.text, output.ended] for index, output in batch.items()}
+        line = json.dumps(entries, ensure_ascii=False) + "\n"
         if not self._size:
             line = json.dumps(self.manifest, ensure_ascii=False) + "\n" + line
         data = line.encode()
@@ -124,7 +134,7 @@ class Hypotheses:
         self.done |= dict(batch)
 
     def finish(self) -> Path:
-        """Write source, reference and hypothesis of each sentence, in the order of the text, and return the file.
+        """Write source, reference, hypothesis and output of each sentence, in the order of the text, and return the file.
 
         Raises
         ------
@@ -136,24 +146,45 @@ class Hypotheses:
             raise ValueError(f"{missing} sentences are not translated yet")
         sources, references = ([getattr(pair, side) for pair in self.pairs] for side in ("source", "target"))
         file = self.folder / HYPOTHESES_FILE
-        write_hypotheses(file, sources, references, [self.done[i] for i in range(len(self.pairs))])
+        outputs = [self.done[index] for index in range(len(self.pairs))]
+        write_hypotheses(file, sources, references, [output.sentence for output in outputs], outputs)
         return file
 
 
-def write_hypotheses(file: Path, sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> None:
-    """Write source, reference and hypothesis of each sentence, one JSON object a line."""
+def _read_output(text: Any, ended: Any) -> Output:
+    if not is_output(text, ended):
+        raise ValueError("it is no text with whether it ended")
+    return Output(text=text, ended=ended)
+
+
+def write_hypotheses(
+    file: Path,
+    sources: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    outputs: Sequence[Output] | None = None,
+) -> None:
+    """Write one JSON object a sentence: source, reference, hypothesis, and the output that it is, with whether it ended."""
     columns = zip(sources, references, hypotheses, strict=True)
-    rows = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in columns]
+    rows: list[dict[str, Any]] = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in columns]
+    for row, output in zip(rows, outputs or (), strict=outputs is not None):
+        row |= {"output": output.text, "ended": output.ended}
     write_json_lines(file, rows, "hypotheses")
 
 
-def read_hypotheses(folder: Path) -> list[dict[str, str]]:
+def read_hypotheses(folder: Path) -> list[dict[str, Any]]:
     """Read what `write_hypotheses` wrote to `HYPOTHESES_FILE` of a folder.
+
+    Returns
+    -------
+    list of dict
+        ``source``, ``reference``, ``hypothesis``; ``output`` and ``ended`` where an earlier version did not write the file.
 
     Raises
     ------
     UserError
-        When the folder has no such file, or a line of it is not a source, a reference and a hypothesis.
+        When the folder has no such file, or a line of it is not a source, a reference and a hypothesis, or its output is no
+        text.
     """
     file = folder / HYPOTHESES_FILE
     if not file.is_file():
@@ -165,4 +196,15 @@ def read_hypotheses(folder: Path) -> list[dict[str, str]]:
             raise UserError(
                 f"{file}, entry {number} is not a source, a reference and a hypothesis in UTF-8 text: evaluate again"
             )
+        if row.keys() & {"output", "ended"} and not is_output(row.get("output"), row.get("ended")):
+            raise UserError(
+                f"{file}, entry {number}: its output is not a text in UTF-8 with whether it ended: evaluate again"
+            )
     return rows
+
+
+def read_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Output] | None:
+    """Return the outputs of what `read_hypotheses` read; None where an earlier version wrote the file without them."""
+    if not all("output" in row for row in rows):
+        return None
+    return [Output(text=row["output"], ended=row["ended"]) for row in rows]

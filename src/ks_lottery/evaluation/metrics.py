@@ -30,6 +30,9 @@ class Measure(Metric):
 
     spm: SpmModel | None = None
 
+    unit: str
+    """What lengths are counted in."""
+
     def against(self, references: Sequence[str]) -> None:
         """Prepare the references, once for all hypotheses."""
         self._ref_cache = self._cache_references([list(references)])
@@ -41,6 +44,15 @@ class Measure(Metric):
     def corpus(self, statistics: list[list[int]]) -> float:
         """Return the score of all sentences together, from 0 to 100."""
         return float(self._aggregate_and_compute(statistics).score)
+
+    def length_ratio(self, statistics: list[list[int]]) -> float | None:
+        """Return the length of all hypotheses divided by that of their references, in `unit`; None for empty references.
+
+        sacrebleu's counts of a sentence begin with these two: tokens for BLEU, whose own ratio this is, characters without
+        white space for chrF.
+        """
+        lengths = np.array([counts[:2] for counts in statistics], dtype=np.int64).sum(axis=0)
+        return float(lengths[0] / lengths[1]) if lengths[1] else None
 
     def resampled(self, statistics: list[list[int]], drawn: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the score of each resample.
@@ -70,6 +82,8 @@ class Measure(Metric):
 class MeasuredBleu(BLEU, Measure):
     """BLEU by the tokenizer that sacrebleu chooses for a language, or spBLEU by a SentencePiece model."""
 
+    unit = "tokens"
+
     def __init__(self, spm: SpmModel | None = None, language: str = "") -> None:
         # force hides a warning on tokenized text, and changes neither score nor signature.
         super().__init__(force=True, tokenize=tokenizer_for(language) if spm is None else "none")
@@ -81,6 +95,8 @@ class MeasuredBleu(BLEU, Measure):
 
 class MeasuredChrf(CHRF, Measure):
     """chrF++: chrF with words and pairs of words (Popovic, 2017)."""
+
+    unit = "characters"
 
     def __init__(self) -> None:
         super().__init__(word_order=2)

@@ -148,10 +148,25 @@ class Predictions(ByContent, Shown):
         UserError
             When the two are not of the same positions of the same text.
         """
-        if any(not np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS[:3]):
-            raise UserError("predictions of different positions or text cannot be compared: measure both on one text")
+        self.check_same_positions(other)
         gaps = self.correct.astype(np.float64) - other.correct
         return float(gaps.mean()), self._interval(gaps, confidence, resamples, seed)
+
+    def check_same_positions(self, other: Predictions) -> None:
+        """Refuse predictions that are not of the same positions of the same text.
+
+        Parameters
+        ----------
+        other
+            The predictions that are to be compared with these.
+
+        Raises
+        ------
+        UserError
+            For such predictions.
+        """
+        if any(not np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS[:3]):
+            raise UserError("predictions of different positions or text cannot be compared: measure both on one text")
 
     def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
         size = int(self.sentence.max()) + 1
@@ -161,7 +176,20 @@ class Predictions(ByContent, Shown):
 
     def head(self, positions: int) -> Predictions:
         """Keep the first `positions` of each sentence."""
-        keep = self.position < positions
+        return self._where(self.position < positions)
+
+    def without_ends(self, end: int) -> Predictions:
+        """Leave out the end-of-sentence positions: the last one of each sentence, where its label is `end`.
+
+        Parameters
+        ----------
+        end
+            Id of the token that ends a response (`ks_lottery.corpus.prompt_form.PromptForm.end`).
+        """
+        last = np.append(self.sentence[1:] != self.sentence[:-1], True)[: len(self)]
+        return self._where(~(last & (self.label == end)))
+
+    def _where(self, keep: npt.NDArray[np.bool_]) -> Predictions:
         return Predictions(**{name: getattr(self, name)[keep] for name in COLUMNS}, made_from=self.made_from)
 
     def save(self, path: str | Path) -> Path:

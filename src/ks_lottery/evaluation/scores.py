@@ -39,12 +39,18 @@ class MetricScore:
     mean, interval
         Mean of the resamples' scores and the percentile interval of them; None without resamples. sacrebleu prints the mean,
         and half the interval's width behind a plus-minus.
+    length_ratio, length_unit
+        Length of all hypotheses divided by that of their references, in ``tokens`` of the metric, which is
+        sacrebleu's own ratio of BLEU, or ``characters`` without white space for chrF. None in files of an earlier version, and
+        where the references are empty.
     """
 
     score: float
     signature: str
     mean: float | None = None
     interval: tuple[float, float] | None = None
+    length_ratio: float | None = None
+    length_unit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -205,7 +211,10 @@ def score(
         if drawn is not None:
             values = measure.resampled(statistics, drawn)
             bootstrap = {"mean": float(values.mean()), "interval": percentile_interval(values, confidence)}
-        scores[name] = MetricScore(score=value, signature=signature, **bootstrap)
+        ratio = measure.length_ratio(statistics)
+        scores[name] = MetricScore(
+            score=value, signature=signature, length_ratio=ratio, length_unit=measure.unit, **bootstrap
+        )
     origin = {
         **(made_from or {}),
         "references": fingerprint(references),

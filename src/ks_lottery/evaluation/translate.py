@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import batches_by_length, check_rows
 from ks_lottery.corpus.prompt_form import special_token
-from ks_lottery.corpus.white_space import single_spaced
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.outputs import Output
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.quiet import quiet
 
@@ -48,9 +48,9 @@ def translate(
     share_prefix: bool = True,
     generation: Mapping[str, Any] | None = None,
     seed: int = 0,
-    done: Mapping[int, str] | None = None,
+    done: Mapping[int, Output] | None = None,
     ends: dict[int, bool] | None = None,
-    keep: Callable[[Mapping[int, str]], None] | None = None,
+    keep: Callable[[Mapping[int, Output]], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Continue each prompt until its form's end token, or an end token of the model's generation config.
@@ -77,13 +77,13 @@ def translate(
     seed
         What ``do_sample`` draws depends on it and on the batch only.
     done
-        Earlier translations, by the index of the sentence. Batches depend on `prompts` only, so that a resumed call gives the
+        Earlier outputs, by the index of the sentence. Batches depend on `prompts` only, so that a resumed call gives the
         same translations; a batch with a missing sentence is translated as a whole.
     ends
         Gets, by the index of the sentence, whether the translation ended with an end token, and not at `max_new_tokens`; of
         those that are translated in this call.
     keep
-        Called with each finished batch, index to translation.
+        Called with each finished batch, index to output: the text with its line breaks, and whether it ended.
     tick
         Called with sentences done and sentences in all, for the first time before the first batch.
 
@@ -117,19 +117,19 @@ def translate(
             opening = _opening(lm, prompts, settings)
         with _drawing(lm, settings, seed, number):
             output = generate(lm, [prompts[i] for i in batch], settings, opening)
-        fresh: dict[int, str] = {}
+        fresh: dict[int, Output] = {}
         for index, row in zip(batch, output, strict=True):
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
-            fresh[index] = single_spaced(str(text))
+            fresh[index] = Output(text=str(text), ended=len(answer) < len(row))
             if ends is not None:
-                ends[index] = len(answer) < len(row)
+                ends[index] = fresh[index].ended
         if keep:
             keep(fresh)
         answers |= fresh
         if tick:
             tick(len(answers), len(prompts))
-    return [answers[i] for i in range(len(prompts))]
+    return [answers[i].sentence for i in range(len(prompts))]
 
 
 def generate(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 STREAMS = ("-", "/dev/stdout")
 """Names of an output file that mean standard output."""
 
-HYPOTHESIS = {"source", "reference", "hypothesis"}
-"""Keys of each line of saved translations, which have no manifest."""
+HYPOTHESIS = ({"source", "reference", "hypothesis"}, {"source", "reference", "hypothesis", "output", "ended"})
+"""Keys of each line of saved translations, which have no manifest: of earlier versions, and of this one."""
 
 
 def kind_of(path: Path) -> str | None:
@@ -43,7 +43,7 @@ def kind_of(path: Path) -> str | None:
         elif start.startswith(b"{") and path.stat().st_size <= LARGEST:
             content = path.read_bytes()
             first = json.loads(content.partition(b"\n")[0] if path.suffix == ".jsonl" else content)
-            about = {"kind": "hypotheses"} if isinstance(first, dict) and set(first) == HYPOTHESIS else first
+            about = {"kind": "hypotheses"} if isinstance(first, dict) and set(first) in HYPOTHESIS else first
     except Exception:  # noqa: BLE001 (whatever a damaged or foreign file raises: it is not ours)
         return None
     kind = about.get("kind") if isinstance(about, dict) else None

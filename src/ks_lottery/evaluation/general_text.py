@@ -1,0 +1,177 @@
+"""General text, on which forgetting is measured: plain sentences, in tokens, and what a patch leaves unchanged in them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.groups import TextSource
+from ks_lottery.corpus.batches import Example, check_rows
+from ks_lottery.corpus.corpus import Corpus
+from ks_lottery.corpus.lines import is_encodable
+from ks_lottery.corpus.monolingual import read_sentences
+from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.corpus.readers import LONGEST_SENTENCE
+from ks_lottery.errors import UserError
+from ks_lottery.evaluation.forgetting import Forgetting, paired_differences
+from ks_lottery.evaluation.predictions import COLUMNS
+from ks_lottery.store.manifest import digest_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.models.tokenized import Tokenized
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralText:
+    """Sentences in tokens.
+
+    Parameters
+    ----------
+    examples
+        Of each sentence the first token as the prompt, and all others as what is predicted.
+    short, overlong
+        Numbers of sentences that were left out: of fewer than two tokens, and longer than the limit.
+    fingerprint
+        SHA-256 of the sentences.
+    """
+
+    examples: Sequence[Example]
+    short: int
+    overlong: int
+    fingerprint: str
+
+
+def general_sentences(text: Corpus | TextSource | str | Path | Sequence[str]) -> list[str]:
+    """Return plain sentences: those given, the lines of a file, or the source side of parallel text.
+
+    Parameters
+    ----------
+    text
+        Sentences, a corpus, or a file or dataset that `ks_lottery.corpus.monolingual.read_sentences` reads.
+
+    Raises
+    ------
+    UserError
+        When the text cannot be read or is empty, or a sentence is no text in UTF-8 or is too long.
+    """
+    if isinstance(text, Corpus):
+        sentences = [pair.source for pair in text]
+    elif isinstance(text, TextSource | str | Path):
+        source = text if isinstance(text, TextSource) else TextSource(path=str(text))
+        sentences = read_sentences(source, side="source")
+    else:
+        sentences = list(text)
+    for number, sentence in enumerate(sentences, start=1):
+        if not isinstance(sentence, str) or not is_encodable(sentence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError(f"`general`: sentence {number} is not text in UTF-8: give sentences in UTF-8")
+        if len(sentence) > LONGEST_SENTENCE:
+            raise UserError(
+                f"`general`: sentence {number} has {len(sentence):,} characters, more than {LONGEST_SENTENCE:,}: split it"
+            )
+    if not sentences:
+        raise UserError("`general` holds no sentence: give one or more, or leave it out")
+    return sentences
+
+
+def general_text(loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int | None = None) -> GeneralText:
+    """Tokenize general text as the model expects a text to begin, without a prompt.
+
+    Parameters
+    ----------
+    max_tokens
+        Longest sentence in tokens; longer ones are left out and counted. Without it a text with a sentence that is longer than
+        the model's context is refused.
+
+    Raises
+    ------
+    UserError
+        When a sentence does not fit into the model's context, has a token without a row, or no sentence can be measured.
+    """
+    ids = PromptForm(loaded.tokenizer, "plain").texts(sentences)
+    limit, context = max_tokens or sys.maxsize, loaded.checkpoint.context
+    check_rows(ids, loaded.checkpoint.vocabulary, "`general`")
+    long = [number for number, tokens in enumerate(ids, start=1) if len(tokens) > limit]
+    over = [n for n, tokens in enumerate(ids, start=1) if context is not None and context < len(tokens) <= limit]
+    if over:
+        raise UserError(
+            f"`general`: {len(over):,} of {len(sentences):,} sentences are longer than the context of "
+            f"{loaded.checkpoint.name}, {context:,} tokens; the first is sentence {over[0]}. Split them, or leave out longer "
+            f"ones by `max_tokens={context}`"
+        )
+    fitting = [tokens for tokens in ids if len(tokens) <= limit]
+    examples = [Example(tokens[:1], tokens[1:]) for tokens in fitting if len(tokens) > 1]
+    if not examples:
+        raise UserError(
+            "`general` holds no sentence of two tokens or more that fits into `max_tokens`: give longer sentences, or raise it"
+        )
+    return GeneralText(
+        examples=examples, short=len(fitting) - len(examples), overlong=len(long), fingerprint=digest_json(list(sentences))
+    )  # fmt: skip
+
+
+def untouched(examples: Sequence[Example], product: RowPatch | Path | None) -> list[bool] | None:
+    """Say of each sentence whether it holds no token whose row was trained.
+
+    The model looks up no trained row in it, and so computes the same as before, bit for bit. A trained row of the output side
+    takes part in the softmax of every position: then no sentence is unchanged.
+
+    Returns
+    -------
+    list of bool, or None
+        One a sentence; None for an adapter, whose weights act on every sentence.
+    """
+    if product is None:
+        return [True] * len(examples)
+    if not isinstance(product, RowPatch):
+        return None
+    if product.side != "input" and len(product):
+        return [False] * len(examples)
+    trained = {int(row) for row in product.ids}
+    return [trained.isdisjoint(example.sequence) for example in examples]
+
+
+def forgetting(
+    text: GeneralText,
+    tuned: Predictions,
+    original: Predictions,
+    product: RowPatch | Path | None,
+    *,
+    bootstrap: Mapping[str, Any],
+) -> Forgetting:
+    """Compare a tuned model with the original on general text.
+
+    Parameters
+    ----------
+    tuned, original
+        Predictions of ``text.examples``, with and without what tuning made.
+    product
+        What tuning made; the folder of an adapter.
+    bootstrap
+        ``confidence``, ``resamples`` (0 for no intervals) and ``seed``.
+
+    Raises
+    ------
+    UserError
+        When the two are not of the same positions.
+    """
+    figures = paired_differences(tuned, original, **bootstrap)
+    unchanged, identical = untouched(text.examples, product), None
+    if unchanged is not None:
+        differ = np.zeros(len(original), dtype=np.bool_)
+        for name in COLUMNS:
+            differ |= getattr(tuned, name) != getattr(original, name)
+        differing = np.bincount(original.sentence, weights=differ, minlength=len(text.examples)) > 0
+        identical = int((np.array(unchanged) & ~differing).sum())
+    return Forgetting(
+        sentences=len(text.examples), positions=len(original), short=text.short, overlong=text.overlong,
+        untouched=None if unchanged is None else sum(unchanged), identical=identical, text=text.fingerprint, **figures,
+    )  # fmt: skip
