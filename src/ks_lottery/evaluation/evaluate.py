@@ -73,13 +73,13 @@ def evaluate_with(
     for tokenizer in spec.spm:
         find_model(tokenizer, spec.spm)  # a path without a model is refused before anything is translated
     others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
-    folder = None if folder is None else Path(folder)
+    folder, opened = None if folder is None else Path(folder), open_product(product, loaded.checkpoint)
     with ExitStack() as held:
-        opened = open_product(product, loaded.checkpoint)
         model = held.enter_context(equipped(loaded, opened, share_prefix=spec.share_prefix))
+        spec = spec.with_prompt(model.prompt)
         made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
         held.enter_context(claimed_folder(folder, made_from))
-        text = measured_text(loaded, corpus, template=spec.template, max_tokens=spec.max_tokens)
+        text = measured_text(loaded, corpus, template=spec.shown_as, max_tokens=spec.max_tokens)
         measured: dict[str, Any] = {}
         if spec.translates:
             with _stage(stage, "translate") as tick:
@@ -169,7 +169,7 @@ def _translations(
     folder: Path | None,
     tick: Tick | None,
 ) -> list[str]:
-    form = PromptForm(loaded.tokenizer, spec.template)
+    form = PromptForm(loaded.tokenizer, spec.shown_as)
     pairs = _translated(text, spec)
     instructions = orders(text.corpus)[: len(pairs)]
     prompts = form.prompts(instructions, [pair.source for pair in pairs])
@@ -211,7 +211,7 @@ def evaluate(
     generation: Mapping[str, Any] | None = None,
     batch_size: int = EvaluationSpec.batch_size,
     share_prefix: bool = EvaluationSpec.share_prefix,
-    template: str = EvaluationSpec.template,
+    template: str | None = None,
     max_tokens: int | None = None,
     spm: Mapping[str, str | Path] | None = None,
     against: Sequence[str | Path] = (),
@@ -249,8 +249,8 @@ def evaluate(
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
-        left out. None (the default) refuses a text with an example beyond the model's context.
+        Prompt: ``alpaca``, ``plain``, ``chat``, a text of your own, or None (the default) for the patch's own, else ``alpaca``;
+        and the longest example: None (the default) refuses a text beyond the model's context, else longer ones are left out.
     spm
         SentencePiece models for spBLEU by name of the tokenizer, ``flores101`` or ``flores200``; by default they are fetched.
     against

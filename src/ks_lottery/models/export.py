@@ -245,6 +245,10 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
         "merged": "Load it with `transformers.AutoModelForCausalLM.from_pretrained(folder)`.",
     }[kind]
     settings = json.dumps(dict(patch.settings), indent=2)
+    prompt = "" if patch.prompt is None else (
+        f"The rows are a prompt of their own; write the source sentence in the place of `{{source}}` (`{{token:N}}` is the "
+        f"token of the id N, which has no text):\n\n```\n{patch.prompt}\n```\n\n"
+    )  # fmt: skip
     of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
     other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
     same = patch.base.get("fingerprint") == checkpoint.fingerprint
@@ -255,5 +259,5 @@ def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
         f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {use}\n\n"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
-        f"Settings:\n\n```json\n{settings}\n```\n"
+        f"{prompt}Settings:\n\n```json\n{settings}\n```\n"
     )
