@@ -32,6 +32,10 @@ TOKEN_PROMPT = "token-prompt"  # noqa: S105  (a method, no secret)
 
 _SOURCE, _MARK = "{source}", "Aquestéselmissatge"
 
+_PROBES = ("a", "1", "é", "“", ".", " ", "字", "\u0338", "\u0301")
+"""Sentences whose ends may join with a token beside them, as a tokenizer that knows a token as a whole word alone does, or one
+that composes characters (``>`` and U+0338) before it looks for tokens."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPrompt:
@@ -196,11 +200,16 @@ def _written(
     template = _around(texts, counts)
     ids = [unused.token for unused in chosen]
     bare = _around([by_number(token) for token in ids], counts)
-    prompt, exact = (PromptForm(tokenizer, written).prompts([""], [source])[0] for written in (template, bare))
-    return template if _has_its_tokens(prompt, ids, counts, begin=exact.index(ids[0])) else bare
+    probes = [source, *_PROBES]
+    prompts, exact = (
+        PromptForm(tokenizer, written).prompts([""] * len(probes), probes) for written in (template, bare)
+    )
+    begins = [prompt.index(ids[0]) for prompt in exact]
+    fits = all(_has_its_tokens(*found, counts) for found in zip(prompts, [ids] * len(probes), begins, strict=True))
+    return template if fits else bare
 
 
-def _has_its_tokens(prompt: Sequence[int], ids: Sequence[int], counts: Sequence[int], begin: int) -> bool:
+def _has_its_tokens(prompt: Sequence[int], ids: Sequence[int], begin: int, counts: Sequence[int]) -> bool:
     """Say whether a prompt has the tokens once each, in order, in unbroken stretches, the outer ones at its ends."""
     places = [place for place, token in enumerate(prompt) if token in set(ids)]
     if [prompt[place] for place in places] != list(ids):
