@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -286,6 +286,30 @@ def test_source_spans_are_found_between_numbered_tokens(loaded):
 def test_a_template_that_names_a_missing_row_is_refused(loaded, corpus):
     with pytest.raises(UserError, match="token 9999, but the model's embedding has only 384 rows"):
         ks_lottery.evaluate(loaded, corpus, metrics=("accuracy",), template="{token:9999}{source}")
+
+
+@pytest.mark.parametrize("kind", ["whole words", "composed"])
+def test_tokens_that_join_with_some_sentences_are_given_by_their_ids(tmp_path, corpus, kind):
+    """Each is one token by itself, yet not beside every sentence: as a whole word alone, or before characters are composed."""
+    folder = make_reserve(tmp_path / "joining", [])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if kind == "composed":
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    flags = {"single_word": True, "normalized": False} if kind == "whole words" else {"normalized": True}
+    tokenizer.add_tokens([AddedToken(name, **flags) for name in ("<unused9>", "<unused_0>")])
+    tokenizer.save_pretrained(folder)
+    loaded = load_model(open_checkpoint(str(folder)), dtype="float32", device="cpu")
+    corpus = Corpus((Pair(". The house", "La casa"), *corpus.pairs), "en", "ca", "here")
+    prompt = token_prompt(loaded, corpus, TuneSpec(method="token-prompt", tokens="2", template=SHAPE))
+    ids = [vocabulary(folder)[name] for name in ("<unused9>", "<unused_0>")]
+    assert [tokenizer.encode(name, add_special_tokens=False) for name in ("<unused9>", "<unused_0>")] == [
+        [i] for i in ids
+    ]
+    odd = Corpus((Pair("\u0338 a", "b"), Pair("a house", "b")), "en", "ca", "here")
+    for example in encode(loaded.tokenizer, odd, template=prompt.template)[0]:
+        assert (example.prompt[1], example.prompt[-1]) == tuple(ids)
+    text = PromptForm(loaded.tokenizer, "<unused9>{source}<unused_0>").prompts(["", ""], ["\u0338 a", "a house"])
+    assert any((tokens[1], tokens[-1]) != tuple(ids) for tokens in text)  # what the plain string would do
 
 
 def test_tokens_that_the_text_holds_are_not_used(folder, loaded):
