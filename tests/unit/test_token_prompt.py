@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 import ks_lottery
 from ks_lottery import Corpus, RowPatch, UserError, load_model, open_checkpoint, read_corpus, tune
 from ks_lottery.cli.main import main
+from ks_lottery.config.settings import EvaluateConfig, ModelConfig, RunConfig, TextConfig, as_dict
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
@@ -23,6 +25,7 @@ from ks_lottery.corpus.prompts import instruction, render_prompt
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.models.unused_tokens import is_reserved, unused_tokens
+from ks_lottery.recipes.translation import translate_with_run
 from ks_lottery.tuning.token_prompt import token_prompt
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -465,3 +468,37 @@ def test_a_chat_template_gives_its_places_too(tmp_path, corpus):
     places = [len(tokenizer.encode(text, add_special_tokens=False)) for text in written]
     assert [len(template_names(end)) for end in prompt.template.split("{source}")] == places
     assert PromptForm(tokenizer, prompt.template).end == 2
+
+
+def test_translate_uses_the_prompt_and_shows_the_original_with_that_of_the_run(folder, loaded, patch, tmp_path):
+    config = RunConfig(
+        model=ModelConfig(name=str(folder), dtype="float32", device="cpu"),
+        text=TextConfig(template="plain"),
+        evaluate=EvaluateConfig(num_beams=1, max_new_tokens=8),
+    )
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "report.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
+    patch.save(tmp_path / "token-prompt")
+    sources = [source for source, _ in SENTENCES]
+    answers = translate_with_run(tmp_path, [*sources, ""], method="token-prompt", compare=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    base, model = AutoModelForCausalLM.from_pretrained(folder), patched_model(folder, patch)
+
+    def translated(lm, text):
+        new = greedy(lm, tokenizer(text)["input_ids"], 8)
+        return " ".join(tokenizer.decode(new, skip_special_tokens=True).split())
+
+    order = instruction("en", "ca")
+    wanted = [
+        (translated(model, patch.prompt.replace("{source}", s)), translated(base, f"{order}\n{s}\n")) for s in sources
+    ]
+    assert [(answer.small, answer.original) for answer in answers] == [*wanted, ("", "")]
+
+
+def test_controls_of_where_know_the_prompt(loaded, corpus, patch):
+    located = ks_lottery.where(loaded, corpus, patch, controls=True, resamples=20)
+    names = {effect.name: effect for effect in located.controls}
+    assert names["template rows alone"].rows == len(patch)
+    plain = names["prompt plain"]  # its tokens are not there, so nothing is gained
+    assert plain.difference == 0
