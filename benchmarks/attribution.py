@@ -32,7 +32,7 @@ from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.recorder import AttributionRecorder
 from ks_lottery.tuning.tune import TuneSpec, prepare
 
-INSIDE = ("_count", "on_pre_optimizer_step", "on_optimizer_step", "on_log", "on_train_begin", "state")
+INSIDE = ("_count", "on_pre_optimizer_step", "on_optimizer_step", "on_log", "finish")
 
 
 def clocked(spent: list[float]) -> None:

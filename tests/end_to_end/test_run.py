@@ -21,9 +21,10 @@ FAST = [
     "--train.learning-rate", "0.2", "--train.epochs", "1", "--train.batch-size", "8",
     "--evaluate.translations", "2", "--evaluate.num-beams", "1", "--evaluate.max-new-tokens", "4",
     "--evaluate.resamples", "200", "--certify.alphas", "[0.05, 0.5, 1.0]", "--text.min-pairs", "50",
+    "--compare", "all",
 ]  # fmt: skip
 
-STAGES = 11
+STAGES = 14
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -48,14 +49,14 @@ def finished(tied_model, text_file, tmp_path_factory):
 def test_a_run_writes_what_it_promises(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert list(summary["methods"]) == [
-        "original", "embed", "partial", "transfer", "random", "occurrence", "lca", "gradient",
+        "original", "embed", "partial", "transfer", "gradient-sum", "occurrence", "random", "lca", "gradient",
     ]  # fmt: skip
     for row in summary["methods"].values():
         assert {"accuracy", "interval", "loss", "chrf", "bleu", "trained_parameters", "bytes"} <= set(row)
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
     counts = {name: row["trained_parameters"] for name, row in summary["methods"].items()}
     assert counts["original"] == 0
-    same = ("partial", "transfer", "random", "occurrence", "lca", "gradient")
+    same = ("partial", "transfer", "gradient-sum", "occurrence", "random", "lca", "gradient")
     assert 0 < counts["partial"] < counts["embed"]
     assert {counts[name] for name in same} == {counts["partial"]}
     assert counts["partial"] == 32 * len(summary["tickets"])
@@ -64,11 +65,58 @@ def test_a_run_writes_what_it_promises(finished):
         gap = summary["methods"][name]["accuracy"] - summary["methods"]["partial"]["accuracy"]
         assert compared["difference"] == pytest.approx(gap)
         assert compared["interval"][0] <= gap <= compared["interval"][1]
-    assert list(summary["comparisons"]["systems"]) == ["random", "occurrence", "lca", "gradient"]
+    assert list(summary["comparisons"]["systems"]) == ["gradient-sum", "occurrence", "random", "lca", "gradient"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
                  "embed/attribution.parquet",
                  "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
         assert (finished / name).is_file(), name
+
+
+def test_random_rows_are_three_draws(finished):
+    """Their rows differ; the table has their mean and its range, and only they are not translated."""
+    from ks_lottery import Predictions
+
+    summary = json.loads((finished / "summary.json").read_text())
+    names = [f"random-{number}" for number in (1, 2, 3)]
+    rows = [tuple(row["row"] for row in json.loads((finished / n / "rows.json").read_text())["rows"]) for n in names]
+    assert len({frozenset(each) for each in rows}) == 3
+    assert {len(each) for each in rows} == {len(summary["tickets"])}
+    accuracies = [Predictions.open(finished / "predictions" / f"{name}.parquet").accuracy for name in names]
+    random = summary["methods"]["random"]
+    assert random["accuracy"] == pytest.approx(sum(accuracies) / 3)
+    assert random["range"] == pytest.approx([min(accuracies), max(accuracies)])
+    assert random["chrf"] is None
+    assert {path.stem for path in (finished / "hypotheses").iterdir()} == {*summary["methods"]} - {"random"}
+
+
+def test_one_pass_rows_are_those_of_the_library(finished, tied_model, text_file):
+    from ks_lottery import read_corpus, row_gradients, select_by_attribution
+    from ks_lottery.models.load import load_model
+
+    loaded = load_model(str(tied_model))
+    train = read_corpus(finished / "text" / "train.jsonl", source_language="en", target_language="ca")
+    saved = json.loads((finished / "gradient-sum" / "rows.json").read_text())
+    wanted = select_by_attribution(row_gradients(loaded, train, batch_size=8), "gradient-sum", len(saved["rows"]))
+    assert [row["row"] for row in saved["rows"]] == wanted.rows.tolist()
+    assert saved["settings"]["measured"] == "original model"
+
+
+def test_without_compare_all_a_run_has_no_recorded_rivals(finished, tied_model, text_file, tmp_path, capfd):
+    """What both have is the same, byte for byte."""
+    out = tmp_path / "default"
+    assert main(command(tied_model, text_file, out, "--compare", "default")) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["methods"]) == [
+        "original", "embed", "partial", "transfer", "gradient-sum", "occurrence", "random",
+    ]  # fmt: skip
+    assert list(summary["comparisons"]["systems"]) == ["gradient-sum", "occurrence", "random"]
+    shown = capfd.readouterr().out
+    assert "random rows, 3 draws" in shown
+    assert "as many random rows (mean of 3 draws)" in shown
+    assert "The accuracy of the 3 draws of random rows is from" in shown
+    whole = json.loads((finished / "summary.json").read_text())
+    assert {name: whole["methods"][name] for name in summary["methods"]} == summary["methods"]
+    assert "compare is 'default' there and 'all' here" in fails(capfd, *command(tied_model, text_file, out))
 
 
 def test_the_certificate_keeps_its_own_arithmetic(finished):
@@ -124,7 +172,7 @@ def test_rows_by_attribution_are_those_that_embed_tuning_recorded(finished):
 
     table = pq.read_table(finished / "embed" / "attribution.parquet").to_pydict()
     losses = json.loads((finished / "embed" / "training.json").read_text())["losses"]
-    assert sum(table["lca"]) > 0
+    assert min(table["lca"]) < 0 < max(table["lca"])  # the sign is kept
     assert min(table["gradient"]) >= 0
     assert len(losses) > 1
     for name in ("lca", "gradient"):
@@ -152,7 +200,9 @@ def test_select_by_attribution(finished, text_file, tmp_path, capfd):
         wanted = [row["row"] for row in json.loads((finished / by / "rows.json").read_text())["rows"]]
         assert rows[name][: len(wanted)] == wanted[:9]
         assert len(rows[name]) == 9
-    assert written["original"]["settings"] == {"selector": "gradient", "size": 9, "measured": "original model"}
+    assert written["original"]["settings"] == {
+        "selector": "gradient", "size": 9, "measured": "original model", "batch_size": 8,
+    }  # fmt: skip
     assert len(set(rows["original"])) == 9
     falling = [row["gradient"] for row in written["original"]["rows"]]
     assert falling == sorted(falling, reverse=True)
@@ -453,7 +503,7 @@ def test_a_run_whose_model_or_text_changed_is_refused_and_unharmed(
 
 def test_translate_errors(finished, tmp_path, capfd):
     assert "not a run" in fails(capfd, "translate", str(tmp_path), "Hello")
-    assert "it has embed, gradient, lca, occurrence, partial" in fails(
+    assert "it has embed, gradient, gradient-sum, lca, occurrence, partial, random-1" in fails(
         capfd, "translate", str(finished), "Hello", "--method", "lora"
     )
 

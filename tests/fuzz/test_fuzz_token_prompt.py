@@ -71,7 +71,7 @@ def tokenizer_of(kind, names, flags, *, begins, ends):
 @given(st.data())
 def test_a_prompt_has_exactly_its_tokens_around_the_source(data):
     kind = data.draw(st.sampled_from(("bytes", "prefix", "metaspace")))
-    names = [data.draw(st.sampled_from(NAMES)).format(i) for i in range(data.draw(st.integers(0, 8)))]
+    names = [data.draw(st.sampled_from(NAMES)).format(i) for i in range(data.draw(st.sampled_from((8, 5, 3, 0))))]
     flags = [data.draw(st.tuples(*[st.booleans()] * 5)) for _ in names]
     tokenizer = tokenizer_of(kind, names, flags, begins=data.draw(st.booleans()), ends=data.draw(st.booleans()))
     rows = len(tokenizer) + data.draw(st.integers(-4, 12))
@@ -81,8 +81,9 @@ def test_a_prompt_has_exactly_its_tokens_around_the_source(data):
         vocabulary=rows, config={"pad_token_id": 0, "nested": {"x_token_id": [5]}}, name="tiny"
     )
     loaded = SimpleNamespace(tokenizer=tokenizer, checkpoint=checkpoint, lm=SimpleNamespace())
-    template = "".join(data.draw(st.lists(st.sampled_from(PIECES), max_size=5)))
-    tokens = data.draw(st.sampled_from(("auto", "1", "2", "3", "5", "40")))
+    before, after = ("".join(data.draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4))) for _ in range(2))
+    template = before + data.draw(st.sampled_from(("{source}", "{source}", "{source}", ""))) + after
+    tokens = data.draw(st.sampled_from(("2", "3", "1", "5", "auto", "40")))
     try:
         prompt = token_prompt(loaded, corpus, TuneSpec(method="token-prompt", tokens=tokens, template=template))
     except UserError:

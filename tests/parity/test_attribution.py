@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,15 +16,13 @@ import torch
 import torch.nn.functional as F
 
 from ks_lottery import Attribution, Corpus, Tickets, open_checkpoint, read_corpus
-from ks_lottery.corpus.batches import collate, encode
+from ks_lottery.corpus.batches import Example, collate, encode
 from ks_lottery.corpus.corpus import Pair
+from ks_lottery.errors import UserError
 from ks_lottery.models.gradients import gradients_of
-from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
-from ks_lottery.models.quiet import quiet
 from ks_lottery.models.rows import padding_row, reachable_rows
-from ks_lottery.models.sides import installed_rows
-from ks_lottery.tuning.recorder import AttributionRecorder
+from ks_lottery.tuning.recorder import RECORD_FILE
 from ks_lottery.tuning.tune import TuneSpec, prepare
 
 
@@ -65,7 +64,7 @@ def labels(batch) -> int:
 
 @pytest.mark.parametrize("clip", [1e-3, 0.5, 1e6, 0.0])
 def test_lca_and_gradient_equal_their_definition(loaded, examples, ids, monkeypatch, clip):
-    """Eight steps of two accumulated batches; the batches are those that the Trainer drew."""
+    """Eight steps of two accumulated batches, which the Trainer drew, each move against the gradient of the step after it."""
     seen: list[dict[str, torch.Tensor]] = []
 
     def watched(features):
@@ -75,31 +74,35 @@ def test_lca_and_gradient_equal_their_definition(loaded, examples, ids, monkeypa
     monkeypatch.setattr("ks_lottery.tuning.fitting.collate", watched)
     settings = {"batch_size": 2, "gradient_accumulation": 2, "epochs": 4, "learning_rate": 0.02, "max_grad_norm": clip}
     found = tuned(loaded, examples, ids, **settings).attribution
-    assert len(seen) == 16
+    assert len(seen) == 18  # two more, which a ninth step would have had
 
     from transformers import get_cosine_schedule_with_warmup
 
     weight = loaded.checkpoint.rows(np.arange(loaded.checkpoint.vocabulary)).requires_grad_(True)
     optimizer = torch.optim.Adam([weight], lr=0.02)
     schedule = get_cosine_schedule_with_warmup(optimizer, 1, 8)
-    lca, norms, clipped = torch.zeros(384).double(), torch.zeros(384).double(), 0
+    lca, norms, clipped, moves = torch.zeros(384).double(), torch.zeros(384).double(), 0, []
     for first, second in zip(seen[::2], seen[1::2], strict=True):
         total = labels(first) + labels(second)
         loss = (summed_loss(loaded, weight, first) + summed_loss(loaded, weight, second)) / total
         (gradient,) = torch.autograd.grad(loss, [weight])
+        if moves:
+            lca -= (gradient.double() * moves[-1].double()).sum(dim=1)
+        if len(moves) == 8:
+            break
+        norms += gradient.double().norm(dim=1)
         weight.grad = gradient.clone()
         if clip:
             clipped += bool(torch.nn.utils.clip_grad_norm_([weight], clip) > clip)
         before = weight.detach().clone()
         optimizer.step()
         schedule.step()
-        lca -= (gradient.double() * (weight.detach() - before).double()).sum(dim=1)
-        norms += gradient.double().norm(dim=1)
+        moves.append(weight.detach() - before)
     assert clipped == {1e-3: 8, 0.5: 8, 1e6: 0, 0.0: 0}[clip]
     assert found.scores["gradient"] == pytest.approx(norms[ids].numpy(), rel=2e-3)
     # Adam divides by the root of a squared gradient: a rounding error in a tiny one shows in the move, and so here.
     assert found.scores["lca"] == pytest.approx(lca[ids].numpy(), rel=0.02, abs=1e-3 * float(lca.abs().max()))
-    assert found.scores["lca"].sum() == pytest.approx(float(lca.sum()), rel=1e-3)
+    assert found.scores["lca"].sum() == pytest.approx(float(lca.sum()), rel=1e-3, abs=1e-3 * float(lca.abs().max()))
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -155,14 +158,20 @@ def test_gradients_at_the_original_model_equal_their_definition(loaded, examples
     state = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
     found = gradients_of(loaded, examples, batch_size=3, share_prefix=share_prefix)
     weight = loaded.checkpoint.rows(np.arange(384)).requires_grad_(True)
-    norms = torch.zeros(384).double()
+    norms, total = torch.zeros(384).double(), torch.zeros(384, weight.shape[1]).double()
     order = sorted(range(8), key=lambda i: -len(examples[i].sequence))
     for start in range(0, 8, 3):
         loss = summed_loss(loaded, weight, collate([examples[i].features() for i in order[start : start + 3]]))
-        norms += torch.autograd.grad(loss, [weight])[0].double().norm(dim=1)
+        gradient = torch.autograd.grad(loss, [weight])[0].double()
+        norms += gradient.norm(dim=1)
+        total += gradient
     assert found.ids.tolist() == ids.tolist()
     assert found.scores["gradient"] == pytest.approx(norms[ids].numpy(), rel=1e-4)
-    assert set(found.scores) == {"gradient"}
+    assert found.scores["gradient-sum"] == pytest.approx(total.norm(dim=1)[ids].numpy(), rel=1e-3)
+    whole = gradients_of(loaded, examples, batch_size=8, share_prefix=share_prefix)
+    assert whole.scores["gradient-sum"] == pytest.approx(found.scores["gradient-sum"], rel=1e-3)
+    assert (whole.scores["gradient"] < found.scores["gradient"]).any()
+    assert set(found.scores) == {"gradient", "gradient-sum"}
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.lm.state_dict().items())
 
 
@@ -176,32 +185,38 @@ def test_recording_changes_no_bit_of_the_training(loaded, examples, ids):
     assert recorded.content == plain.content
 
 
-def test_a_training_that_goes_on_from_a_checkpoint_takes_up_the_sums(loaded, examples, ids, tmp_path):
-    """Six steps at once, and three, then three more in a new Trainer, give the same bits."""
-    from transformers import Trainer, TrainingArguments
+@pytest.mark.parametrize("stop", [3, 6])
+def test_a_training_that_resumes_from_a_checkpoint_records_the_same(loaded, examples, ids, tmp_path, stop):
+    """Six steps at once, and as many from the checkpoint of step 3 or of the last step, give the same bits."""
+    settings = {"batch_size": 4, "epochs": 3, "learning_rate": 0.02, "max_grad_norm": 0.5}
 
-    def run(resume: str | None) -> Attribution:
-        model = LabelledLanguageModel(loaded.lm)
-        with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows, quiet():
-            recorder = AttributionRecorder(rows.embedding, model)
-            arguments = TrainingArguments(
-                output_dir=str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, learning_rate=0.02,
-                logging_steps=1, save_steps=3, max_grad_norm=0.5, use_cpu=True, seed=1, report_to=[], disable_tqdm=True,
-                remove_unused_columns=False, dataloader_pin_memory=False,
-            )  # fmt: skip
-            data = [e.features() for e in examples]
-            trainer = Trainer(
-                model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[recorder]
-            )
-            trainer.train(resume_from_checkpoint=resume)
-            assert trainer.state.global_step == 6
-            return recorder.attribution(ids, made_from={}, settings={})
+    def run(folder) -> Attribution:
+        spec = TuneSpec(seed=3, settings=settings, folder=folder, save_every=3)
+        return replace(prepare(loaded, examples, spec), rows=Tickets(rows=ids, rule={})).run().product.attribution
 
-    whole = run(None)
-    again = run(str(tmp_path / "checkpoint-3"))
+    whole = run(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "whole").glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
+    shutil.copytree(tmp_path / "whole" / f"checkpoint-{stop}", tmp_path / "cut" / f"checkpoint-{stop}")
+    again = run(tmp_path / "cut")
     assert (again.occurrences == whole.occurrences).all()
     for name in ("lca", "gradient"):
         assert (again.scores[name] == whole.scores[name]).all()
+        assert whole.scores[name].any()
+    shutil.copytree(tmp_path / "whole" / f"checkpoint-{stop}", tmp_path / "old" / f"checkpoint-{stop}")
+    (tmp_path / "old" / f"checkpoint-{stop}" / RECORD_FILE).unlink()
+    with pytest.raises(UserError, match="the checkpoint has no attribution.safetensors"):
+        run(tmp_path / "old")
+
+
+def test_the_last_gradient_is_taken_before_the_best_rows_are_loaded(loaded, examples, ids, tmp_path):
+    """Early stopping keeps other rows than the last step led to; the record is that of all steps."""
+    settings = {"batch_size": 4, "epochs": 3, "learning_rate": 0.5, "warmup_ratio": 0.0}
+    spec = TuneSpec(seed=3, settings=settings, folder=tmp_path, patience=9)
+    other = [Example(e.prompt, e.response[::-1]) for e in examples]  # what training makes less and less probable
+    stopped = replace(prepare(loaded, examples, spec, other), rows=Tickets(rows=ids, rule={})).run()
+    whole = tuned(loaded, examples, ids, **settings)
+    assert stopped.best_step < 6
+    assert (stopped.product.attribution.scores["lca"] == whole.attribution.scores["lca"]).all()
 
 
 def test_two_processes_record_what_one_does(loaded, examples, ids, untied_model, tmp_path):

@@ -15,7 +15,7 @@ from ks_lottery.checkpoint.patch import SIDES, Side
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.config import choices
 from ks_lottery.config.fields import settings_of
-from ks_lottery.config.settings import CertifyConfig, ModelConfig, TextConfig
+from ks_lottery.config.settings import CertifyConfig, ModelConfig, RunConfig, TextConfig
 from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template
 from ks_lottery.corpus.readers import READERS
 from ks_lottery.errors import UserError
@@ -76,6 +76,8 @@ def offered_by(command, flag):
     ("command", "flag", "offered"),
     [
         ("tune", "--method", choices.METHODS),
+        ("run", "--compare", choices.COMPARISON_SETS),
+        ("tune", "--by", choices.TEXT_RULES),
         ("tune", "--side", choices.SIDES),
         ("tune", "--quantize", choices.QUANTIZATIONS),
         ("tune", "--dtype", choices.DTYPES),
@@ -107,6 +109,14 @@ def test_methods_name_selectors_and_scores_are_selectors():
         assert (method.selector == "") == (method.kind != "rows"), name
     assert {*choices.SCORES, *choices.ATTRIBUTIONS} <= {*choices.RANKINGS} <= {*SELECTORS}
     assert {*choices.SIZED_METHODS} <= {*choices.METHODS}
+    assert {*choices.MEASURED} <= {*choices.TEXT_RULES} <= {*choices.RANKINGS}
+    assert {*choices.MEASURED} <= {*choices.ATTRIBUTIONS}
+
+
+def test_what_a_run_compares_is_a_selector_and_nothing_else_is_taken():
+    assert {name for names in choices.COMPARISON_SETS.values() for name in names} <= {*SELECTORS}
+    with pytest.raises(UserError, match="`compare` is 'some', but must be one of default, all"):
+        RunConfig(compare="some")
 
 
 def test_metrics_stand_for_what_can_be_computed():

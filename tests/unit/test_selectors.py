@@ -122,7 +122,9 @@ def test_what_is_missing_is_named(by):
         select_rows(by, Basis(vocabulary=10, size=None if by in ("reachable", "tickets", "all-but-tickets") else 3))
 
 
-@pytest.mark.parametrize("by", ["kl", "frequency", "occurrence", "random", "random-reachable", "lca", "gradient"])
+@pytest.mark.parametrize(
+    "by", ["kl", "frequency", "occurrence", "random", "random-reachable", "lca", "gradient", "template"]
+)
 def test_rankings_need_a_number_of_rows(by, make_scan):
     scan = make_scan([0, 5], 64)
     with pytest.raises(UserError, match=f"rows ranked by {by} have no p-value: give `top_k`"):
@@ -164,3 +166,40 @@ def test_rows_by_what_they_contributed():
         select_by_attribution(without, "lca", 2)
     with pytest.raises(UserError, match="0 or more"):
         select_by_attribution(known, "lca", -1)
+
+
+def test_rows_that_one_pass_measures_are_measured_when_they_are_asked_for():
+    scores = {"gradient": np.array([4.0, 1.0, 9.0]), "gradient-sum": np.array([1.0, 3.0, 2.0])}
+    known = Attribution(np.array([3, 5, 8]), scores, np.array([7, 1, 2]), settings={"measured": "x", "batch_size": 4})
+    calls = []
+
+    def gradients():
+        calls.append(1)
+        return known
+
+    basis = Basis(vocabulary=9, size=2, gradients=gradients)
+    assert select_rows("gradient-sum", basis).rows.tolist() == [5, 8]
+    assert select_rows("gradient", basis).rows.tolist() == [8, 3]
+    assert select_rows("gradient", basis).rule == {"selector": "gradient", "size": 2, "measured": "x", "batch_size": 4}
+    assert len(calls) == 3
+    with pytest.raises(UserError, match="lca needs `attribution`"):  # no pass tells it
+        select_rows("lca", basis)
+    assert len(calls) == 3
+    recorded = Attribution(known.ids, {"lca": scores["gradient"], "gradient": scores["gradient"]}, known.occurrences)
+    with pytest.raises(UserError, match="has no gradient-sum, only lca, gradient: one pass over a text measures it"):
+        select_by_attribution(recorded, "gradient-sum", 2)
+
+
+def test_template_rows_are_ranked_by_their_count_in_the_examples():
+    """Row 4 occurs most but is not of the template; row 9 is, and cannot be reached; there are no more than there are."""
+    examples = [
+        Example((1, 4, 4, 2, 9), (4, 2), in_source=(False, True, True, False, False)),
+        Example((1, 4, 3), (2, 6), in_source=(False, True, False)),
+    ]
+    basis = Basis(vocabulary=10, size=9, examples=lambda: examples, reachable=lambda: np.array([1, 2, 3, 4, 6]))
+    tickets = select_rows("template", basis)
+    assert tickets.rows.tolist() == [2, 1, 3]
+    assert [s["occurrences"] for s in tickets.scores] == [3, 2, 1]
+    assert select_rows("template", replace(basis, size=1)).rows.tolist() == [2]
+    with pytest.raises(UserError, match="needs to know which tokens of a prompt are the source"):
+        select_rows("template", replace(basis, examples=lambda: [Example((1, 4), (2,))]))

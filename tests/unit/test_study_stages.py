@@ -133,7 +133,7 @@ def test_raising_the_version_of_the_code_changes_the_keys_of_what_follows(
         store=str(tmp_path / "s"),
     )
     before = prepare_recipe(options).stored
-    monkeypatch.setitem(study_stages.CODE, "gradients", 2)
+    monkeypatch.setitem(study_stages.CODE, "gradients", CODE["gradients"] + 1)
     after = prepare_recipe(options).stored
     changed = [
         cell.about["system"]

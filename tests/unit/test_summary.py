@@ -16,7 +16,7 @@ def summary(passing=10, needed=None, **gaps) -> dict:
     power = {"alpha": 0.05, "rows_moved": 1000, "rows_passing": passing, "critical_statistic": 0.08,
              "largest_statistic": 0.05 if not passing else 0.2, "largest_spread": 0.01,
              "measured_shortfall": needed is not None, "needed": needed}  # fmt: skip
-    gaps = {"random": -0.1, "occurrence": -0.05, "lca": -0.05, "gradient": -0.05, **gaps}
+    gaps = {"random": -0.1, "occurrence": -0.05, "gradient-sum": -0.05, "lca": -0.05, "gradient": -0.05, **gaps}
     systems = {name: {"difference": gap, "interval": [gap - 0.02, gap + 0.02]} for name, gap in gaps.items()}
     return {"comparisons": {"systems": systems}, "scan": power, "confidence": 0.95}
 
@@ -24,12 +24,19 @@ def summary(passing=10, needed=None, **gaps) -> dict:
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
-        ({}, "The tickets are better than as many random rows: +0.100 (+0.080 to +0.120)."),
+        ({}, "The tickets are better than as many random rows (mean of 3 draws): +0.100 (+0.080 to +0.120)."),
         (
             {"random": -0.01},
-            "No difference shown between the tickets and as many random rows: +0.010 (-0.010 to +0.030).",
+            "No difference shown between the tickets and as many random rows (mean of 3 draws): +0.010 (-0.010 to +0.030).",
         ),
-        ({"random": 0.1}, "As many random rows are better than the tickets: +0.100 (+0.080 to +0.120)."),
+        (
+            {"random": 0.1},
+            "As many random rows (mean of 3 draws) are better than the tickets: +0.100 (+0.080 to +0.120).",
+        ),
+        (
+            {"gradient-sum": 0.1},
+            "The rows that one pass at the original model chose (gradient-sum) are better than the tickets: +0.100",
+        ),
         ({"occurrence": 0.019}, "No difference shown between the tickets and the rows that occur most: -0.019 ("),
         ({"occurrence": 0.021}, "The rows that occur most are better than the tickets: +0.021 (+0.001 to +0.041)."),
         (
@@ -55,9 +62,9 @@ def test_findings(figures, said):
 def test_findings_say_better_only_where_the_interval_excludes_0():
     """Whether the two marginal intervals overlap, by which it was said before, decides nothing."""
     for gap in (-0.02, 0.0, 0.02):
-        text = " ".join(findings(summary(random=gap, occurrence=gap, lca=gap, gradient=gap)))
+        text = " ".join(findings(summary(random=gap, occurrence=gap, lca=gap, gradient=gap, **{"gradient-sum": gap})))
         assert "better" not in text
-        assert text.count("No difference shown") == 4
+        assert text.count("No difference shown") == 5
 
 
 def test_findings_give_no_advice_that_was_not_measured():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.config.choices import ATTRIBUTIONS
+from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
@@ -38,7 +38,8 @@ class Attribution(ByContent, Shown):
     scores
         Name to values, shape (K,), float64, larger = more important. ``gradient``: the norm of the row's gradient, summed over
         steps (nats a label and unit of the embedding). ``lca``: loss-change allocation (Lan et al., NeurIPS 2019), minus the
-        sum over steps of gradient dot move (nats a label); only where the rows were tuned.
+        sum over steps of move dot gradient of the next step (nats a label; negative where the row raised the loss); only where
+        the rows were tuned. ``gradient-sum``: the norm of the summed gradient; only of one pass at the original model.
     occurrences
         How often each row's token was looked up in the batches, template and source included, padding apart; shape (K,),
         int64.
@@ -87,7 +88,7 @@ class Attribution(ByContent, Shown):
         return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
 
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return the values of one score, shape (K,); `name` is ``gradient`` or ``lca``.
+        """Return the values of one score, shape (K,); `name` is ``gradient``, ``gradient-sum`` or ``lca``.
 
         Raises
         ------
@@ -95,7 +96,10 @@ class Attribution(ByContent, Shown):
             When this attribution does not have it.
         """
         if name not in self.scores:
-            raise UserError(f"the attribution has no {name}, only {', '.join(self.scores)}: {name} needs embed tuning")
+            remedy = (
+                "embed tuning records it" if name not in MEASURED else "one pass over a text measures it (`corpus`)"
+            )
+            raise UserError(f"the attribution has no {name}, only {', '.join(self.scores)}: {remedy}")
         return self.scores[name]
 
     def save(self, folder: str | Path) -> Path:

@@ -82,12 +82,26 @@ RANKINGS = {
     "kl": "KL(softmax(after) || softmax(before))",
     "frequency": "count in a text of the target language",
     "occurrence": "count in the rendered examples, template and source included",
+    "template": "count in the rendered examples, of the rows of the prompt template and the instruction alone",
     "random": "a draw from the whole vocabulary",
     "random-reachable": "a draw from the rows that the text reaches",
     "lca": "loss-change allocation, recorded by embed tuning",
     "gradient": "summed gradient norm, recorded by embed tuning or measured on the original model",
+    "gradient-sum": "norm of the summed gradient, measured on the original model",
 }
 """Selectors that rank rows: what ``select --by`` offers."""
+
+COMPARISON_SETS = {
+    "default": ("gradient-sum", "occurrence", "random-reachable"),
+    "all": ("gradient-sum", "occurrence", "random-reachable", "lca", "gradient"),
+}
+"""Which selectors a run compares with its tickets, by as many rows of each."""
+
+COMPARISON_MEANINGS = {name: ", ".join(selectors) for name, selectors in COMPARISON_SETS.items()}
+"""The same, as the help says it."""
+
+RANDOM_DRAWS = 3
+"""Draws of random rows in a run, as in the paper."""
 
 SELECTORS = {
     **RANKINGS,
@@ -100,8 +114,17 @@ SELECTORS = {
 SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
 """Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
-ATTRIBUTIONS = ("lca", "gradient")
+ATTRIBUTIONS = ("lca", "gradient", "gradient-sum")
 """Selectors that an attribution answers."""
+
+MEASURED = ("gradient", "gradient-sum")
+"""Those of them that one pass over a text at the original model measures."""
+
+TEXT_RULES = {
+    name: RANKINGS[name].replace("recorded by embed tuning or ", "")
+    for name in ("gradient-sum", "gradient", "template", "occurrence", "random-reachable", "random")
+}
+"""Selectors that need the original model and the training text alone: what ``tune --by`` offers."""
 
 CORRECTIONS = ("none", "bonferroni", "holm", "bh")
 """Corrections of p-values; the paper's setting is none."""

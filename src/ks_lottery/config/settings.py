@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ks_lottery.config.checked import Checked
-from ks_lottery.config.choices import BOUNDS, CATALOGS, DEFAULT_MODEL
+from ks_lottery.config.choices import BOUNDS, CATALOGS, COMPARISON_MEANINGS, DEFAULT_MODEL
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
@@ -158,8 +158,17 @@ class RunConfig(Checked):
     select: SelectConfig = field(default_factory=SelectConfig)
     certify: CertifyConfig = field(default_factory=CertifyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    compare: str = setting("default", choices=COMPARISON_MEANINGS)
+    """Selectors that the tickets are compared with, by as many rows of each; random rows are drawn three times."""
     seed: int = setting(0, within=SEED)
     """Seed of every random choice but the split of the text, which has its own."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        require(
+            self.compare in COMPARISON_MEANINGS, "`compare`", self.compare, f"one of {', '.join(COMPARISON_MEANINGS)}"
+        )
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
     model: str | None = setting(None, metavar="MODEL")
     """Model whose tokenizer reads the corpus; the scan's base unless given."""
     corpus: str | None = setting(None, metavar="TEXT", group="text", first=True)
-    """Text that frequency, occurrence and random-reachable look at; gradient is measured there, on the original model."""
+    """Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there, on
+    the original model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ks_lottery.config.checked import Checked
-from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS
+from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS, TEXT_RULES
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions, SeedOption, StepOptions, TextOptions
 from ks_lottery.config.presets import tune_preset
@@ -42,6 +42,8 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
 
     method: str = setting("embed", choices=METHOD_MEANINGS, metavar="METHOD")
     """Method of tuning."""
+    by: str | None = setting(None, choices=TEXT_RULES, metavar="RULE")
+    """For partial, in place of tickets: rule that chooses the rows at the original model, in one pass over the text at most."""
     size: int | None = setting(None, metavar="N", within=COUNT)
     """Number of rows to train; for frozen, number of first tickets to leave as they are."""
     tokens: str = setting("auto", metavar="N|auto")

@@ -1,16 +1,18 @@
-"""Gradient norms of rows over a text at the original model, with nothing trained."""
+"""Gradients of rows over a text at the original model, in one pass, with nothing trained."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import distributed
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import batches_by_length, check_rows, collate, encode
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
+from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model
 from ks_lottery.models.rows import padding_row, reachable_rows
@@ -35,14 +37,19 @@ def gradients_of(
     *,
     batch_size: int = 8,
     share_prefix: bool = True,
+    shared_out: bool = False,
     tick: Callable[[int, int], None] | None = None,
 ) -> Attribution:
-    """Return the summed gradient norm of each row of the input embedding that `examples` reach, at the original model.
+    """Return how the loss of `examples` depends on each row of the input embedding that they reach, at the original model.
 
-    ``gradient[r]`` = sum over batches of the Euclidean norm of d L / d row r, where L is the loss of the batch: the negative
-    log-probabilities of the labels (the responses), summed and not averaged, so that each label has the same weight in any
-    batch. Batches group examples of like length. Within a batch gradients are added before the norm is taken, so the
-    figures depend on `batch_size`, and only rows of the same call can be compared.
+    L is the loss of a batch: the negative log-probabilities of the labels (the responses), summed and not averaged, so that
+    each label has the same weight in any batch.
+
+    - ``gradient[r]`` = sum over batches of the Euclidean norm of d L / d row r. Batches group examples of like length; within
+      a batch gradients are added before the norm is taken, so the figures depend on `batch_size`.
+    - ``gradient-sum[r]`` = the norm of the sum over batches of d L / d row r, which does not depend on it.
+
+    Only rows of the same call can be compared.
 
     Parameters
     ----------
@@ -50,13 +57,16 @@ def gradients_of(
         Examples a batch.
     share_prefix
         Compute what all prompts of a batch begin with once.
+    shared_out
+        Share the batches out between the processes of the default group of `torch.distributed`; all of them must call this, and
+        all get the same.
     tick
         Called with examples done and examples in all.
 
     Returns
     -------
     Attribution
-        With the score ``gradient`` alone (nats and unit of the embedding), and the occurrences.
+        With the scores ``gradient`` and ``gradient-sum`` (nats and unit of the embedding), and the occurrences.
 
     Raises
     ------
@@ -67,25 +77,41 @@ def gradients_of(
     ids = reachable_rows([e.sequence for e in examples], padding_row(loaded.lm))
     device = next(loaded.lm.parameters()).device
     model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
-    wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    norms = torch.zeros(len(ids), dtype=torch.float64)
+    home = torch.device("cpu") if device.type == "mps" else device  # Apple's GPUs have no float64
+    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if shared_out else (0, 1)
+    norms = torch.zeros(len(ids), dtype=torch.float64, device=home)
     counts = torch.zeros(len(ids) + 1, dtype=torch.int64)
     done = 0
-    with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows:
+    with installed_rows(loaded.lm, ids, loaded.checkpoint.rows(ids)) as rows, plain_attention(loaded.lm):
         module: Any = rows.embedding  # the input side has one
         slots = module.slot.cpu().long() + 1  # 0: a token outside the set
-        for batch in batches_by_length([len(e.sequence) for e in examples], batch_size):
+        summed = torch.zeros_like(rows.rows, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        for number, batch in enumerate(batches_by_length([len(e.sequence) for e in examples], batch_size)):
+            done += len(batch)
+            if number % processes != rank:
+                continue
             inputs = collate([examples[i].features() for i in batch])
             counts += torch.bincount(slots[inputs["input_ids"][inputs["attention_mask"].bool()]], minlength=len(counts))
             loss = model(**{name: t.to(device) for name, t in inputs.items()}, num_items_in_batch=1)["loss"]
             (gradient,) = torch.autograd.grad(loss, [rows.rows])
-            norms += torch.linalg.vector_norm(gradient, dim=1, dtype=wide).cpu().double()
-            done += len(batch)
+            norms += torch.linalg.vector_norm(gradient, dim=1, dtype=summed.dtype).to(norms)
+            summed += gradient
             if tick:
                 tick(done, len(examples))
-    made_from = {"base": loaded.checkpoint.describe(), "examples": digest_json([e.sequence for e in examples])}
+    if shared_out:
+        counts = counts.to(device)
+        for total in (norms, summed, counts):
+            distributed.all_reduce(total)
+    scores = {"gradient": norms, "gradient-sum": torch.linalg.vector_norm(summed, dim=1)}
+    made_from = {"base": loaded.checkpoint.describe(), "examples": examples_digest(examples)}
     settings = {"measured": "original model", "loss": "summed over labels", "batch_size": batch_size}
-    return Attribution(ids, {"gradient": norms.numpy()}, counts[1:].numpy(), made_from, settings)
+    columns = {name: values.cpu().double().numpy() for name, values in scores.items()}
+    return Attribution(ids, columns, counts[1:].cpu().numpy(), made_from, settings)
+
+
+def examples_digest(examples: Sequence[Example]) -> str:
+    """Return the digest by which an attribution names the examples that it was measured on."""
+    return digest_json([[list(e.prompt), list(e.response)] for e in examples])
 
 
 @checks_names
@@ -98,7 +124,7 @@ def row_gradients(
     batch_size: int = 8,
     progress: bool = False,
 ) -> Attribution:
-    """Return the summed gradient norm of each row that `corpus` reaches, at the original model, with nothing trained.
+    """Return the gradient of each row that `corpus` reaches, at the original model, in one pass, with nothing trained.
 
     See `ks_lottery.models.gradients.gradients_of` for the formula; `select_by_attribution` turns it into tickets.
 
@@ -113,14 +139,15 @@ def row_gradients(
     max_tokens
         Longest example, prompt and response together (512); longer ones are left out.
     batch_size
-        Examples a batch (8); the figures depend on it.
+        Examples a batch (8); ``gradient`` depends on it.
     progress
         Show a bar on standard output; off by default.
 
     Returns
     -------
     Attribution
-        The score ``gradient`` of each row that the text reaches, float64, and how often its token is looked up.
+        The scores ``gradient`` (summed norm) and ``gradient-sum`` (norm of the sum) of each row that the text reaches, float64,
+        and how often its token is looked up.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,44 +10,43 @@ from ks_lottery.certification.calibration import CALIBRATION_FOLDER
 from ks_lottery.certification.certify import certify_with
 from ks_lottery.certification.pool import held_out_pool
 from ks_lottery.certification.spec import CertifySpec
-from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
+from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE
 from ks_lottery.checkpoint.patch import PATCH_FILE
-from ks_lottery.config.choices import ATTRIBUTIONS
 from ks_lottery.corpus.batches import longest
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.evaluate import evaluate_with
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
-from ks_lottery.models.rows import trainable_rows
-from ks_lottery.recipes.job import ORIGINAL, Job
+from ks_lottery.recipes.rivals import DRAWS, RECORDED, compared_methods, rival_methods, rival_rows
 from ks_lottery.recipes.stage import Made, Recipe, Stage
 from ks_lottery.recipes.summary import summarize
 from ks_lottery.store.files import write_json
 from ks_lottery.store.run_folder import CALIBRATION, EMBED, TEST
 from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.select import select
-from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tuning.transfer import transfer
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ks_lottery.config.settings import RunConfig
     from ks_lottery.evaluation.evaluation import Evaluation
+    from ks_lottery.recipes.job import Job
     from ks_lottery.recipes.stage import Tick
-    from ks_lottery.tickets.tickets import Tickets
 
 TRAIN = "train"
 
-RIVALS = {"random": "random-reachable", "occurrence": "occurrence", "lca": "lca", "gradient": "gradient"}
-"""Method of a run to the selector of its rows: as many as there are tickets. Its random rows are drawn from those that the text
-reaches, the fair rival."""
-
-METHODS = (ORIGINAL, EMBED, "partial", "transfer", *RIVALS)
-"""What a run compares, in the order of its table."""
+TITLES = {
+    "gradient-sum": "for comparison: as many rows by one pass at the original model, without embed tuning",
+    "occurrence": "for comparison: as many rows that occur most",
+    "lca": "for comparison: as many rows that lowered the loss most",
+    "gradient": "for comparison: as many rows of largest gradient while tuning",
+    **{method: f"for comparison: as many random rows, draw {n + 1} of {len(DRAWS)}" for n, method in enumerate(DRAWS)},
+}
+"""What the screen calls the training of a rival's rows."""
 
 
 def main_recipe(job: Job) -> Recipe:
@@ -56,6 +55,8 @@ def main_recipe(job: Job) -> Recipe:
     seed = {"seed": job.config.seed}
     training = {**settings["model"], **settings["text"], **settings["train"], **seed}
     measuring = {**settings["model"], **settings["text"], **settings["evaluate"], **seed}
+
+    rivals = rival_methods(job.config)
 
     def tuning(method: str, title: str, *inputs: str) -> Stage:
         make = partial(_tune, job, method)
@@ -74,13 +75,10 @@ def main_recipe(job: Job) -> Recipe:
                 inputs=("model", EMBED), settings=settings["select"],
             ),
             tuning("partial", "partial tuning: the tickets alone", "scan"),
-            tuning("random", "for comparison: as many random rows", "scan"),
-            tuning("occurrence", "for comparison: as many rows that occur most", "scan"),
-            tuning("lca", "for comparison: as many rows that lowered the loss most", "scan", EMBED),
-            tuning("gradient", "for comparison: as many rows of largest gradient", "scan", EMBED),
+            *(tuning(name, TITLES[name], "scan", *([EMBED] if name in RECORDED else ["model"])) for name in rivals),
             Stage(
                 name="evaluate", title="next-token accuracy and translations", make=partial(_evaluate, job),
-                inputs=("text", "scan", EMBED, "partial", *RIVALS), settings=measuring,
+                inputs=("text", "scan", EMBED, "partial", *rivals), settings=measuring,
             ),
             Stage(
                 name="certify", title="certificate", make=partial(_certify, job),
@@ -138,7 +136,7 @@ def _tune(job: Job, method: str, tick: Tick) -> Made:
     text = job.config.text
     spec = TuneSpec(
         method=EMBED if method == EMBED else "partial",
-        tickets=None if method == EMBED else _rows(job, method),
+        tickets=None if method == EMBED else job.tickets if method == "partial" else rival_rows(job, method, tick),
         template=text.template,
         max_tokens=text.max_tokens,
         seed=job.config.seed,
@@ -152,22 +150,6 @@ def _tune(job: Job, method: str, tick: Tick) -> Made:
     recorded = [folder / ATTRIBUTION_FILE] if result.product.attribution is not None else []
     files = [folder / PATCH_FILE, *recorded, job.folder.rows(method), job.folder.training(method)]
     return Made(files=files, log=[f"{len(result.product):,} rows trained{ends}"], shown=True)
-
-
-def _rows(job: Job, method: str) -> Tickets:
-    """Return the rows that a method trains: the tickets, or as many by its selector."""
-    tickets = job.tickets
-    if method not in RIVALS:
-        return tickets
-    basis = Basis(
-        vocabulary=job.checkpoint.vocabulary,
-        size=len(tickets),
-        seed=job.config.seed,
-        attribution=Attribution.open(job.folder.method(EMBED)) if RIVALS[method] in ATTRIBUTIONS else None,
-        examples=lambda: job.train,
-        reachable=lambda: trainable_rows([e.sequence for e in job.train], job.loaded.lm, "input"),
-    )
-    return select_rows(RIVALS[method], basis)
 
 
 def _scan(job: Job, tick: Tick) -> Made:
@@ -207,26 +189,31 @@ def _evaluate(job: Job, tick: Tick) -> Made:
         confidence=settings.confidence,
         seed=job.config.seed,
     )
-    evaluations: dict[str, Evaluation] = {}
+    evaluations: dict[tuple[str, Sequence[str]], Evaluation] = {}
     files: list[Path] = []
     log: list[str] = []
-    for number, method in enumerate(METHODS):
+    methods = compared_methods(job.config)
+    for number, method in enumerate(methods):
         patch = job.patch(method)
-        if patch.content not in evaluations:
-            evaluations[patch.content] = evaluate_with(spec, job.loaded, job.split.test, patch)
-        evaluation = evaluations[patch.content]
+        # Random rows stand in the table as the mean of their draws; their few translations would say nothing.
+        asked = replace(spec, metrics=("accuracy",)) if method in DRAWS else spec
+        known = (patch.content, asked.metrics)
+        if known not in evaluations:
+            evaluations[known] = evaluate_with(asked, job.loaded, job.split.test, patch)
+        evaluation = evaluations[known]
         folder = job.folder
         evaluation.save_parts(
             summary=folder.evaluation(method),
             predictions=folder.predictions(method),
             hypotheses=folder.hypotheses(method),
         )
-        files += [folder.evaluation(method), folder.predictions(method), folder.hypotheses(method)]
+        files += [folder.evaluation(method), folder.predictions(method)]
+        files += [folder.hypotheses(method)] if evaluation.hypotheses is not None else []
         summed = evaluation.next_token or {}
         log.append(
             f"{method} accuracy {summed['accuracy']:.4f}, loss {summed['loss']:.4f} on {summed['positions']} positions"
         )
-        tick(number + 1, len(METHODS))
+        tick(number + 1, len(methods))
     sentences = min(settings.translations, len(job.test))
     return Made(files=files, log=[*log, f"{sentences} sentences translated, {settings.num_beams} beams"])
 
@@ -265,6 +252,6 @@ def _certify(job: Job, tick: Tick) -> Made:
 
 
 def _summary(job: Job, tick: Tick) -> Made:
-    write_json(job.folder.summary, summarize(job, METHODS))
+    write_json(job.folder.summary, summarize(job, compared_methods(job.config)))
     tick(1, 1)
     return Made(files=[job.folder.summary])

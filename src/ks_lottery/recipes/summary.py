@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.config.choices import RANDOM_DRAWS
+from ks_lottery.evaluation.draws import mean_accuracy, mean_difference
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.recipes.job import ORIGINAL
+from ks_lottery.recipes.rivals import BASIC_METHODS, DRAWS, RANDOM, methods_of, rivals
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import read_json
 from ks_lottery.tickets.scan_sections import no_power
@@ -25,16 +28,18 @@ TITLES = {
     "embed": "embed tuning",
     "partial": "partial tuning",
     "transfer": "partial transfer",
-    "random": "random rows",
+    "gradient-sum": "one-pass rows",
     "occurrence": "most frequent rows",
+    "random": f"random rows, {RANDOM_DRAWS} draws",
     "lca": "loss-change rows",
     "gradient": "gradient rows",
 }
 """What each method is called."""
 
 RIVALS = {
-    "random": "as many random rows",
+    "gradient-sum": "the rows that one pass at the original model chose (gradient-sum)",
     "occurrence": "the rows that occur most",
+    "random": f"as many random rows (mean of {RANDOM_DRAWS} draws)",
     "lca": "the rows that lowered the loss most while embed tuning (lca)",
     "gradient": "the rows of largest summed gradient while embed tuning",
 }
@@ -54,6 +59,11 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
     """
     config = job.config
     evaluations = {method: read_json(job.folder.evaluation(method), "evaluation") for method in methods}
+    single = {method: _method(job, method, evaluation) for method, evaluation in evaluations.items()}
+    figures = {
+        name: _drawn(job, {draw: single[draw] for draw in DRAWS}) if name == RANDOM else single[name]
+        for name in (*BASIC_METHODS, *rivals(config))
+    }
     certificates = {
         name: read_json(job.folder.certificates / f"{name}.json", "certificate") for name in ("transfer", "partial")
     }
@@ -69,7 +79,7 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
         "confidence": config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "translations": min(config.evaluate.translations, len(job.test)),
-        "methods": {method: _method(job, method, evaluation) for method, evaluation in evaluations.items()},
+        "methods": figures,
         "comparisons": _comparisons(job),
         "scan": job.scan.power(config.select.alpha),
         "tickets": read_json(job.folder.tickets, "tickets")["rows"],
@@ -85,24 +95,45 @@ def _comparisons(job: Job) -> dict[str, Any]:
     settings, seed = job.config.evaluate, job.config.seed
     tickets = Predictions.open(job.folder.predictions("partial"))
     systems: dict[str, Any] = {}
-    for name in RIVALS:
-        difference, interval = Predictions.open(job.folder.predictions(name)).difference(
-            tickets, confidence=settings.confidence, resamples=settings.resamples, seed=seed
+    for name in rivals(job.config):
+        draws = [Predictions.open(job.folder.predictions(method)) for method in methods_of(name)]
+        difference, interval = mean_difference(
+            draws, tickets, confidence=settings.confidence, resamples=settings.resamples, seed=seed
         )
         systems[name] = {"difference": difference, "interval": interval}
     return {"baseline": "partial", "metric": "accuracy", "systems": systems}
 
 
+def _drawn(job: Job, draws: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the figures of all draws of random rows as one method: means, and the range of the accuracy."""
+    settings = job.config.evaluate
+    predictions = [Predictions.open(job.folder.predictions(method)) for method in draws]
+    accuracy = mean_accuracy(
+        predictions, confidence=settings.confidence, resamples=settings.resamples, seed=job.config.seed
+    )
+    first = next(iter(draws.values()))
+    return {
+        **first,
+        "accuracy": accuracy.mean,
+        "interval": accuracy.interval,
+        "range": accuracy.range,
+        "loss": sum(float(figures["loss"]) for figures in draws.values()) / len(draws),
+        "draws": {
+            name: {key: figures[key] for key in ("accuracy", "interval", "loss")} for name, figures in draws.items()
+        },
+    }
+
+
 def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]:
     """Return one method's figures: its accuracy, its scores, and how much of the model it changes."""
-    summed, metrics = evaluation["next_token"], evaluation["scores"]["metrics"]
+    summed, metrics = evaluation["next_token"], (evaluation["scores"] or {}).get("metrics", {})
     file = job.folder.method(method) / PATCH_FILE
     return {
         "accuracy": summed["accuracy"],
         "interval": summed["accuracy_interval"],
         "loss": summed["loss"],
-        "chrf": metrics["chrf"]["score"],
-        "bleu": metrics["bleu"]["score"] if "bleu" in metrics else None,  # a language's tokenizer may be missing
+        # BLEU's tokenizer of a language may be missing, and random rows are not translated.
+        **{name: metrics[name]["score"] if name in metrics else None for name in ("chrf", "bleu")},
         "signatures": {name: metric["signature"] for name, metric in metrics.items()},
         "trained_parameters": job.patch(method).parameters,
         "bytes": file.stat().st_size if file.is_file() else 0,
@@ -198,8 +229,18 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         first,
         *(compared(RIVALS[name], **system) for name, system in systems.items()),
         f"Each is the paired difference in accuracy, with its {summary['confidence']:.0%} interval over sentences. One seed of "
-        "training and one draw of random rows: the intervals do not cover what another seed would change.",
+        "training: the intervals do not cover what another seed would change.",
+        *_spread(summary),
     ]
+
+
+def _spread(summary: Mapping[str, Any]) -> list[str]:
+    """Say how far the draws of random rows differ."""
+    drawn = summary.get("methods", {}).get(RANDOM, {})
+    if "range" not in drawn:
+        return []
+    low, high = drawn["range"]
+    return [f"The accuracy of the {len(drawn['draws'])} draws of random rows is from {low:.3f} to {high:.3f}."]
 
 
 def compared(rival: str, difference: float, interval: Sequence[float]) -> str:

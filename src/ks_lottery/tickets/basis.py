@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED, SCORES
 from ks_lottery.config.ticket_commands import SelectSettings
 from ks_lottery.errors import UserError
 from ks_lottery.models.vocabulary import tokens_here
@@ -60,7 +60,8 @@ def basis_of(
     scan, file
         The scan, and its file: a run keeps the attribution beside it.
     corpus
-        Text that frequency, occurrence and random-reachable look at; gradient is measured there, on the original model.
+        Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there,
+        on the original model.
     attribution
         Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan.
     model
@@ -98,7 +99,7 @@ def basis_of(
 
     @cache
     def examples() -> Sequence[Example]:
-        return _examples(tokenizer, corpus, template)
+        return _examples(tokenizer, corpus, template, spans=by == "template")
 
     def reachable() -> npt.NDArray[np.int64]:
         return reachable_rows([e.sequence for e in examples()], padding if isinstance(padding, int) else None)
@@ -120,10 +121,10 @@ def _attribution_for(
     if corpus is None:
         place = attribution_beside(file) if attribution is None else Path(attribution)
         return None if place is None else recorded(scan, place, str(file))
-    if by != "gradient":
+    if by not in MEASURED:
         raise UserError(f"{by} is recorded by embed tuning, not read from a text: give `attribution`, not `corpus`")
     if attribution is not None:
-        raise UserError("gradient needs `attribution` (while tuning) or `corpus` (original model), not both")
+        raise UserError(f"{by} needs `attribution` (what was recorded) or `corpus` (original model), not both")
     from ks_lottery.models.gradients import gradients_of
     from ks_lottery.models.load import load_model, open_checkpoint
 
@@ -145,11 +146,13 @@ def model_of(scan: Scan, model: str | None = None) -> str:
     return model or str(scan.made_from.get("base", {}).get("name", ""))
 
 
-def _examples(tokenizer: PreTrainedTokenizerBase, corpus: TextSource, template: str) -> list[Example]:
+def _examples(
+    tokenizer: PreTrainedTokenizerBase, corpus: TextSource, template: str, *, spans: bool = False
+) -> list[Example]:
     from ks_lottery.corpus.batches import encode
     from ks_lottery.corpus.source import read_text
 
-    return encode(tokenizer, read_text(corpus), template=template)[0]
+    return encode(tokenizer, read_text(corpus), template=template, spans=spans)[0]
 
 
 def tokens_of_base(scan: Scan, model: str | None = None) -> list[str] | None:

@@ -70,8 +70,8 @@ def select_by_attribution(attribution: Attribution | str | Path, by: str, size: 
     attribution
         An attribution, or the folder that it is in.
     by
-        ``lca`` (loss-change allocation; a row that raised the loss is below 0, and comes last) or ``gradient`` (summed gradient
-        norm).
+        ``lca`` (loss-change allocation; a row that raised the loss is below 0, and comes last), ``gradient`` (summed gradient
+        norm) or ``gradient-sum`` (norm of the summed gradient).
 
     Raises
     ------

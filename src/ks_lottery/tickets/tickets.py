@@ -272,7 +272,7 @@ _SHOWN = {
     "occurrences": Column(title="occurrences", form="integer"),
     **{
         name: Column(title=name, form=".3g")
-        for name in ("cos", "absolute", "absolute-signed", "relative", "ratio", "kl", "lca", "gradient")
+        for name in ("cos", "absolute", "absolute-signed", "relative", "ratio", "kl", "lca", "gradient", "gradient-sum")
     },
 }
 """What a table of tickets shows of what a selector knew."""

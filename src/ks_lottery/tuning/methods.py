@@ -12,8 +12,9 @@ from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tuning.tune_spec import TuneSpec, method_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ks_lottery.checkpoint.attribution import Attribution
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.tickets import Tickets
@@ -60,15 +61,25 @@ def defaults(
     return {**chosen, **{name: value for name, value in explicit.items() if value is not None}}
 
 
-def method_rows(spec: TuneSpec, loaded: LoadedModel, examples: Sequence[Example]) -> Tickets | None:
+def method_rows(
+    spec: TuneSpec,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    gradients: Callable[[], Attribution] | None = None,
+) -> Tickets | None:
     """Return the rows that a method trains; None for a method that trains something else.
 
     All embedding methods are one idea, "train these rows and freeze the rest", with different rows.
 
+    Parameters
+    ----------
+    gradients
+        Measures the gradients of the original model, for a rule that needs them.
+
     Raises
     ------
     UserError
-        When the tickets name a row that the model does not have.
+        When the tickets name a row that the model does not have, or something that the rule needs is missing.
     """
     if spec.kind != "rows":
         return None
@@ -79,7 +90,8 @@ def method_rows(spec: TuneSpec, loaded: LoadedModel, examples: Sequence[Example]
         seed=spec.seed,
         tickets=tickets,
         frequencies=spec.frequencies or None,
+        gradients=gradients,
         examples=lambda: examples,
         reachable=lambda: trainable_rows([e.sequence for e in examples], loaded.lm, spec.side),
     )
-    return select_rows(method_named(spec.method).selector, basis)
+    return select_rows(spec.by or method_named(spec.method).selector, basis)

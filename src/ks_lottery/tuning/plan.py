@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ks_lottery.corpus.batches import NO_LABEL, collate
 from ks_lottery.models.quiet import quiet
+from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.report.forms import duration, size
 from ks_lottery.report.section import Section
+from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.trainer import step_order
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Plan:
     steps, examples, tokens
         Steps in all; examples and input tokens of one epoch.
     seconds
-        Time of all steps on this machine, one process.
+        Time of all steps on this machine, one process; with that of a pass that chooses the rows, where there is one.
     """
 
     trained: int
@@ -95,7 +97,11 @@ def make_plan(tuning: Tuning, *, processes: int = 1) -> Plan:
     batches = [order[start : start + batch] for start in range(0, len(order), batch)]
     widths = [max(lengths[i] for i in indices) * len(indices) for indices in batches]
     longest, middle = widths.index(max(widths)), widths.index(statistics.median_low(widths))
-    with tuning.trainable() as trainable, quiet():
+    rows, chooses = tuning.rows, tuning.spec.measures
+    if chooses and rows is None:  # any rows that the text reaches cost as much
+        reached = reachable_rows([e.sequence for e in tuning.examples], padding_row(tuning.loaded.lm))
+        rows = Tickets(rows=reached[: tuning.spec.size], rule={})
+    with replace(tuning, rows=rows).trainable() as trainable, quiet():
         model, autocast = trainable.model, trainable.autocast
         parameters = list(model.parameters())
         trained = [p for p in parameters if p.requires_grad]
@@ -108,7 +114,7 @@ def make_plan(tuning: Tuning, *, processes: int = 1) -> Plan:
         seconds = time.perf_counter() - start
         model.lm.eval()
     steps = steps_in_all(len(features), batch, config.gradient_accumulation, config.epochs, processes)
-    rounds = steps * config.gradient_accumulation
+    rounds = steps * config.gradient_accumulation + (len(batches) if chooses else 0)
     return Plan(
         trained=sum(p.numel() for p in trained),
         total=sum(p.numel() for p in parameters),

@@ -14,6 +14,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
 from ks_lottery.store.files import write_json, writing
+from ks_lottery.tuning.recorder import AttributionRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,9 +119,60 @@ class TuneTrainer(Trainer):
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         with writing(folder):
             super()._save_checkpoint(model, trial)
+            for recorder in self._recorders:
+                recorder.save(folder, writes=self.args.should_save)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             write_json(folder / WHOLE_FILE, {"step": self.state.global_step})
+
+    @property
+    def _recorders(self) -> list[AttributionRecorder]:
+        return [each for each in self.callback_handler.callbacks if isinstance(each, AttributionRecorder)]
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> Any:
+        """Train as the Trainer does; what each row contributed resumes with it, and is finished after the last step."""
+        if isinstance(resume_from_checkpoint, str):
+            for recorder in self._recorders:
+                recorder.load(Path(resume_from_checkpoint))
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        self._finish_records()
+        return output
+
+    def _finish_records(self) -> None:
+        for recorder in self._recorders:
+            recorder.finish(self.next_gradient)
+
+    def next_gradient(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """Return the gradient of the loss of the step that would come next, at the values now, averaged over processes.
+
+        Every process calls it. The examples are those that the order has next, after the last one those that the next epoch
+        would begin with; each process computes its share, as in a step.
+        """
+        model: Any = self.accelerator.unwrap_model(self.model)
+        features: Any = self.train_dataset
+        processes, size = self.args.world_size, self.args.train_batch_size
+        step = size * self.args.gradient_accumulation_steps * processes
+        lengths = [len(feature["input_ids"]) for feature in features[:-1]]
+        epoch, place = divmod(self.state.global_step, math.ceil(len(lengths) / step))
+        indices = step_order(lengths, step, seed=self.args.seed, epoch=epoch)[place * step : (place + 1) * step]
+        labels = sum(label != NO_LABEL for i in indices for label in features[i]["labels"])
+        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        was_training = model.training
+        model.train()
+        model.zero_grad()
+        # Every process runs as many batches, since sharded parameters are gathered by all at once.
+        for number in range(self.args.process_index, math.ceil(len(batches) / processes) * processes, processes):
+            batch = batches[number] if number < len(batches) else [len(lengths)]
+            inputs = self._prepare_inputs(self.data_collator([features[i] for i in batch]))
+            (model(**inputs, num_items_in_batch=1)["loss"] * (processes / max(labels, 1))).backward()
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
+        model.zero_grad()
+        model.train(was_training)
+        if processes > 1 and not hasattr(gradient, "device_mesh"):  # of sharded rows the mean is taken on the way back
+            gradient = self.accelerator.reduce(gradient, "mean")
+        return gradient  # pyright: ignore[reportReturnType]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state = load_file(Path(resume_from_checkpoint) / TRAINED_FILE)
@@ -138,11 +190,17 @@ class TuneTrainer(Trainer):
         if state.global_step < state.max_steps and not (patience and waited >= patience):
             return False
         self.state = state
+        self._load_from_checkpoint(str(checkpoint))
+        for recorder in self._recorders:
+            recorder.load(checkpoint)
+        self._finish_records()
         best = state.best_model_checkpoint if patience else None
-        self._load_from_checkpoint(best or str(checkpoint))
+        if best:
+            self._load_from_checkpoint(best)
         return True
 
     def _load_best_model(self) -> None:
+        self._finish_records()  # at the rows that the last step led to
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]

@@ -20,8 +20,9 @@ from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
+from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
-from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding
+from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding, check_training
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.token_prompt import prompt_of_its_own
@@ -76,18 +77,11 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         spec = replace(spec, dtype=loaded_type)
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
-    if spec.method == "prefix" and config.gradient_checkpointing:
-        raise UserError(
-            "prefix tuning puts keys and values into a cache, which gradient checkpointing switches off: leave it out"
-        )
+    check_training(spec, config, validates=bool(validation))
     check_template(spec.template)
     if spec.tickets is not None:
         spec.tickets.check_base(checkpoint)
     check_reports(spec)
-    if spec.patience and not validation:
-        raise UserError("patience needs a validation text: give `validation`")
-    if spec.patience and spec.folder is None:
-        raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
     loaded = _load(base, spec)
     check_sharding(spec, loaded)
     spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
@@ -101,7 +95,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         config=config,
         examples=examples,
         validation=held_out,
-        rows=method_rows(spec, loaded, examples),
+        rows=None if spec.measures else method_rows(spec, loaded, examples),
         prompt=prompt,
         corpus=corpus if isinstance(corpus, Corpus) else None,
         validation_corpus=validation if isinstance(validation, Corpus) else None,
@@ -155,6 +149,7 @@ def tune(
     *,
     method: str = TuneSpec.method,
     tickets: Tickets | str | Path | None = None,
+    by: str | None = None,
     size: int | None = None,
     tokens: int | str = TuneSpec.tokens,
     target_text: Sequence[str] | None = None,
@@ -208,6 +203,9 @@ def tune(
         ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
     tickets
         Tickets, or the file that they were saved to.
+    by
+        For ``partial``, in place of `tickets`: a rule of `ks_lottery.config.choices.TEXT_RULES`, such as ``gradient-sum``, that
+        chooses rows at the original model, in one pass over the text at most. None (the default) for none.
     size, tokens
         Number of rows, 1 or more; number of tokens of a token prompt, or ``auto`` (the default), one a place of `template`.
     target_text
@@ -228,8 +226,7 @@ def tune(
     folder
         Where checkpoints are written every `save_every` steps (100), and from which an interrupted training resumes.
     patience
-        Stop after so many measurements without a better one, and keep the best parameters; needs `validation` and `folder`.
-        0 (the default) never stops.
+        Measurements without a better one after which to stop, and keep the best; needs `validation` and `folder`; 0: never.
     report_to, callbacks
         Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is
         attached.
@@ -245,8 +242,7 @@ def tune(
     batch_size, gradient_accumulation
         Examples a batch (8), and batches a step (1).
     warmup_ratio, max_grad_norm, weight_decay
-        Share of the steps in which the learning rate rises (0.03), norm that gradients are clipped to (1; 0 clips nothing), and
-        decay of what is trained (0).
+        Share of steps in which the rate rises (0.03), norm that gradients are clipped to (1; 0: none), decay (0).
     share_prefix, gradient_checkpointing
         Compute what all prompts of a batch begin with once (on); compute activations again instead of keeping them (off).
     progress
@@ -281,14 +277,15 @@ def tune(
         frequencies = token_counts(tokenizer, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
-        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, size=size,
+        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, by=by, size=size,
         tokens=str(tokens), frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template,
         dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
     check_rows_given(spec)
-    tuning = prepare(base, corpus, spec, validation)
+    with progress_bar(f"rows by {by}", show=progress and spec.measures, unit="sentences") as tick:
+        tuning = prepare(base, corpus, spec, validation).chosen(tick)
     scale = scale_of(tuning)
     if scale is not None and not scale.is_measurable:
         warnings.warn(LearningRateWarning(scale.sentence()), stacklevel=2)

@@ -26,6 +26,7 @@ class TuneKeywords(TypedDict, total=False):
     """Settings of `ks_lottery.tune`, which says what each is; a test compares the two."""
 
     tickets: Tickets | str | Path | None
+    by: str | None
     size: int | None
     tokens: int | str
     target_text: Sequence[str] | None

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import METHODS, SIZED_METHODS, Method
+from ks_lottery.config.choices import MEASURED, METHODS, SIZED_METHODS, TEXT_RULES, Method
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.train_commands import TuneOptions
 from ks_lottery.config.values import check_names
@@ -29,8 +29,11 @@ class TuneSpec(TuneOptions):
         Key of `ks_lottery.config.choices.METHODS`.
     tickets
         Rows for `partial` and `frozen`; their number is also the default size of the methods that draw or count rows.
+    by
+        In place of tickets, for `partial`: key of `ks_lottery.config.choices.TEXT_RULES`, which chooses the rows at the
+        original model, before any training.
     size
-        Number of rows of those methods; for `frozen`, how many of the first tickets are frozen.
+        Number of rows of those methods and of `by`; for `frozen`, how many of the first tickets are frozen.
     tokens
         For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template.
     frequencies
@@ -98,12 +101,18 @@ class TuneSpec(TuneOptions):
         self._check_tokens()
 
     def _check_rows(self) -> None:
-        if self.size is not None and (self.size < 1 or self.method not in (*SIZED_METHODS, "frozen")):
+        if self.by is not None:
+            self._check_rule(self.by)
+        if self.size is not None and (
+            self.size < 1 or (self.by is None and self.method not in (*SIZED_METHODS, "frozen"))
+        ):
             sized = ", ".join(SIZED_METHODS)
-            raise UserError(f"`size` is 1 or more, and for {sized} and frozen, not {self.method}")
+            raise UserError(f"`size` is 1 or more, and for {sized}, frozen and partial with `by`, not {self.method}")
         if self.method in SIZED_METHODS and self.size is None and self.tickets is None:
             raise UserError(f"{self.method} tuning needs `size`, the number of rows, or `tickets` to take their number")
-        if self.method in {"partial", "frozen"} and self.tickets is None:
+        if self.method == "partial" and self.tickets is None and self.by is None:
+            raise UserError("partial tuning needs `tickets`: take them from a scan first, or give `by` and `size`")
+        if self.method == "frozen" and self.tickets is None:
             raise UserError(f"{self.method} tuning needs `tickets`: take them from a scan first")
         if self.method == "frequency" and not self.frequencies:
             raise UserError(
@@ -117,6 +126,28 @@ class TuneSpec(TuneOptions):
             raise UserError(f"`tokens` is for token-prompt tuning, not for {self.method}")
         if self.method == "token-prompt" and self.side != "input":
             raise UserError("a token prompt is read on the input side, where its rows are: leave `side` out")
+
+    def _check_rule(self, by: str) -> None:
+        if by not in TEXT_RULES:
+            raise UserError(
+                f"`by` is {by}, but must be one of {', '.join(TEXT_RULES)}. Other rules need a tuning first: give `tickets` "
+                "that select wrote"
+            )
+        if self.method != "partial":
+            raise UserError(f"`by` is for partial tuning, not for {self.method}: leave it out")
+        if self.tickets is not None:
+            raise UserError("`tickets` and `by` both say which rows are trained: give one of them")
+        if self.size is None:
+            raise UserError(f"`by` {by} needs `size`, the number of rows")
+        if self.measures and self.side != "input":
+            raise UserError(
+                f"{by} is measured for rows of the input embedding: leave `side` out, or choose another rule"
+            )
+
+    @property
+    def measures(self) -> bool:
+        """Whether the rows are chosen by a pass over the text with the original model."""
+        return self.by in MEASURED
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tuning.adapters import adapter_trainable
 from ks_lottery.tuning.fitting import fit
 from ks_lottery.tuning.full import full_trainable
+from ks_lottery.tuning.one_pass import choose_rows
 from ks_lottery.tuning.row_training import row_trainable
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.trainable import TuneResult
@@ -49,7 +50,7 @@ class Tuning:
     examples, validation
         Examples to train on, and those that the loss is measured on.
     rows
-        Rows that are trained, for methods that train rows.
+        Rows that are trained, for methods that train rows; None also where a pass over the text has to choose them (`chosen`).
     prompt
         The prompt that token-prompt tuning made; None for other methods.
     corpus, validation_corpus
@@ -73,6 +74,7 @@ class Tuning:
         rates = {key: value for key, value in values_of(self.config).items() if not key.startswith("embed_")}
         return {
             "method": spec.method,
+            **({} if spec.by is None else {"by": spec.by, "size": spec.size}),
             **({} if self.rows is None else {"rows": len(self.rows), "rule": dict(self.rows.rule)}),
             "seed": spec.seed,
             "dtype": str(self.loaded.lm.dtype),
@@ -87,7 +89,9 @@ class Tuning:
     def manifest(self) -> dict[str, Any]:
         """Everything that the result depends on."""
         spec = self.spec
-        rows = {} if self.rows is None else {"rows": digest_json(self.rows.ids.tolist())}
+        # Rows that a pass chooses follow from the rest; the manifest is the same before it and after it.
+        known = None if spec.measures else self.rows
+        rows = {} if known is None else {"rows": digest_json(known.ids.tolist())}
         validated = {} if self.validation_corpus is None else {
             "validation": self.validation_corpus.fingerprint, "patience": spec.patience,
             "evaluate_every": spec.evaluate_every,
@@ -101,7 +105,7 @@ class Tuning:
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
             settings={
-                **self.described, "template": spec.template, "max_tokens": spec.max_tokens,
+                **replace(self, rows=known).described, "template": spec.template, "max_tokens": spec.max_tokens,
                 "processes": process_count(), "fsdp": spec.fsdp, **validated,
             },
         )  # fmt: skip
@@ -111,6 +115,8 @@ class Tuning:
         """Make the model trainable inside a block, as the method says."""
         spec, loaded, described = self.spec, self.loaded, self.described
         share = self.config.share_prefix
+        if spec.measures and self.rows is None:
+            raise RuntimeError("the rows are not chosen yet: call `chosen`")
         if self.rows is not None:
             record = spec.method == "embed"
             building: Any = row_trainable(
@@ -147,21 +153,23 @@ class Tuning:
         UserError
             When the training diverges.
         """
-        with self.trainable() as trainable:
-            if self.rows is not None and len(self.rows) == 0:
-                return TuneResult(product=trainable.collect(), rows=self.rows, span_counts=self.span_counts)
+        rows = (tuning := self.chosen()).rows
+        counts = tuning.span_counts
+        with tuning.trainable() as trainable:
+            if rows is not None and len(rows) == 0:
+                return TuneResult(product=trainable.collect(), rows=rows, span_counts=counts)
             result = fit(
                 trainable,
                 self.examples,
                 spec=self.spec,
                 config=self.config,
-                rows=self.rows,
+                rows=rows,
                 validation=self.validation,
                 watch=watch,
                 tick=tick,
                 callbacks=callbacks,
             )
-        return replace(result, span_counts=self.span_counts)
+        return replace(result, span_counts=counts)
 
     @property
     def span_counts(self) -> SpanCounts | None:
@@ -171,6 +179,18 @@ class Tuning:
             return None
         text = None if self.corpus is None else self.corpus.fingerprint
         return SpanCounts.of_occurrences(counted, {"base": self.loaded.checkpoint.describe(), "text": text})
+
+    def chosen(self, tick: Callable[[int, int], None] | None = None) -> Tuning:
+        """Return the tuning with its rows: as it is, or after the pass over the text that chooses them (`choose_rows`).
+
+        Parameters
+        ----------
+        tick
+            Called with examples done and examples in all.
+        """
+        if not self.spec.measures or self.rows is not None:
+            return self
+        return replace(self, rows=choose_rows(self.spec, self.loaded, self.examples, self.config, tick=tick))
 
     def plan(self) -> Plan:
         """Measure what the training would cost, on two steps; nothing is trained."""
@@ -202,7 +222,9 @@ class Tuning:
                 "gradient checkpointing: the shared prefix is switched off, since its keys and values must be kept"
             )
         sentences += [] if self.prompt is None else self.prompt.sentences()
-        if spec.method == "random" and self.rows is not None:
+        if spec.by is not None and self.rows is not None and len(self.rows) < (spec.size or 0):
+            sentences.append(f"{spec.by} has {len(self.rows):,} rows, fewer than the {spec.size:,} that were asked for")
+        if "random" in {spec.method, spec.by} and self.rows is not None:
             occurring = {token for example in self.examples for token in example.sequence}
             count = sum(int(row) in occurring for row in self.rows.rows)
             sentences.append(
