@@ -224,7 +224,7 @@ def test_overlap_is_table_8(run, capfd, tmp_path):
         assert row["token"] == {**Tickets.tokens(run / "tickets.json"), **Tickets.tokens(run / "kl.json")}[row["row"]]
     out = printed(capfd, "overlap", *names, "--top", "5")
     lines = out.splitlines()
-    assert lines[0].split() == ["one", "other", "rows", "rows", "shared", "Jaccard"]
+    assert lines[0].split() == ["one", "other", "rows", "of", "one", "rows", "of", "other", "shared", "Jaccard"]
     assert lines[1].split() == ["ca", "kl", "20", "20", str(len(both)), f"{len(both) / (40 - len(both)):.3f}"]
     assert lines[3].split() == ["row", "token", "sets", "ca", "kl"]
     assert f"{len(both)} of {40 - len(both)} rows are in all 2 sets: {both[0]} " in out
@@ -244,6 +244,10 @@ def test_overlap_names_files_by_what_tells_them_apart(run, capfd, tmp_path, monk
     assert "token" in printed(capfd, "overlap", "runs/ca/tickets.json", "runs/de/tickets.json")
 
 
+def test_overlap_of_one_set_is_refused(run, capfd):
+    assert "Give the files of two sets or more" in fails(capfd, "overlap", str(run / "tickets.json"))
+
+
 def test_overlap_refuses_other_bases_unless_forced(run, capfd, tmp_path):
     mine = str(run / "tickets.json")
     other = bare(run / "tickets.json", tmp_path / "other.json", made_from={"base": {"fingerprint": "0" * 64}})
@@ -252,8 +256,9 @@ def test_overlap_refuses_other_bases_unless_forced(run, capfd, tmp_path):
     assert "--force" in line
     assert "1.000" in printed(capfd, "overlap", mine, other, "--force")
     silent = bare(run / "tickets.json", tmp_path / "silent.json", made_from={})
-    assert f"not said by fingerprint in {silent}" in printed(capfd, "overlap", mine, silent)
-    assert "names no set" in fails(capfd, "overlap", f"={mine}")
+    said = f"{silent} does not record the fingerprint of its base, so it was not checked"
+    assert said in printed(capfd, "overlap", mine, silent)
+    assert "is not the name of a set" in fails(capfd, "overlap", f"={mine}")
     assert "two sets are called x" in fails(capfd, "overlap", f"x={mine}", f"x={other}")
-    assert "does not exist" in fails(capfd, "overlap", "x=nothing.json")
+    assert "does not exist" in fails(capfd, "overlap", "x=nothing.json", mine)
     assert "top is -1" in fails(capfd, "overlap", f"x={mine}", f"y={mine}", "--top", "-1")

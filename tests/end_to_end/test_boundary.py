@@ -79,7 +79,7 @@ def test_characters_that_an_encoding_lacks_are_escaped(encoding, tmp_path):
     assert yaml.safe_load(done.stdout.decode("ascii"))["out"] == "é€😀"
     done = shell("K 'é😀'", **encoding)
     assert done.returncode == 2
-    assert done.stderr.startswith(rb"ks-lottery: '\u00e9\ud83d\ude00' is no command")
+    assert done.stderr.startswith(rb"ks-lottery: unknown command '\u00e9\ud83d\ude00'")
 
 
 def test_json_with_escapes_is_json():

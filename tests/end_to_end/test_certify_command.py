@@ -83,7 +83,7 @@ def test_a_cut_calibration_says_that_it_is_cut(call, capsys):
     assert main([*call, *more, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["counted"] == {"bound": 20, "guarantee": 3}
-    assert "each of the first 3 positions of a sentence" in content["guarantees"][0]["statement"]
+    assert "at each of the first 3 positions in at least" in content["guarantees"][0]["statement"]
     assert "of the first 3 positions of a sentence" in content["guarantees"][1]["statement"]
     assert main([*call, *more, "--choose", "0.9", "0.1"]) == 0
     shown = capsys.readouterr().out
@@ -95,6 +95,8 @@ def test_a_folder_is_rechecked_from_its_files_alone(certified, tmp_path, capfd):
     assert main(["certify", "--recheck", str(certified)]) == 0
     shown = capfd.readouterr().out
     assert "9 recomputed: all equal." in shown
+    assert shown.split()[:2] == ["alpha", "claim"]  # one certificate, of transfers alone
+    assert shown.splitlines()[1].split()[:2] == ["0.05", "all_agree"]
     assert main(["certify", "--recheck", str(certified), "--json"]) == 0
     assert all(one["same"] for one in json.loads(capfd.readouterr().out)["rechecked"])
     copy = copy_of(certified, tmp_path)
@@ -122,7 +124,7 @@ def test_a_folder_is_rechecked_from_its_files_alone(certified, tmp_path, capfd):
     shutil.rmtree(copy / "calibration")
     assert "holds no calibration/calibration.json" in fails(capfd, ["certify", "--recheck", copy])
     assert "leave data out" in fails(capfd, ["certify", "--recheck", certified, "--data", "x.tsv"])
-    assert "not allowed with" in fails(capfd, ["certify", "--recheck", certified, "--transfer"])
+    assert "exclude each other" in fails(capfd, ["certify", "--recheck", certified, "--transfer"])
     assert "certify needs MODEL, --tuned, --data;" in fails(capfd, ["certify"])
 
 
@@ -317,7 +319,13 @@ def test_the_worst_examples_are_violations(call, capsys):
     assert gaps == sorted(gaps, reverse=True)
 
 
-def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file, tmp_path, capfd):
+def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file, tmp_path, capfd, monkeypatch):
+    """Before the model is loaded."""
+
+    def load(*_args, **_more):
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr("ks_lottery.models.load.load_model", load)
     grid = [*call, "--transfer"]
     assert "--alphas is 1.5, but must be" in fails(capfd, [*grid, "--alphas", "1.5"])
     assert "delta is 0" in fails(capfd, [*grid, "--delta", "0", "--calibration", "30"])
@@ -334,9 +342,11 @@ def test_what_cannot_be_certified_is_refused(call, tuned, tied_model, text_file,
     half = tmp_path / "half.tsv"
     lines = text_file.read_text().splitlines(keepends=True)
     half.write_text("".join(lines[:40]))
-    assert "stand in" in fails(capfd, [*grid, "--calibration", half])
+    assert "are also in" in fails(capfd, [*grid, "--calibration", half])
     half.write_text("".join(line.replace("number", "item") for line in lines[:40]))
-    assert "nobody knows whether" in fails(capfd, [*grid, "--calibration", half])
+    assert "Give one text with --calibration N, or --same-pool if they are" in fails(
+        capfd, [*grid, "--calibration", half]
+    )
     half.write_text("")
     assert str(half) in fails(capfd, [*grid, "--calibration", half])
     assert "give the base that the patch belongs to" in fails(capfd, ["certify", tied_model, *grid[2:]])

@@ -97,12 +97,12 @@ def test_the_library_has_what_it_names():
     ("command", "named"),
     [
         ([], "command"),
-        (["dmo"], "'dmo' is no command; the nearest one is demo"),
+        (["dmo"], "unknown command 'dmo'; did you mean demo?"),
         (["demo", "--budget", "huge"], "--budget is 'huge', but must be one of default, smoke"),
         (["export", "x"], "--to, --out"),
         (["export", "nowhere", "--out", "y", "--to", "peft"], "nowhere holds no patch.safetensors"),
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["translate", "nowhere", "Hello"], "nowhere is no run"),
+        (["translate", "nowhere", "Hello"], "nowhere is not a run folder"),
     ],
 )
 def test_wrong_commands_get_one_line(command, named, capfd):

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from ks_lottery import RowPatch, evaluate, open_checkpoint, read_corpus, tune
 from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode
+from ks_lottery.evaluation import language_check
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.models.load import load_model, load_tokenizer
 from ks_lottery.models.quiet import quiet
@@ -190,12 +191,38 @@ def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_p
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    assert "something else" in fails(capfd, [*call, "--metrics", "accuracy", "--out", tmp_path / "full"])
+    assert "is not the folder of an evaluation" in fails(
+        capfd, [*call, "--metrics", "accuracy", "--out", tmp_path / "full"]
+    )
     assert main([*call, "--metrics", "accuracy", *out]) == 0
     before = (tmp_path / "out" / "evaluation.json").read_bytes()
     more = ["--patch", made / "embed", "--metrics", "accuracy"]
     assert "another patch or adapter" in fails(capfd, [*call, *more, *out])
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
+
+
+def test_what_needs_no_model_is_checked_before_one_is_loaded(
+    call, tied_model, made, text, tmp_path, capfd, monkeypatch
+):
+    def load(*_args, **_more):
+        raise AssertionError("the model is loaded")
+
+    done = tmp_path / "done"
+    assert main([*call, "--metrics", "accuracy", "--out", str(done)]) == 0
+    monkeypatch.setattr("ks_lottery.models.load.load_model", load)
+    out = ["--out", tmp_path / "out"]
+    assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
+    assert "is a setting of its own" in fails(capfd, [*call, "--generation", "num_beams=1", *out])
+    (tmp_path / "long.tsv").write_text(f"{'word ' * 600}\tparaula\n")
+    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", *out])
+    assert "is not the folder of an evaluation" in fails(capfd, [*call, "--out", made / "embed"])
+    more = ["--patch", made / "embed", "--metrics", "accuracy"]
+    assert "another patch or adapter" in fails(capfd, [*call, *more, "--out", done])
+    assert "another text" in fails(capfd, [*call, "--limit", "3", "--out", done])
+    monkeypatch.setattr(language_check.util, "find_spec", lambda name: None)
+    language_check._identifier.cache_clear()
+    assert "pip install 'ks-lottery[language]'" in fails(capfd, [*call, "--language-check", *out])
+    assert not (tmp_path / "out").exists()
 
 
 def test_in_python(untied_model, text, made):

@@ -96,7 +96,7 @@ def test_cleaning_as_a_run_does_it(tied_model, tmp_path, capfd):
     assert as_json(capfd, file, "--model", tied_model)["text"] == {
         "origin": str(file), "source_language": "en", "target_language": "ca", "read": 2, "left_out": {"empty": 1},
         "cleaning": "1 of 2 pairs kept; dropped 1 under 4 words, 0 with format placeholders, 0 with markup, "
-        "0 whose source stood before", "pairs": 1,
+        "0 with a source sentence that had already occurred", "pairs": 1,
     }  # fmt: skip
     assert as_json(capfd, file, "--model", tied_model, "--no-clean")["text"]["pairs"] == 2
     file.write_text("one\tun\n", encoding="utf-8")
@@ -119,7 +119,7 @@ def test_two_files_and_an_instruction_of_the_user(tied_model, tmp_path, capfd):
     [
         (["nowhere.tsv"], "nowhere.tsv does not exist"),
         (["TEXT", "--template", "chat"], "has no chat template"),
-        (["TEXT", "--template", "alpacca"], "'alpacca' is not known (the nearest is alpaca)"),
+        (["TEXT", "--template", "alpacca"], "unknown template 'alpacca': use alpaca,"),
         (["TEXT", "--examples", "-1"], "examples is -1"),
         (["TEXT", "--max-tokens", "2"], "max_tokens is 2"),
         (["TEXT", "--limit", "0"], "limit is 0"),

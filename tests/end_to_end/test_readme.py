@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from ks_lottery import read_corpus, to_peft, tune
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.cli.main import COMMANDS, main
+from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.corpus.white_space import single_spaced
+from ks_lottery.evaluation.translate import translate
+from ks_lottery.models.load import load_model
+from ks_lottery.models.sides import installed_patch
 from ks_lottery.tickets.tickets import Tickets
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +46,44 @@ def test_python_runs(page, narrow_model, text_file, tmp_path, monkeypatch):
         assert isinstance(names["transfer"], RowPatch)
         assert [level.alpha for level in names["certificate"].levels][-1] == 1.0
         assert len(names["measured"].hypotheses) == 4
+
+
+@pytest.fixture
+def shipped(narrow_model, text_file, tmp_path, monkeypatch):
+    """The patch of a short tuning, exported to ``adapter`` in the working folder; the model, and our translation."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load_model(narrow_model, dtype="float32", device="cpu")
+    text = read_corpus(text_file, source_language="en", target_language="ca", limit=16)
+    patch = tune(loaded, text, epochs=1, learning_rate=0.5)
+    to_peft(loaded, patch, "adapter")
+    form = PromptForm(loaded.tokenizer)
+    order = "Translate the following sentence from English to Catalan."
+    with installed_patch(loaded.lm, patch):
+        prompts = form.prompts([order], ["Your session has expired."])
+        (answer,) = translate(loaded.lm, form, prompts, num_beams=1, max_new_tokens=64)
+    (before,) = translate(loaded.lm, form, prompts, num_beams=1, max_new_tokens=64)
+    assert answer != before
+    return answer
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_adapter_example_translates_as_the_patch_does(shipped):
+    (code,) = blocks(ROOT / "docs" / "ship.md", "py")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert single_spaced(str(names["answer"])) == shipped
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_card_of_an_adapter_says_its_prompt_and_its_code_translates(shipped, monkeypatch, capsys):
+    card = Path("adapter/README.md").read_text(encoding="utf-8")
+    assert "Template `alpaca`, from English to Catalan" in card
+    assert "Translate the following sentence from English to Catalan." in card
+    code = textwrap.dedent(card.partition("## Use\n")[2].partition("## Settings")[0])
+    monkeypatch.chdir("adapter")
+    capsys.readouterr()
+    exec(code, {})
+    assert single_spaced(capsys.readouterr().out) == shipped
 
 
 def test_the_readme_is_short():

@@ -14,8 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from ks_lottery.cli.main import main
+from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.models.load import load_model
+from ks_lottery.store.run_folder import RunFolder
 
 FAST = [
     "--train.learning-rate", "0.2", "--train.epochs", "1", "--train.batch-size", "8",
@@ -276,7 +280,9 @@ def test_the_guarantees_of_a_run_are_rechecked_from_its_files(finished, tmp_path
     shutil.copytree(finished, copy)
     file = copy / "certificate" / "partial.json"
     content = json.loads(file.read_text())
-    content["guarantees"][1]["statement"] = content["guarantees"][1]["statement"].replace("at least 0", "at least 1")
+    content["guarantees"][1]["statement"] = content["guarantees"][1]["statement"].replace(
+        "in at least ", "in at least 9"
+    )
     file.write_text(json.dumps(content))
     assert main(["certify", "--recheck", str(copy)]) == 1
     assert "no: statement" in capsys.readouterr().out
@@ -337,7 +343,7 @@ def fails(capfd, *arguments: str) -> str:
 def test_a_folder_of_another_config_is_refused(finished, tied_model, text_file, capfd):
     before = hashes(finished)
     line = fails(capfd, *command(tied_model, text_file, finished, "--select.alpha", "0.1"))
-    assert "select.alpha is 0.05 there and 0.1 here" in line
+    assert "select.alpha: 0.05 there, 0.1 here" in line
     assert hashes(finished) == before
 
 
@@ -501,8 +507,64 @@ def test_a_run_whose_model_or_text_changed_is_refused_and_unharmed(
     assert hashes(out) == before
 
 
+def test_translations_that_were_cut_off_are_named(finished, capfd):
+    """Those that have as many tokens as the run allows and no end; nothing is said of blank lines."""
+    assert main(["translate", str(finished), "The house is old", "This page does not exist", "--compare"]) == 0
+    out, err = capfd.readouterr()
+    config = RunFolder(finished).config()
+    loaded = load_model(config["model"]["name"], dtype=config["model"]["dtype"])
+    form = PromptForm(loaded.tokenizer, config["text"]["template"])
+    order = json.loads((finished / "text" / "report.json").read_text())["instruction"]
+    prompts = form.prompts([order] * 2, ["The house is old", "This page does not exist"])
+    without_end = []
+    for number, prompt in enumerate(prompts, start=1):
+        tokens = loaded.lm.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=4, pad_token_id=0)
+        if loaded.tokenizer.eos_token_id not in tokens[0, len(prompt) :].tolist():
+            without_end.append(number)
+    assert without_end
+    numbers = ", ".join(map(str, without_end))
+    named = (
+        f"{len(without_end)} translation{'s' if len(without_end) > 1 else ''} of the original model cut off at 4 tokens"
+    )
+    assert named in err
+    assert f"the run's evaluate.max_new_tokens: sentence{'s' if len(without_end) > 1 else ''} {numbers}\n" in err
+    assert "warning" not in out
+
+
+def test_a_run_in_place_of_something_else_is_named_as_one(finished, tied_model, text_file, tmp_path, capfd):
+    """Where a command takes a model, a text, a file or a new folder."""
+    run, model, text = str(finished), str(tied_model), str(text_file)
+    out = ["--out", str(tmp_path / "out")]
+    for words in (
+        ["tune", run, "--train", text, *out],
+        ["inspect", text, "--model", run],
+        ["evaluate", run, "--data", text, *out],
+        ["certify", run, "--tuned", f"{run}/embed", "--data", text],
+    ):
+        assert f"{run} is a run folder, not a model: give its base model, {model}" in fails(capfd, *words), words
+    assert "give its base model" in fails(capfd, *command(finished, text_file, tmp_path / "new"))
+    assert f"{run}/embed is a row patch, not a model: give its base model, {model}" in fails(
+        capfd, "inspect", text, "--model", f"{run}/embed"
+    )
+    assert "is a run folder: give one of its patches" in fails(capfd, "scan", model, run)
+    assert f"is a run folder: give one of its texts, such as {run}/text/test.jsonl" in fails(
+        capfd, "inspect", run, "--model", model
+    )
+    scan = f"{run} is a folder: give the Parquet file of a scan, such as {run}/scan.parquet"
+    assert scan in fails(capfd, "select", run, "--out", str(tmp_path / "t.json"))
+    assert scan in fails(capfd, "explain", f"{run}/tickets.json", "--scan", run)
+    assert f"{run} exists and is not the folder of a tuning: give another --out" in fails(
+        capfd, "tune", model, "--train", text, "--out", run
+    )
+    assert f"{run} is not the folder of an evaluation: give another --out" in fails(
+        capfd, "evaluate", model, "--data", text, "--out", run
+    )
+    assert "summary.json is not a tickets file" in fails(capfd, "explain", f"{run}/summary.json", "--scan", run)
+    assert not (tmp_path / "out").exists()
+
+
 def test_translate_errors(finished, tmp_path, capfd):
-    assert "not a run" in fails(capfd, "translate", str(tmp_path), "Hello")
+    assert "not a run folder" in fails(capfd, "translate", str(tmp_path), "Hello")
     assert "it has embed, gradient, gradient-sum, lca, occurrence, partial, random-1" in fails(
         capfd, "translate", str(finished), "Hello", "--method", "lora"
     )
@@ -520,5 +582,5 @@ def test_config_file_flags_and_print_config(tied_model, tmp_path, capfd):
     assert main(["run", str(resolved), "--print-config"]) == 0
     assert capfd.readouterr().out == printed
     file.write_text("train:\n  epoch: 2\n")
-    assert "'train.epochs'" in fails(capfd, "run", str(file), "--out", "x")
+    assert "did you mean train.epochs?" in fails(capfd, "run", str(file), "--out", "x")
     assert "--out" in fails(capfd, "run", str(resolved))

@@ -57,7 +57,7 @@ def fails(capfd, *command: str) -> str:
 
 def test_the_table_and_the_sentences(tied_model, tuned, capfd):
     out = printed(capfd, "scan", str(tied_model), str(tuned), "--top", "3")
-    assert "384 units of 1 tensor(s), compared as float32; 30 moved." in out
+    assert "384 units of 1 tensor, compared as float32; 30 moved." in out
     assert "pass p < 0.05 (D of 0.3438)" in out
     assert len([line for line in out.splitlines() if "e-0" in line]) == 3
 
@@ -118,9 +118,10 @@ def test_nothing_is_never_said_barely(tied_model, tmp_path, capfd):
     save_file(tensors, small / "model.safetensors", metadata={"format": "pt"})
     file = tmp_path / "scan.parquet"
     out = printed(capfd, "scan", str(tied_model), str(small), "--alpha", "0.01", "--out", str(file))
-    assert "Nothing passes p < 0.01: the test had no power at this scale" in out
+    assert "Nothing passes p < 0.01: the changes are too small for the test." in out
     factor = Scan.open(file).power(0.01)["needed"]
-    assert f"With moves {factor:.2g} times as large a unit would pass, measured on this pair of models" in out
+    shown = float(out.partition("If they were ")[2].partition(" times as large, one unit would pass. This factor")[0])
+    assert factor <= shown <= 1.1 * factor
     before = load_file(tied_model / "model.safetensors")["model.embed_tokens.weight"].double()
     after = before + factor * (tensors["model.embed_tokens.weight"].double() - before)
     pvalues = [ks_2samp(x.numpy(), y.numpy()).pvalue for x, y in zip(before.float(), after.float(), strict=True)]
@@ -162,11 +163,11 @@ def test_more_and_fewer_rows(tied_model, tuned, tmp_path, capfd):
     tensors["model.embed_tokens.weight"] = torch.cat([weight, torch.ones(5, 32)])
     save_file(tensors, larger / "model.safetensors", metadata={"format": "pt"})
     out = printed(capfd, "scan", str(tied_model), str(larger))
-    assert "5 rows stand in tuned alone and were not compared: 384 '', 385 ''" in out
+    assert "5 rows are only in the tuned model and not compared: 384 '', 385 ''" in out
     alone = json.loads(printed(capfd, "scan", str(tied_model), str(larger), "--json"))["rows"]
     assert alone["only_in_base"] == []
     assert [row["row"] for row in alone["only_in_tuned"]] == [384, 385, 386, 387, 388]
-    assert "5 rows stand in base alone" in printed(capfd, "scan", str(larger), str(tied_model))
+    assert "5 rows are only in the base model" in printed(capfd, "scan", str(larger), str(tied_model))
     np.testing.assert_array_equal(scan(tied_model, larger).counts, scan(tied_model, tuned).counts)
 
 
@@ -313,11 +314,11 @@ def test_select_by_text(saved, text_file, tied_model, tmp_path):
         (["--by", "kl", "--alpha", "0.05"], "--top-k"),
         (["--by", "frequency", "--top-k", "3"], "needs a text of the target language to count tokens in (--corpus)"),
         (["--by", "random", "--alpha", "0.5"], "give --top-k, the number of rows"),
-        (["--interval", "0.5", "0.1"], "interval is 0.5 to 0.1"),
+        (["--interval", "0.5", "0.1"], "--interval 0.5 0.1: LOW must be below HIGH"),
         (["--alpha", "1.5"], "alpha is 1.5"),
         (["--top-k", "-1"], "--top-k is -1"),
         (["--top-k", "3", "--tensor", "nope"], "no tensor nope"),
-        (["--alpha", "0.1", "--top-k", "3"], "not allowed with"),
+        (["--alpha", "0.1", "--top-k", "3"], "--top-k and --alpha exclude each other"),
     ],
 )
 def test_select_refuses(saved, tmp_path, capfd, flags, named):

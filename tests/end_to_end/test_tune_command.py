@@ -83,7 +83,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(untied_model
     assert main(command(untied_model, short, embed, "--epochs", "2")) == 0
     assert "was made by the same command before" in capfd.readouterr().out
     message = fails(capfd, command(untied_model, short, embed, "--epochs", "1"))
-    assert "epochs is 2.0 there and 1.0 here" in message
+    assert "epochs: 2.0 there, 1.0 here" in message
     assert {file: file.stat().st_mtime_ns for file in embed.rglob("*")} == before
 
 
@@ -122,7 +122,7 @@ def test_a_broken_training_of_another_command_is_not_gone_on_with(untied_model, 
     assert main(command(untied_model, short, tmp_path / "other", "--epochs", "1")) == 0
     work.mkdir()
     (work / "begun.json").write_bytes((tmp_path / "other" / "manifest.json").read_bytes())
-    assert "epochs is 1.0 there and 2.0 here" in fails(capfd, command(untied_model, short, out, "--epochs", "2"))
+    assert "epochs: 1.0 there, 2.0 here" in fails(capfd, command(untied_model, short, out, "--epochs", "2"))
     assert not out.exists()
 
 
@@ -208,7 +208,7 @@ def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, 
     rest = ["--tickets", str(tmp_path / "t.json"), "--out"]
     assert main(["transfer", str(untied_model), str(embed), *rest, str(tmp_path / "small")]) == 0
     assert "3 of 157 rows" in (out := capfd.readouterr().out)
-    assert "1 tickets are rows that the patch leaves" in out
+    assert "; the patch does not change the row of the other ticket" in out
     small = RowPatch.open(tmp_path / "small")
     assert small.ids.tolist() == sorted(chosen.tolist())
     kept = torch.from_numpy(np.isin(patch.ids, chosen))
@@ -231,7 +231,10 @@ def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, 
         (["--method", "prefix", "--gradient-checkpointing"], "prefix tuning puts keys and values into a cache"),
         (["--fsdp"], "--fsdp needs GPUs"),
         (["--validation-share", "2"], "--validation-share is 2.0, but must be between 0 and 1"),
-        (["--validation", "x.tsv", "--validation-share", "0.5"], "not allowed with argument --validation"),
+        (
+            ["--validation", "x.tsv", "--validation-share", "0.5"],
+            "--validation-share and --validation exclude each other",
+        ),
         (["--layers", "1"], "--layers is for full tuning"),
         (["--train", "nowhere.tsv"], "does not exist"),
     ],

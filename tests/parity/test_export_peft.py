@@ -63,7 +63,7 @@ def test_transformers_loads_the_merged_folder_and_answers_like_ours(case, tmp_pa
 def test_a_folder_that_holds_something_is_left_alone(case, tmp_path, write):
     checkpoint, patch, _ = case
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="not an empty folder"):
+    with pytest.raises(UserError, match="is not the folder of an export"):
         write(checkpoint, patch, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -94,7 +94,7 @@ def test_a_scan_survives_the_disk(base, tied_model, tmp_path):
     assert again.width == found.width
     assert dict(again.made_from) == dict(found.made_from)
     (tmp_path / "scan.parquet").write_bytes((tmp_path / "scan.parquet").read_bytes()[:-9])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
+    with pytest.raises(UserError, match="is not a Parquet file, or it is damaged"):
         Scan.open(tmp_path / "scan.parquet")
 
 

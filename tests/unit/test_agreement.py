@@ -77,7 +77,9 @@ def test_alpha_is_the_one_that_selected_the_tickets(two):
     for other in (None, tickets(7, 19), Tickets(rows=np.array([7]), rule={"selector": "ks", "top_k": 1})):
         cell = compare_tunings(embed, partial, other)
         assert cell.alpha is None
-        assert "this is no cell of the paper's table 6" in cell.sections()[1].sentences[-1]
+        said = cell.sections()[1].sentences[-1]
+        assert "this is not a cell of the paper's table 6" in said
+        assert ("and not by an alpha" in said) == (other is not None and "selector" in other.rule)
 
 
 def test_tickets_choose_the_rows_and_the_others_are_counted(two):

@@ -200,9 +200,9 @@ def test_a_switch_that_the_file_sets_can_be_switched_back(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("tpo_k: 3\n", "unknown config key 'tpo_k'; the nearest known one is 'top_k'"),
+        ("tpo_k: 3\n", "unknown config key 'tpo_k'; did you mean top_k?"),
         ("by: kll\n", "by is 'kll', but must be one of ks, cos,"),
-        ("by: kll\n", "; the nearest is kl"),
+        ("by: kll\n", "; did you mean kl?"),
         ("top_k: many\n", "top_k is 'many', but must be a whole number"),
         ("top_k: 1.5\n", "top_k is 1.5, but must be a whole number"),
         ("interval: [0.1]\n", "interval is [0.1], but must be 2 values"),
@@ -224,19 +224,23 @@ def test_a_wrong_file_gets_one_line(content, named, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["select", "s", "--out", "t", "--top", "3"], "--top is no flag of select; the nearest one is --top-k"),
+        (["select", "s", "--out", "t", "--top", "3"], "select has no flag --top; did you mean --top-k?"),
         (["select", "s", "--out", "t", "--by", "kll"], "--by is 'kll', but must be one of"),
         (["select", "s", "--out", "t", "--top-k", "x"], "--top-k is 'x', but must be a whole number"),
-        (["select", "s"], "the following arguments are required: --out"),
-        (["select", "--out", "t"], "the following arguments are required: SCAN"),
+        (["select", "s"], "select needs --out (see ks-lottery select --help)"),
+        (["select", "--out", "t"], "select needs SCAN (see ks-lottery select --help)"),
         (["select", "s", "two", "--out", "t"], "unrecognized argument 'two'"),
         (["select", "s", "--out"], "expected one argument"),
         (["evaluate", "m", "--data", "t", "--generation", "x"], "--generation takes NAME=VALUE, not 'x'"),
         (
             ["evaluate", "m", "--data", "t", "--patch", "a", "--adapter", "b"],
-            "--adapter: not allowed with argument --patch",
+            "--adapter and --patch exclude each other: give one of them",
         ),
-        (["slect"], "'slect' is no command; the nearest one is select"),
+        (["slect"], "unknown command 'slect'; did you mean select?"),
+        (["foo"], "unknown command 'foo' (see ks-lottery --help)"),
+        (["select", "s", "--out", "t", "--zzz"], "select has no flag --zzz (see ks-lottery select --help)"),
+        (["translate", "r", "a", " "], "SENTENCE: sentence 2 is empty"),
+        (["translate", "r", ""], "SENTENCE: sentence 1 is empty"),
         (["demo", "--target", "de"], "--target is --target-language now"),
         (["inspect", "t", "--keep-all"], "--keep-all is --no-clean now"),
         (["select", "s", "--data", "t"], "--data is --corpus now"),
@@ -284,11 +288,47 @@ def test_one_vocabulary():
     assert set(first.values()) == {"model"}
 
 
-def test_the_help_of_the_program_lists_commands_by_task_and_ends_with_two_examples():
+def test_the_help_of_the_program_lists_commands_by_task_and_ends_with_two_examples(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     lines = program_help().splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ") and "ks-lottery" not in line] == list(COMMANDS)
     assert lines[-3] == "examples:"
     assert all(line.startswith("  ks-lottery ") for line in lines[-2:])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_fits_the_terminal(width, monkeypatch, capfd):
+    """But for examples, usage lines and the values of a flag, which are not broken."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words in ([], *([command] for command in COMMANDS)):
+        capfd.readouterr()
+        assert main([*words, "--help"]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        long = [
+            line for line in lines if len(line) > width and not line.lstrip().startswith(("ks-lottery", "usage:", "-"))
+        ]
+        assert long == [], (words, width)
+
+
+def test_the_usage_says_what_goes_without_a_flag_and_help_says_every_default(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = {}
+    for command in ("translate", "certify", "demo", "inspect"):
+        capfd.readouterr()
+        assert main([command, "--help"]) == 0
+        said[command] = capfd.readouterr().out
+    assert said["translate"].startswith("usage: ks-lottery translate RUN [SENTENCE ...] [flags]\n")
+    assert said["certify"].startswith("usage: ks-lottery certify MODEL --tuned DIR --data TEXT [flags]\n")
+    assert "Seed for all random choices (default: 0)" in said["demo"]
+    assert "Size of the demo. default: 5 to 10 minutes; smoke: 1 to 3 minutes\n" in said["demo"]
+    assert "Keep all pairs. Without this flag, the text is cleaned as in a run\n" in said["inspect"]
+
+
+def test_each_setting_that_a_flag_switches_off_says_what_the_flag_does():
+    for name, command in COMMANDS.items():
+        for item in settings_of(command.settings):
+            shows_off = flag_of(item) != item.flag
+            assert shows_off == bool(item.off_help) or "." in item.name, (name, item.name)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -332,7 +372,7 @@ def test_an_unknown_setting_of_a_call_names_the_nearest(call, setting, near):
         "keep_useful": 1,
         "open_checkpoint": 0,
     }.get(call, 2)
-    message = rf"^{call}: unknown setting `{setting}`\. The nearest one is `{near}`\.$"
+    message = rf"^{call}: unknown setting `{setting}`; did you mean `{near}`\?$"
     with pytest.raises(ks_lottery.UserError, match=message):
         getattr(ks_lottery, call)(*["x"] * arguments, **{setting: 1})
 

@@ -57,12 +57,17 @@ def test_values_out_of_range_are_named(make, named):
 @pytest.mark.parametrize(
     ("key", "near"),
     [("train.epoch", "train.epochs"), ("learning_rate", "train.learning_rate"), ("text.target_lang", "text.target_language"),
-     ("tran.batch_size", "train.batch_size"), ("model.nam", "model.name"), ("modle", "model.name")],
+     ("tran.batch_size", "train.batch_size"), ("model.nam", "model.name"), ("modle", "model")],
 )  # fmt: skip
 def test_an_unknown_key_names_the_nearest(key, near):
     with pytest.raises(UserError, match="unknown config key") as caught:
         check_keys([key], "config.yaml")
-    assert str(caught.value).endswith(f"unknown config key '{key}'; the nearest known one is '{near}'")
+    assert str(caught.value).endswith(f"unknown config key '{key}'; did you mean {near}?")
+
+
+def test_nothing_is_suggested_for_a_key_that_is_like_no_other():
+    with pytest.raises(UserError, match=r"unknown config key 'foo'$"):
+        check_keys(["foo"], "config.yaml")
 
 
 def test_every_known_key_passes():
@@ -72,7 +77,9 @@ def test_every_known_key_passes():
 def test_difference_names_what_differs():
     here = as_dict(RunConfig())
     there = as_dict(RunConfig(seed=4, train=TrainConfig(epochs=2)))
-    assert difference(there, here) == "train.epochs is 2 there and 5.0 here; seed is 4 there and 0 here"
+    assert difference(there, here) == "train.epochs: 2 there, 5.0 here; seed: 4 there, 0 here"
+    cut = as_dict(RunConfig(text=TextConfig(max_train=64)))
+    assert difference(cut, here) == "text.max_train: 64 there, not set here"
     assert difference(here, here) == ""
 
 

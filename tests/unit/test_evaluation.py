@@ -159,13 +159,13 @@ def test_the_folder_of_something_else_stays_as_it_is(loaded, corpus, patch, tmp_
     evaluation.save(tmp_path / "done")
     before = (tmp_path / "done" / "evaluation.json").read_bytes()
     for text, product, folder, said in (
-        (corpus, None, "mine", "something else than an evaluation"),
+        (corpus, None, "mine", "is not the folder of an evaluation"),
         (corpus, patch, "done", "another patch or adapter"),
         (corpus.head(4), None, "done", "another text"),
     ):
         with pytest.raises(UserError, match=said):
             evaluate_with(spec, loaded, text, product, folder=tmp_path / folder)
-    with pytest.raises(UserError, match="something else than an evaluation"):
+    with pytest.raises(UserError, match="is not the folder of an evaluation"):
         evaluation.save(tmp_path / "mine")
     assert (tmp_path / "done" / "evaluation.json").read_bytes() == before
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
@@ -191,7 +191,7 @@ def test_a_newer_format_is_refused(evaluation, tmp_path):
         ({"resamples": -1}, "`resamples` is -1, but must be 0 or more"),
         ({"confidence": 1.0}, "`confidence` is 1.0, but must be between 0 and 1"),
         ({"against": ["/nowhere"]}, "/nowhere holds no hypotheses.jsonl"),
-        ({"beams": 4}, "evaluate: unknown setting `beams`. The nearest one is `num_beams`"),
+        ({"beams": 4}, "evaluate: unknown setting `beams`; did you mean `num_beams`?"),
     ],
 )
 def test_settings_that_cannot_be(loaded, corpus, settings, said):

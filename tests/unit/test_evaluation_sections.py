@@ -75,6 +75,16 @@ def test_a_comparison():
         "paired bootstrap against embed: 1,000 resamples of 1,012 sentences",
         "BLEU: nrefs:1|bs:1000",
     ]
+    (section,) = comparison_sections(content, own=True, known=["BLEU: nrefs:1|bs:1000"])
+    assert [column.title for column in section.columns[:5]] == [
+        "metric",
+        "other evaluation",
+        "other",
+        "this",
+        "other - this",
+    ]
+    assert section.rows[0][1:5] == ["partial", 20.0, 25.5, -5.5]
+    assert len(section.sentences) == 1  # the scores above have said the signature
 
 
 def test_the_language_of_the_outputs():

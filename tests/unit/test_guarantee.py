@@ -78,14 +78,12 @@ def test_what_is_said() -> None:
     pool = replace(SENTENCES, drawn=60)
     found = guarantee(right, right, sentence, delta=0.05, pool=pool)
     assert found[0].statement == (
-        "With probability at least 0.95 over the draw of 59 sentences from news.tsv (of those that have a position to "
-        "count: 1 have none), with probability at least 0.9504 the small model answers every position of a sentence drawn "
-        "at random like the tuned one. This is a guarantee: it rests on the random draw alone and assumes nothing of the "
-        "models, unlike the bound of theorem 2."
+        "With confidence 0.95 (over the draw of 59 sentences from news.tsv; 1 more without a position to count), the small "
+        "model agrees with the tuned one at every position in at least 95.04% of the sentences. This is a guarantee: it needs "
+        "only the random draw and makes no assumption about the models, unlike the bound of theorem 2."
     )
     assert (
-        "on average at least 0.9504 of the positions of a sentence drawn at random as the reference"
-        in found[2].statement
+        "agrees with the reference in at least 95.04% of the positions of a sentence, on average." in found[2].statement
     )
     assert 0.9504 <= found[0].lower < 0.9506
     shown = json.loads(json.dumps([g.as_dict() for g in found]))
@@ -94,7 +92,7 @@ def test_what_is_said() -> None:
     assert shown[0]["pool"]["name"] == "news.tsv"
     by_document = guarantee(right, right, sentence, delta=0.05, pool=DOCUMENTS, documents=list(range(59)), seed=4)
     assert "59 documents" in by_document[0].statement
-    assert "a sentence of a document, both drawn at random," in by_document[0].statement
+    assert "of the sentences of a document, on average over the documents." in by_document[0].statement
     assert [g.seed for g in by_document] == [4, None, None]
 
 
@@ -155,9 +153,13 @@ def test_the_method_is_fixed_by_the_pool_and_not_by_the_losses() -> None:
 @pytest.mark.parametrize(
     ("positions", "all_agree", "share"),
     [
-        (None, "answers every position of a sentence", "of the positions of a sentence"),
-        (20, "answers each of the first 20 positions of a sentence", "of the first 20 positions of a sentence"),
-        (1, "answers the first position of a sentence", "of the first position of a sentence"),
+        (None, "agrees with the tuned one at every position in at least", "of the positions of a sentence"),
+        (
+            20,
+            "agrees with the tuned one at each of the first 20 positions in at least",
+            "of the first 20 positions of a sentence",
+        ),
+        (1, "agrees with the tuned one at the first position in at least", "of the first position of a sentence"),
     ],
 )
 def test_statements_name_the_positions_that_count(positions, all_agree: str, share: str) -> None:
@@ -248,14 +250,14 @@ def test_the_smallest_set_that_passes_is_chosen() -> None:
     assert (found.passed, found.chosen, found.size) == (2, 1, 300)  # the last would pass, and is not asked
     assert found.observed == pytest.approx((0.0, 0.01, 0.045, 0.0))
     assert found.pvalues[3] == pytest.approx(0.95**n)
-    assert "the chosen 300 tickets answers on average at most 0.05 of the positions" in found.statement
+    assert (
+        "300 tickets differs from the tuned one in at most 0.05 of the positions of a sentence, on average"
+        in found.statement
+    )
     exact = choose([np.ceil(x) for x in losses], [400, 300, 200, 100], 0.05, 0.1, pool=SENTENCES, kind="any")
     assert exact.pvalues == pytest.approx([binom.cdf(k, n, 0.05) for k in (0, 8, 9, 0)])
     assert exact.passed == 1
-    assert (
-        "tickets answers any position of a sentence drawn at random unlike the tuned one with probability at most 0.05"
-        in (exact.statement)
-    )
+    assert "tickets differs from the tuned one at any position in at most 0.05 of the sentences" in (exact.statement)
     shown = json.loads(json.dumps(found.as_dict()))
     assert shown["size"] == 300
     assert shown["method"] == "Learn then Test, fixed sequence, Hoeffding-Bentkus"
@@ -264,14 +266,14 @@ def test_the_smallest_set_that_passes_is_chosen() -> None:
 def test_none_passed_is_said() -> None:
     found = choose([np.full(100, 0.5)], [10], 0.05, 0.05, pool=SENTENCES)
     assert (found.passed, found.chosen, found.size) == (0, None, None)
-    assert found.statement.startswith("No ticket set was chosen: 100 sentences of news.tsv do not show at delta 0.05")
+    assert found.statement.startswith("No ticket set was chosen: 100 sentences of news.tsv cannot prove, at delta 0.05")
     assert found.as_dict()["chosen"] is None
 
 
 @pytest.mark.parametrize("kind", ["any", "share"])
 def test_a_budget_that_cannot_reach_epsilon_is_refused(kind) -> None:
     with pytest.raises(
-        UserError, match=r"^58 calibration sentences cannot show a loss of at most 0.05 at delta 0.05 .* 59 are"
+        UserError, match=r"^58 calibration sentences are too few: .* a loss below 0.05 at delta 0.05\. 59 are"
     ):
         choose([np.zeros(58)], [10], 0.05, 0.05, pool=SENTENCES, kind=kind)
     assert choose([np.zeros(59)], [10], 0.05, 0.05, pool=SENTENCES, kind=kind).size == 10

@@ -39,7 +39,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     for name, problem in {
         "fifo": "is not a regular file",
-        "": "is not a regular file",
+        "": "is a folder",
         "gone": "does not exist",
     }.items():
         with pytest.raises(UserError, match=problem):

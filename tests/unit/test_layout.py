@@ -73,7 +73,7 @@ def test_what_a_trainer_leaves_is_no_model(folder):
     (folder / "pytorch_model.bin").rename(folder / "weights.bin")  # a name that transformers does not know
     assert torch.equal(open_source(str(folder)).block(EMBEDDING, 0, 9), tensors[EMBEDDING][:9])
     (folder / "weights.bin").unlink()
-    with pytest.raises(UserError, match="holds no safetensors"):
+    with pytest.raises(UserError, match="has no safetensors"):
         open_source(str(folder))
 
 

@@ -72,7 +72,7 @@ def test_many_sets_are_shown_in_tables_that_fit_the_terminal():
     strings = ("'[/INST]'", "'[bold]x'", "'" + "wide" * 12 + "'", "'汉字'")
     long = dict(zip(rows, strings, strict=True))
     sections = side_by_side({name: tickets(*rows) for name in names}, tokens=long).sections(30)[1:2]
-    console = Console(width=100, file=io.StringIO(), soft_wrap=True)
+    console = Console(width=100, file=io.StringIO(), soft_wrap=True, force_terminal=True, color_system=None)
     print_sections(console, sections)
     lines = console.file.getvalue().splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 100

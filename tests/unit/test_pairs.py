@@ -46,7 +46,7 @@ def test_a_known_prefix_is_no_other_tensor(prefix, tensors, untied_model, tmp_pa
     assert [(row["tensor"], row["row"]) for row in found.top(9)] == [("model.layers.1.self_attn.q_proj.weight", 3)]
     assert found.settings["matched"] == {name: prefix + name for name in tensors}
     _, out, _ = command(capfd, untied_model, tmp_path / "tuned", "--units", "all", "--ignore-tokenizer")
-    assert f"{len(tensors)} tensor(s) were matched by name without prefix" in out
+    assert f"{len(tensors)} tensors matched by name without prefix" in out
 
 
 def test_a_renamed_middle_as_of_transformers_is_matched(tensors, untied_model, tmp_path, capfd):
@@ -83,10 +83,10 @@ def test_no_verdict_while_tensors_stand_uncompared(tensors, untied_model, tmp_pa
     assert (code, err) == (0, "")
     assert "Nothing changed." not in out
     assert "Nothing changed in what was compared." in out
-    assert f"{number} tensor(s) were not compared; base alone has model.layers.0." in out
+    assert f"{number} tensors are only in the base model and not compared: model.layers.0." in out
     code, _, err = command(capfd, *words, "--fail-above", "1", "--quiet", "--out", tmp_path / "scan.parquet")
     assert (code, err.count("\n")) == (2, 1)
-    assert f"{2 * number} tensor(s) were not compared" in err
+    assert f"{2 * number} tensors not compared" in err
     assert "--fail-above has no verdict" in err
     assert len(Scan.open(tmp_path / "scan.parquet").uncompared) == 2 * number
     assert command(capfd, *words, "--fail-above", "1", "--tensors", "*layers.1*")[0] == 0
@@ -106,8 +106,8 @@ def test_one_tensor_of_another_shape_leaves_the_others_compared(tensors, untied_
     assert [(row["tensor"], row["row"]) for row in found.top(9)] == [("model.layers.1.mlp.up_proj.weight", 5)]
     words = (untied_model, tmp_path / "tuned", "--units", "all", "--ignore-tokenizer", "--fail-above", "1")
     code, out, err = command(capfd, *words)
-    assert "1 tensor(s) was not compared; have another shape on each side: model.layers.0.mlp.up_proj.weight" in out
-    assert (code, "1 tensor(s) were not compared" in err) == (2, True)
+    assert "1 tensor has another shape on each side and not compared: model.layers.0.mlp.up_proj.weight" in out
+    assert (code, "1 tensor not compared" in err) == (2, True)
 
 
 def test_tensors_of_integers_count_as_compared_when_their_bytes_are_the_same(tensors, tmp_path):

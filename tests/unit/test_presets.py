@@ -70,10 +70,13 @@ def test_the_command_and_the_library_resolve_it_alike(narrow_model, text_file, t
     call = ["tune", str(narrow_model), "--train", str(text_file), "--method", "embed", "--out", str(out), "--dry-run"]
     assert main([*call, "--preset", "paper"]) == 0
     said = capfd.readouterr().out
-    assert "learning rate 2e-05, 3 epochs, batches of 8 x 16, seed 42, warm-up 0.03, clipping 1, weight decay 0" in said
+    assert (
+        "learning rate 2e-05, 3 epochs, batches of 8, 16 per step, seed 42, warm-up 0.03, clipping 1, weight decay 0"
+        in said
+    )
     assert "at most 1,024 tokens" in said
     assert main([*call, "--preset", "paper", "--epochs", "2", "--seed", "1"]) == 0
-    assert "2 epochs, batches of 8 x 16, seed 1," in capfd.readouterr().out
+    assert "2 epochs, batches of 8, 16 per step, seed 1," in capfd.readouterr().out
     corpus = read_corpus(text_file, source_language="en", target_language="ca")
     spec = TuneSpec(method="embed", dtype="float32", **defaults("paper", "embed", {}))
     manifest = prepare(open_checkpoint(str(narrow_model)), corpus, spec).manifest

@@ -104,7 +104,7 @@ def test_the_sentence_stays_as_it_is(template, sentence):
 
 @pytest.mark.parametrize("template", ["alpacca", "no place"])
 def test_unknown_templates(template):
-    with pytest.raises(UserError, match=r"is not known .* no place for \{source\}"):
+    with pytest.raises(UserError, match=r"^unknown template '.*': use alpaca, .*, or a text .* contains \{source\}$"):
         render_prompt(template, "", "")
 
 

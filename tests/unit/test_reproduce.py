@@ -216,8 +216,8 @@ def test_the_command_writes_tables_and_refuses_a_folder_of_another_recipe(made, 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"recipe": "selector"}, "`recipe`: 'selector' is not known. The nearest one is selectors."),
-        ({"scale": "tiny"}, "`scale`: 'tiny' is not known"),
+        ({"recipe": "selector"}, "`recipe` is 'selector', but must be one of selectors; did you mean selectors?"),
+        ({"scale": "tiny"}, "`scale` is 'tiny', but must be one of"),
         ({"pairs": ["en"]}, "'en' is no pair of languages"),
         ({"pairs": ["en-ca", "en-ca"]}, "values that differ"),
         ({"pairs": ["en-ca", "en-de"]}, "is one text, but there are 2 pairs"),

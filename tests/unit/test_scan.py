@@ -27,7 +27,7 @@ def test_its_table_is_the_rows_that_moved_by_ascending_p(make_scan):
     (table, text) = scan.sections(0.05, top=2, tokens=tokens)
     assert [row[:3] for row in table.rows] == [[2, "'b'", 64], [1, "'[/INST]'", 30]]
     assert [column.title for column in table.columns][:5] == ["row", "token", "k", "D", "p"]
-    assert text.sentences[0] == "4 units of 1 tensor(s), compared as float32; 3 moved."
+    assert text.sentences[0] == "4 units of 1 tensor, compared as float32; 3 moved."
     assert "2 pass p < 0.05" in text.sentences[1]
     assert len(scan.sections(0.05, top=10)[0].rows) == 3
     with pytest.raises(UserError, match="top is -1, but must be 0 or more"):

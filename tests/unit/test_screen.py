@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -48,6 +49,41 @@ def test_a_training_says_its_tokens_a_second_without_the_first_step(monkeypatch)
         for step in range(1, 4):
             watch(Progress(step, 3, 3000 * step, None))
     assert out.getvalue() == "[ 1/2] embed tuning: 15.0 s, 1,500 tokens/s\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_says_the_share_and_names_its_times(width):
+    """All of it fits into the line, and the time that is left is not that which is gone."""
+    clock = iter(range(1000))
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=True,
+        color_system=None,
+        soft_wrap=True,
+        get_time=lambda: float(next(clock)),
+    )
+    with Screen(12, console).stage("next-token predictions", unit="sentences") as tick:
+        for done in range(1, 5):
+            tick(done, 20)
+    lines = [line.strip() for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", out.getvalue()) if "%" in line]
+    assert lines
+    assert all(len(line) <= width and "…" not in line for line in lines)
+    assert re.search(r"20% .*\b[\d.]+ (s|min|h) left", lines[-1])
+    assert ("elapsed, " in lines[-1]) == (width > 60)
+
+
+def test_a_stage_has_no_number_while_their_number_is_not_known():
+    out = io.StringIO()
+    screen = Screen(0, Console(file=out, width=100))
+    with screen.stage("open model and text"):
+        screen.total = 2
+    with screen.stage("embed tuning"):
+        pass
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("open model and text: ")
+    assert second.startswith("[ 1/2] embed tuning: ")
 
 
 def test_nothing_is_said_when_silent():

@@ -45,8 +45,9 @@ def test_copies_stay_together_and_more_text_moves_nothing():
         (SOURCES, 0.0, r"validation share is 0\.0"),
         (SOURCES, 1.0, r"validation share is 1\.0"),
         (SOURCES, float("nan"), "validation share is nan"),
-        (["a b c"], 0.5, "leaves one side empty"),
-        ([], 0.5, "leaves one side empty"),
+        (["a b c"], 1e-9, r"1 pairs gave no validation pair \(pairs are split by hash\)"),
+        (["a b c"], 1 - 1e-9, "gave no training pair"),
+        ([], 0.5, "gave no validation pair"),
     ],
 )
 def test_a_share_that_leaves_nothing_is_refused(sources, share, message):

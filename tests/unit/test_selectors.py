@@ -138,7 +138,7 @@ def test_what_is_out_of_range_is_refused(make_scan):
     for call, message in (
         ({"alpha": 1.5}, "alpha is 1.5, but must be from 0 to 1"),
         ({"alpha": float("nan")}, "alpha is nan"),
-        ({"interval": (0.5, 0.1)}, "interval is 0.5 to 0.1"),
+        ({"interval": (0.5, 0.1)}, "`interval` 0.5 0.1: LOW must be below HIGH, both from 0 to 1"),
         ({"top_k": -1}, "top_k is -1"),
         ({"top_k": 1, "alpha": 0.5}, "one of `alpha`, `interval` and `top_k`, not `alpha` and `top_k`"),
         ({"top_k": 1, "by": "lca"}, "score lca is not known"),

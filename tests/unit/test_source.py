@@ -79,5 +79,5 @@ def test_a_run_splits_what_the_library_reads(text_file):
     assert set(together) <= set(corpus)
     assert len({pair.source for pair in together}) == len(together)
     assert report["origin"] == str(text_file)
-    with pytest.raises(UserError, match=r"120 usable pairs and text\.min_pairs asks for 121"):
+    with pytest.raises(UserError, match=r"120 usable pairs and `text\.min_pairs` asks for 121"):
         load_text(TextConfig(train=str(text_file), min_pairs=121))

@@ -51,7 +51,7 @@ def summary(passing=10, needed=None, **gaps) -> dict:
         ({"passing": 0}, "No ticket: the largest D is 0.0500, and p < 0.05 needs 0.0800"),
         (
             {"passing": 0, "needed": 5.3},
-            "no power at this scale. With moves 5.3 times as large a unit would pass, measured",
+            "too small for the test. If they were 5.3 times as large, one unit would pass. This factor was measured",
         ),
     ],
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ks_lottery.certification.units import Kind
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.measured import MeasuredText
-    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
 
 CALIBRATION_FOLDER, CALIBRATION_FILE = "calibration", "calibration.json"
 """Folder beside the certificates, and the file in it that says how its sentences were drawn."""
@@ -56,7 +56,7 @@ class Texts:
 
 
 def open_texts(
-    loaded: LoadedModel,
+    tokenized: Tokenized,
     corpus: Corpus,
     calibration: Corpus | float | None,
     *,
@@ -83,7 +83,7 @@ def open_texts(
     """
 
     def measured(part: Corpus) -> MeasuredText:
-        return measured_text(loaded, part, template=template, max_tokens=max_tokens)
+        return measured_text(tokenized, part, template=template, max_tokens=max_tokens)
 
     if calibration is None:
         return Texts(report=measured(corpus))

@@ -110,7 +110,7 @@ def nested_transfers(
     Parameters
     ----------
     tickets
-        Sets are the first so many of these; without them, the rows of each alpha.
+        The sets are the first `sizes` of these; without them, the rows of each alpha.
     sizes
         Numbers of first tickets; by default all, half, a quarter, ... of them.
 

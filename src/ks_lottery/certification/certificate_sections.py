@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.units import counted_words
+from ks_lottery.report.forms import rounded_down, rounded_up
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 READING = (
-    "certified: share of positions that {rule} says the small model answers like the tuned one and rightly; "
-    "small model: share that it does answer rightly; violated: certified positions that it answers differently. "
-    "The bound holds under the theorem's assumptions and guarantees nothing for a deep network: that is what the last "
-    "column counts."
+    "tau: bound on the change of the tuned model's probabilities by the rows that the small model lacks; verified: share of "
+    "positions whose half gap is above tau; certified: share of positions where {rule} says that the small model gives the "
+    "tuned model's answer, and this answer is correct; small model: share that it really answers correctly; agrees: share "
+    "that it answers like the tuned model; violated: certified positions that it answers differently.",
+    "The bound holds under the theorem's assumptions. It guarantees nothing for a deep network. The last column counts how "
+    "often it failed here.",
 )
 """How the columns are read."""
 
@@ -56,8 +59,10 @@ def certificate_sections(
     )
     columns, rows = _levels(content["levels"], content["tau"], rule)
     sentences = [
-        READING.format(rule=SHORT[rule]), _range_sentence(content, rule), *_worst_sentences(content["worst"][:examples])
-    ]  # fmt: skip
+        *(line.format(rule=SHORT[rule]) for line in READING),
+        _range_sentence(content, rule),
+        *_worst_sentences(content["worst"][:examples]),
+    ]
     sections = [Section(title=heading, columns=columns, rows=rows, sentences=sentences)]
     if content["guarantees"]:
         tickets = {level["name"]: level["tickets"] for level in content["levels"]}
@@ -103,10 +108,13 @@ def _range_sentence(content: Mapping[str, Any], rule: str) -> str:
     low, high = content[f"{prefix}half_gap_range"]
     full = content[f"{prefix}full"][content["tau"]]
     if full["above"] is None:
-        enough = "only alpha = 1 verifies every position"
+        enough = "Only alpha = 1 verifies every position"
     else:
-        enough = f"every position is verified at each alpha above {_up(full['above'])} ({full['tickets']:,} tickets)"
-    return f"Half gaps of the {model} model lie between {low:.3g} and {high:.3g}: {enough}."
+        enough = f"Every position is verified at each alpha above {_up(full['above'])} ({full['tickets']:,} tickets)"
+    return (
+        f"Half of the gap between the two most probable tokens ranges from {low:.3g} to {high:.3g} in the {model} model. "
+        f"{enough}."
+    )
 
 
 def _up(alpha: float) -> str:
@@ -118,14 +126,17 @@ def _up(alpha: float) -> str:
     gap = Decimal(1) - Decimal(alpha)
     if alpha >= 0.999:
         return f"1 - {float(gap.normalize(Context(prec=1, rounding=ROUND_DOWN))):.1g}"
-    return f"{float(Decimal(alpha).normalize(Context(prec=3, rounding=ROUND_UP))):.3g}"
+    return rounded_up(alpha, 3)
 
 
 def _worst_sentences(worst: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the worst examples, two lines each."""
     if not worst:
         return []
-    lines = ["", "What the bound does not cover: certified, and answered differently, the surest first:"]
+    lines = [
+        "",
+        "Certified positions where the bound failed (the small model answers differently), most confident first:",
+    ]
     for example in worst:
         name, answer = next(iter(example["answers"].items()))
         more = f" and {len(example['answers']) - 1} more" if len(example["answers"]) > 1 else ""
@@ -147,13 +158,12 @@ def _guarantees(guarantees: Sequence[Mapping[str, Any]], tickets: Mapping[str, i
     rows: list[list[Any]] = []
     for name in names:
         own = {guarantee["bounded"]: guarantee for guarantee in guarantees if guarantee["model"] == name}
-        # Rounded down: a bound must not look better than it is.
-        cells = [f">= {int(own[b]['lower'] * 1000) / 1000:.3f} ({own[b]['observed']:.3f})" for b in BOUNDED]
+        cells = [f">= {rounded_down(own[b]['lower'], 3)} ({own[b]['observed']:.3f})" for b in BOUNDED]
         rows.append([name, *cells])
     example = spelled_out(guarantees, tickets)
     several = (
-        f" Each of the {len(guarantees)} bounds fails with probability at most {example['delta']:g} by itself, not all at "
-        "once; to pick a model by them, use --choose."
+        f" Each of the {len(guarantees)} bounds alone fails with probability at most {example['delta']:g}; several together "
+        "may fail more often. To choose a model, use ks-lottery certify --choose."
     )
     sentences = [
         f"Calibration: {example['pool']['how']}.",
@@ -188,12 +198,12 @@ def _choice(choice: Mapping[str, Any]) -> Section:
         Column(title="tickets", form="integer"),
         Column(title="loss seen", form=".4f"),
         Column(title="p", form=".2e"),
-        Column(title="shown", align="right"),
+        Column(title="result", align="right"),
     ]
     rows: list[list[Any]] = []
     for number, (size, observed, p) in enumerate(
         zip(choice["sizes"], choice["observed"], choice["pvalues"], strict=True)
     ):
-        shown = "chosen" if number == choice["chosen"] else "yes" if number < choice["passed"] else "no"
-        rows.append([size, observed, p, shown if number <= choice["passed"] else "not tested"])
+        shown = "chosen" if number == choice["chosen"] else "passed" if number < choice["passed"] else "failed"
+        rows.append([size, observed, p or "below 1e-300", shown if number <= choice["passed"] else "not tested"])
     return Section(columns=columns, rows=rows, sentences=[choice["statement"]])

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from ks_lottery.certification.algorithm import certify_predictions
 from ks_lottery.certification.audit import worst
-from ks_lottery.certification.calibration import Calibration, open_texts, parted
+from ks_lottery.certification.calibration import Calibration, parted
 from ks_lottery.certification.candidates import ORIGINAL, TUNED, Candidate, predict_candidates
 from ks_lottery.certification.certified import Certified
-from ks_lottery.certification.choice import check_budget
 from ks_lottery.certification.inputs import open_small, scan_of_patch
-from ks_lottery.certification.small_models import candidate_groups, check_patches
+from ks_lottery.certification.preparation import prepare_certification
 from ks_lottery.certification.spec import CertifySpec
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.groups import ModelOptions, TextSource
@@ -21,6 +20,7 @@ from ks_lottery.config.settings import CertifyConfig
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
+from ks_lottery.models.tokenized import tokenizer_of
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.tickets import Tickets
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ks_lottery.certification.calibration import Texts
     from ks_lottery.certification.certificate import Certificate
     from ks_lottery.certification.pool import Pool
+    from ks_lottery.certification.preparation import Preparation
     from ks_lottery.certification.units import Kind
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.corpus.corpus import Corpus
@@ -44,6 +45,7 @@ def certify_with(
     scan: Scan,
     corpus: Corpus,
     *,
+    ready: Preparation | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Certified:
     """Certify, audit and, with calibration text, guarantee: the one path of library, command and run.
@@ -56,6 +58,8 @@ def certify_with(
         `loaded` against `tuned`.
     corpus
         The text reported on.
+    ready
+        What `prepare_certification` returned for the same things, where the caller has checked them before.
     tick
         Called with sentences done and sentences in all.
 
@@ -64,20 +68,8 @@ def certify_with(
     UserError
         When patches, tickets, text or settings do not belong together, or a guarantee cannot be had.
     """
-    spec.check()
-    spec = spec.with_prompt(tuned.prompt)
-    check_patches(loaded, tuned, spec)
-    groups = candidate_groups(tuned, scan, spec, loaded.checkpoint)
-    texts = open_texts(
-        loaded, corpus, spec.calibration,
-        pool=spec.pool, rest=spec.rest, same_pool=spec.same_pool, template=spec.shown_as, max_tokens=spec.max_tokens,
-        seed=spec.split_seed,
-    )  # fmt: skip
-    config = spec.config
-    if texts.pool is not None and spec.epsilon is not None:
-        check_budget(
-            texts.pool.drawn, spec.epsilon, config.delta, pool=texts.pool, kind=spec.loss, bounding=config.bound
-        )
+    ready = ready or prepare_certification(spec, loaded, tuned, scan, corpus)
+    groups, texts, config = ready.groups, ready.texts, spec.config
     examples = [example.cut(config.positions) for example in texts.report.examples]
     if texts.calibration is not None:
         first = config.calibration_positions
@@ -290,10 +282,11 @@ def certify(
     tuned.check_base(checkpoint)
     if not isinstance(scan, Scan):
         scan = scan_of_patch(checkpoint, tuned, scan)
+    ready = prepare_certification(spec, tokenizer_of(base, trust_remote_code=trust_remote_code), tuned, scan, corpus)
     loaded = (
         base
         if isinstance(base, LoadedModel)
         else load_model(checkpoint, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     )
     with progress_bar("predictions of every model", show=progress, unit="sentences") as bar:
-        return certify_with(spec, loaded, tuned, scan, corpus, tick=tick or bar).certificate
+        return certify_with(spec, loaded, tuned, scan, corpus, ready=ready, tick=tick or bar).certificate

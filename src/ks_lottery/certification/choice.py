@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.certification.bounds import Bounding, level_of, loss_pvalues, method_of, units_to_show
-from ks_lottery.certification.units import MEANING, ONE, Kind, check_asked, counted_words, over_the_draw
+from ks_lottery.certification.units import (
+    AVERAGE,
+    MEANING,
+    SENTENCES,
+    Kind,
+    check_asked,
+    counted_words,
+    over_the_draw,
+)
 from ks_lottery.errors import UserError
+from ks_lottery.report.forms import counted
 from ks_lottery.stats.risk import fixed_sequence
 
 if TYPE_CHECKING:
@@ -24,10 +33,10 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[Kind, str] = {
-    "any": "the small model with the chosen {size:,} tickets answers {any} of {one} unlike the tuned one with "
-    "probability at most {epsilon:g}",
-    "share": "the small model with the chosen {size:,} tickets answers on average at most {epsilon:g} of {the} of {one} unlike "
-    "the tuned one",
+    "any": "the small model with the chosen {size:,} tickets differs from the tuned one at {any} in at most {epsilon} of "
+    "{sentences}",
+    "share": "the small model with the chosen {size:,} tickets differs from the tuned one in at most {epsilon} of {the} "
+    "{average}",
 }
 
 
@@ -83,12 +92,17 @@ class Choice:
         """What was chosen and what holds of it."""
         if self.size is None:
             return (
-                f"No ticket set was chosen: {self.n:,} {self.pool.unit}s of {self.pool.name} do not show at delta "
-                f"{self.delta:g} that even the largest, {self.sizes[0]:,} tickets, has a loss of at most {self.epsilon:g} "
-                f"over {counted_words(self.positions)['the']} of a sentence (there it has {self.observed[0]:.4f})."
+                f"No ticket set was chosen: {counted(self.n, self.pool.unit)} of {self.pool.name} cannot prove, at "
+                f"delta {self.delta:g}, a loss of at most {self.epsilon:g} over {counted_words(self.positions)['the']} of a "
+                f"sentence, even for the largest set, {self.sizes[0]:,} tickets (its loss in these {self.pool.unit}s is "
+                f"{self.observed[0]:.4f})."
             )
         claim = _CLAIMS[self.kind].format(
-            size=self.size, one=ONE[self.pool.unit], epsilon=self.epsilon, **counted_words(self.positions)
+            size=self.size,
+            epsilon=f"{self.epsilon:g}",
+            sentences=SENTENCES[self.pool.unit],
+            average=AVERAGE[self.pool.unit],
+            **counted_words(self.positions),
         )
         return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
@@ -117,8 +131,8 @@ def check_budget(
     needed = units_to_show(epsilon, delta, kind, pool, bounding)
     if n < needed:
         raise UserError(
-            f"{n:,} calibration {pool.unit}s cannot show a loss of at most {epsilon:g} at delta {delta:g} even if none has "
-            f"any loss: {needed:,} are needed, or a larger epsilon or delta"
+            f"{n:,} calibration {pool.unit}s are too few: even without any loss they cannot prove a loss below {epsilon:g} at "
+            f"delta {delta:g}. {needed:,} are needed, or a larger epsilon or delta"
         )
 
 

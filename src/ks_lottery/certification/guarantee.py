@@ -5,7 +5,6 @@ Must never be asked of a model that was chosen by the same calibration text: wha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ import numpy as np
 
 from ks_lottery.certification.bounds import FINITE, Bounding, method_of, upper_loss
 from ks_lottery.certification.units import (
+    AVERAGE,
     MEANING,
-    ONE,
+    SENTENCES,
     Kind,
     check_asked,
     check_positions,
@@ -24,6 +24,7 @@ from ks_lottery.certification.units import (
     unit_losses,
 )
 from ks_lottery.errors import UserError
+from ks_lottery.report.forms import percent_down
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[str, str] = {
-    "all_agree": "with probability at least {lower} the small model answers {every} of {one} like the tuned one",
-    "agreement": "the small model answers on average at least {lower} of {the} of {one} like the tuned one",
-    "accuracy": "the small model answers on average at least {lower} of {the} of {one} as the reference has them",
+    "all_agree": "the small model agrees with the tuned one at {every} in at least {lower} of {sentences}",
+    "agreement": "the small model agrees with the tuned one in at least {lower} of {the} {average}",
+    "accuracy": "the small model agrees with the reference in at least {lower} of {the} {average}",
 }
 
 
@@ -83,7 +84,10 @@ class Guarantee:
     def statement(self) -> str:
         """What holds, with which probability, over what."""
         claim = _CLAIMS[self.bounded].format(
-            lower=_down(self.lower), one=ONE[self.unit], **counted_words(self.positions)
+            lower=percent_down(self.lower),
+            sentences=SENTENCES[self.unit],
+            average=AVERAGE[self.unit],
+            **counted_words(self.positions),
         )
         return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
@@ -197,8 +201,3 @@ def guarantee(
             )
         )  # fmt: skip
     return tuple(found)
-
-
-def _down(value: float) -> str:
-    """Return four digits that are not above the value."""
-    return f"{math.floor(value * 1e4) / 1e4:.4f}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from ks_lottery.corpus.selection import hash_fraction, sentence_key
 from ks_lottery.errors import UserError
+from ks_lottery.report.forms import counted
 from ks_lottery.stats.risk import smallest_n
 from ks_lottery.store.files import read_json
 from ks_lottery.store.manifest import digest_json
@@ -49,7 +50,7 @@ class Pool:
     seed
         Seed of the draw; None where the user's word is all that is known of it.
     dropped
-        Pairs left out before, because their source stood before.
+        Pairs left out before, because their source sentence had already occurred.
     counted
         How many units of the whole pool have a position to count: what bounds that know the size of a pool go by. None where
         that is not known.
@@ -96,8 +97,8 @@ class Draw:
 def draw(corpus: Corpus, calibration: float, seed: int) -> Draw:
     """Draw a part of a text at random, without replacement, for calibration.
 
-    The pairs whose source stood before (in another case or spacing too) are dropped first and counted, so that none is on
-    both sides; the pool is what is left. Whole documents are drawn where every pair knows its own and at least
+    The pairs whose source sentence had already occurred (in another case or spacing too) are dropped first and counted, so that
+    none is on both sides; the pool is what is left. Whole documents are drawn where every pair knows its own and at least
     `ENOUGH_DOCUMENTS` of them get into calibration: their number is fixed before the draw, and that of the sentences
     follows. Otherwise sentences are drawn.
 
@@ -129,7 +130,7 @@ def draw(corpus: Corpus, calibration: float, seed: int) -> Draw:
     count = round(share * len(documents))
     known = all(documents)
     dropped = len(corpus) - size
-    copies = f"; {dropped:,} pairs whose source stood before were dropped" if dropped else ""
+    copies = f"; {counted(dropped, 'pair')} with a source sentence that had already occurred dropped" if dropped else ""
     if known and ENOUGH_DOCUMENTS <= count < len(documents):
         turns = {documents[i]: turn for turn, i in enumerate(generator.permutation(len(documents))[:count].tolist())}
         turn_of = [turns.get(pair.document) for pair in pool]
@@ -170,8 +171,8 @@ def _why_sentences(documents: Sequence[str], share: float, *, known: bool) -> st
     if not known:
         return " (documents are not known)"
     return (
-        f" ({share:.0%} of {len(documents):,} documents would be fewer than {ENOUGH_DOCUMENTS}: it speaks of these "
-        "documents, not of others)"
+        f" (too few documents to draw whole documents: {share:.0%} of {len(documents):,} is below {ENOUGH_DOCUMENTS}. So "
+        f"sentences were drawn, and the guarantee is valid for these {len(documents):,} documents only)"
     )
 
 
@@ -192,7 +193,7 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
     Raises
     ------
     UserError
-        When calibration is empty, when both share a source sentence, or when nobody knows that they are one pool.
+        When calibration is empty, when both share a source sentence, or when it is not known that they are one pool.
     """
     if not len(calibration):
         raise UserError(f"{calibration.origin} holds no sentence to calibrate on: give one that does")
@@ -200,8 +201,8 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
     both = [pair.source for pair in calibration if sentence_key(pair.source) in stands]
     if both:
         raise UserError(
-            f"{len(both):,} of the {len(calibration):,} source sentences of {calibration.origin} stand in "
-            f"{report.origin} too, the first {_short(both[0])!r}: calibrate on text that is not reported on"
+            f"{len(both):,} of the {len(calibration):,} source sentences of {calibration.origin} are also in "
+            f"{report.origin}, the first {_short(both[0])!r}: calibrate on text that is not reported on"
         )
     fingerprint = digest_json([calibration.fingerprint, report.fingerprint])
     name = f"{calibration.origin} and {report.origin}"
@@ -221,9 +222,8 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
         how = f"given as two texts; that its {unit}s were split at random is the user's word"
         return Pool(name, fingerprint, unit, units, drawn, how)
     raise UserError(
-        f"nobody knows whether {calibration.origin} and {report.origin} are parts of one text, split at random, and a "
-        "guarantee speaks of the text that calibration was drawn from: give one text and let a part of it be drawn, or "
-        "say that they are one pool"
+        f"it is not known that {calibration.origin} and {report.origin} are random parts of one text, and the guarantee needs "
+        "that. Give one text with `calibration` N, or `same_pool` if they are"
     )
 
 

@@ -22,6 +22,10 @@ CLOSE = 1e-9
 """Largest difference of two numbers that count as the same: another version of a library may round otherwise."""
 
 
+NONE = "none"
+"""Small model of a choice that chose none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recheck:
     """One guarantee or choice of a saved certificate, as it is saved and as it is recomputed.
@@ -90,20 +94,40 @@ def recheck(folder: str | Path) -> list[Recheck]:
 
 def recheck_section(results: list[Recheck]) -> Section:
     """Return saved and recomputed figures side by side: of a guarantee its bound, of a choice the chosen set."""
-    columns = [Column(title=title) for title in ("certificate", "model", "claim")]
-    columns += [Column(title=title, align="right") for title in ("saved", "recomputed", "same")]
+    several = len({one.certificate for one in results}) > 1
+    by_alpha = all(_is_number(one.model) or one.model == NONE for one in results)
+    columns = [
+        *([Column(title="certificate")] if several else []),
+        Column(title="alpha" if by_alpha else "small model"),
+        Column(title="claim"),
+        *(Column(title=title, align="right") for title in ("saved", "recomputed")),
+        Column(title="same"),
+    ]
     rows: list[list[Any]] = [
-        [one.certificate, one.model, one.claim, _figure(one.saved), _figure(one.computed),
-         "yes" if one.same else f"no: {', '.join(one.differing)}"]
+        [
+            *([one.certificate] if several else []),
+            one.model,
+            one.claim,
+            _figure(one.saved),
+            _figure(one.computed),
+            "yes" if one.same else f"no: {', '.join(one.differing)}",
+        ]
         for one in results
-    ]  # fmt: skip
+    ]
     wrong = sum(not one.same for one in results)
     said = (
         f"{len(results):,} recomputed, {wrong:,} of them differ."
         if wrong
         else f"{len(results):,} recomputed: all equal."
     )
-    return Section(columns=columns, rows=rows, sentences=[said])
+    return Section(columns=columns, rows=rows, sentences=[said], keys=2 + several)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
 
 
 def _guarantees(file: Path, content: Mapping[str, Any], calibration: Calibration) -> list[Recheck]:
@@ -134,7 +158,7 @@ def _choice(file: Path, content: Mapping[str, Any], calibration: Calibration) ->
         "models": models,
         "model": None if choice.chosen is None else models[choice.chosen],
     }
-    model = str(saved["model"] or "none")
+    model = str(saved["model"] or NONE)
     return [Recheck(certificate=file.stem, model=model, claim="choice", saved=saved, computed=computed)]
 
 

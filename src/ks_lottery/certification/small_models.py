@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.scan import Scan
 
 
-def check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> None:
+def check_patches(checkpoint: Checkpoint, tuned: RowPatch, spec: CertifySpec) -> None:
     """Refuse patches or tickets of another base or of other sides.
 
     Raises
@@ -31,13 +30,13 @@ def check_patches(loaded: LoadedModel, tuned: RowPatch, spec: CertifySpec) -> No
     UserError
         For the first that does not belong.
     """
-    tuned.check_base(loaded.checkpoint)
+    tuned.check_base(checkpoint)
     for name, patch in spec.small.items():
-        patch.check_base(loaded.checkpoint)
+        patch.check_base(checkpoint)
         check_side(tuned, patch, name)
     check_side(tuned, tuned, "the tuned patch")
     if spec.tickets is not None:
-        spec.tickets.check_base(loaded.checkpoint)
+        spec.tickets.check_base(checkpoint)
 
 
 def candidate_groups(

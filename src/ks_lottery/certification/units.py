@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ks_lottery.errors import UserError
+from ks_lottery.report.forms import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +23,18 @@ Kind = Literal["any", "share"]
 """Loss of a sentence: 1 if ``any`` of its positions is wrong, or the ``share`` of them that is."""
 
 MEANING = (
-    "This is a guarantee: it rests on the random draw alone and assumes nothing of the models, unlike the bound of "
+    "This is a guarantee: it needs only the random draw and makes no assumption about the models, unlike the bound of "
     "theorem 2."
 )
 
-ONE = {"sentence": "a sentence drawn at random", "document": "a sentence of a document, both drawn at random,"}
+SENTENCES = {"sentence": "the sentences", "document": "the sentences of a document, on average over the documents"}
+"""What a share of sentences is a share of, by the unit that was drawn."""
+
+AVERAGE = {
+    "sentence": "of a sentence, on average",
+    "document": "of a sentence, on average over the documents and the sentences of each",
+}
+"""What a share of positions is the mean of, by the unit that was drawn."""
 
 
 def unit_losses(
@@ -141,10 +149,10 @@ def check_positions(sentence: npt.ArrayLike, positions: int | None) -> None:
 
 
 def over_the_draw(delta: float, n: int, pool: Pool) -> str:
-    """Say with which probability, over which draw, and of what."""
+    """Say with which confidence, over which draw, and of what."""
     silent_units = pool.drawn - n
-    silent = f" (of those that have a position to count: {silent_units:,} have none)" if silent_units > 0 else ""
-    return f"With probability at least {1.0 - delta:.12g} over the draw of {n:,} {pool.unit}s from {pool.name}{silent}"
+    silent = f"; {silent_units:,} more without a position to count" if silent_units > 0 else ""
+    return f"With confidence {1.0 - delta:.12g} (over the draw of {counted(n, pool.unit)} from {pool.name}{silent})"
 
 
 def check_asked(name: str, value: float) -> None:

@@ -105,7 +105,7 @@ def model_files(folder: Path) -> ModelFiles:
     if main is None:
         chosen = safetensors or pickles
         if not chosen:
-            raise UserError(f"{folder} holds no safetensors: give the folder of a model")
+            raise UserError(f"{folder} has no safetensors: give the folder of a model")
         for name in chosen:
             is_there(folder / name)
         others = [name for name in pickles if name not in chosen]

@@ -121,7 +121,7 @@ class Checkpoint(Shown):
 
     def sections(self, most: int = 20) -> list[Section]:
         """Return the first `most` tensors (20) as a table, and the whole in a sentence."""
-        columns = [Column(title="tensor"), Column(title="type"), Column(title="shape", align="right")]
+        columns = [Column(title="tensor", cut="begin"), Column(title="type"), Column(title="shape", align="right")]
         rows = [
             [name, entry.type_name, " x ".join(f"{n:,}" for n in entry.shape)]
             for name, entry in list(self.tensors.items())[:most]

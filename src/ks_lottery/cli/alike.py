@@ -1,4 +1,4 @@
-"""The command `alike`: whether two tunings left rows with values distributed alike."""
+"""The command `alike`: test if two tunings gave the same rows similar values."""
 
 from __future__ import annotations
 

@@ -28,10 +28,12 @@ def run(settings: CertifySettings) -> int:
     model, tuned_folder, data = _check_given(settings)
     from ks_lottery.certification.certify import certify_with
     from ks_lottery.certification.inputs import certification_manifest, open_patches, saved_certificate, scan_of_patch
+    from ks_lottery.certification.preparation import prepare_certification
     from ks_lottery.certification.spec import CertifySpec
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.source import read_text
     from ks_lottery.models.load import load_model, open_checkpoint
+    from ks_lottery.models.tokenized import tokenizer_of
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.work_folder import WorkFolder
     from ks_lottery.tickets.tickets import Tickets
@@ -55,6 +57,8 @@ def run(settings: CertifySettings) -> int:
         spec = spec.with_prompt(tuned.prompt)
         manifest = certification_manifest(spec, checkpoint, tuned, scan, corpus)
         done = work is not None and work.is_done(manifest)
+        tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)
+        ready = None if done else prepare_certification(spec, tokenized, tuned, scan, corpus)
     if work is not None and done:
         _show(settings, screen, saved_certificate(work.out), spec)
         return 0
@@ -63,7 +67,7 @@ def run(settings: CertifySettings) -> int:
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
         )
     with screen.stage("predictions of every model", silent=silent) as tick:
-        certified = certify_with(spec, loaded, tuned, scan, corpus, tick=tick)
+        certified = certify_with(spec, loaded, tuned, scan, corpus, ready=ready, tick=tick)
     if work is not None:
         with work.publish(manifest) as folder:
             certified.save(folder)
@@ -89,7 +93,7 @@ def _show(settings: CertifySettings, screen: Screen, certificate: Certificate, s
     title = "Certificate of partial transfers" if spec.transfers else "Certificate of small models"
     print_sections(screen.console, certificate_sections(content, title, rule=settings.rule, examples=settings.examples))
     if settings.out is not None:
-        screen.say(f"\nThe certificate and all predictions are in {settings.out}.")
+        screen.say(f"\nThe certificate and all predictions are written to {settings.out}.")
 
 
 def _check_given(settings: CertifySettings) -> tuple[str, str, str]:

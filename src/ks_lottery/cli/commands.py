@@ -35,6 +35,8 @@ class Command:
         Class of its settings, from which flags and YAML keys are made.
     example
         A command line that works, without the name of the program.
+    usage
+        What follows the command in its usage line, where its settings do not say it: they are required only without a flag.
     notes
         Text below the flags.
     resumes
@@ -49,6 +51,7 @@ class Command:
     summary: str
     settings: type
     example: str
+    usage: str = ""
     notes: str = ""
     resumes: bool = False
     file_first: bool = False
@@ -69,7 +72,7 @@ COMMANDS = {
         summary="the main job on your own model and text",
         settings=RunSettings,
         example="run --model.name HuggingFaceTB/SmolLM2-360M --text.train pairs.tsv --out runs/mine",
-        notes="Every key of config.yaml is a flag as well. Flags go over the file, the file over the defaults.",
+        notes="Every key of config.yaml is a flag as well. Flags override the file, and the file overrides the defaults.",
         resumes=True,
         file_first=True,
     ),
@@ -95,7 +98,7 @@ COMMANDS = {
     ),
     "transfer": Command(
         task="train",
-        summary="put the tuned values of tickets alone into a patch of their own",
+        summary="write a patch with only the tickets' tuned values",
         settings=TransferSettings,
         example="transfer MODEL runs/embed --tickets tickets.json --out runs/transfer",
     ),
@@ -126,7 +129,7 @@ COMMANDS = {
     ),
     "alike": Command(
         task="find tickets",
-        summary="whether two tunings left rows with values distributed alike",
+        summary="test if two tunings gave the same rows similar values",
         settings=AlikeSettings,
         example="alike runs/embed runs/partial --tickets tickets.json",
         renamed={"--alpha": "--level", "--alphas": "--level"},
@@ -156,6 +159,7 @@ COMMANDS = {
         task="measure and certify",
         summary="when a small model answers like the tuned one: bound, audit, guarantee",
         settings=CertifySettings,
+        usage="MODEL --tuned DIR --data TEXT",
         example="certify MODEL --tuned runs/embed --transfer --data test.tsv --calibration 0.5 --out runs/certificate",
         notes=(
             "The certificate is the paper's bound, which holds under the assumptions of theorem 2 and is audited; with "

@@ -20,8 +20,10 @@ def run(settings: EvaluateSettings) -> int:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.source import read_text
     from ks_lottery.evaluation.evaluate import evaluate_with
+    from ks_lottery.evaluation.evaluation_checks import check_evaluation
     from ks_lottery.models.equipped import open_product
     from ks_lottery.models.load import load_model, open_checkpoint
+    from ks_lottery.models.tokenized import tokenizer_of
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.files import to_json
 
@@ -31,11 +33,13 @@ def run(settings: EvaluateSettings) -> int:
         checkpoint = open_checkpoint(settings.model)
         patch = RowPatch.open(Path(settings.patch)) if settings.patch else None
         product = open_product(patch or settings.adapter, checkpoint)
+        tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)
+        text = check_evaluation(spec, tokenized, corpus, product, settings.out)
         loaded = load_model(
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
         )
     evaluation = evaluate_with(
-        spec, loaded, corpus, product, folder=settings.out,
+        spec, loaded, corpus, product, folder=settings.out, text=text,
         stage=lambda title: screen.stage(title, silent=silent, unit="sentences"),
     )  # fmt: skip
     evaluation.save(settings.out)
@@ -44,7 +48,7 @@ def run(settings: EvaluateSettings) -> int:
     else:
         screen.console.print()
         screen.show(evaluation.sections())
-        screen.say(f"\nEverything lies in {settings.out}.")
+        screen.say(f"\nWritten to {settings.out}.")
     return 0
 
 

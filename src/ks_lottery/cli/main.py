@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.boundary import problem_of, sentence_of
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
-from ks_lottery.cli.options import read_settings
+from ks_lottery.cli.options import help_width, read_settings
 from ks_lottery.cli.output import check_output
 from ks_lottery.cli.signals import Stop
 from ks_lottery.cli.streams import complain, output_error, show_traceback, write
-from ks_lottery.config.values import nearest
+from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -118,9 +119,7 @@ def _run(given: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         known = [*COMMANDS, "--help", "--version"]
-        raise UserError(
-            f"{shortened(command)} is no command; the nearest one is {nearest(command, known)} (see ks-lottery --help)"
-        )
+        raise UserError(f"unknown command {shortened(command)}{did_you_mean(command, known)} (see ks-lottery --help)")
     settings = read_settings(command, words)
     if settings is None:
         return 0
@@ -139,16 +138,27 @@ def program_help() -> str:
     lines = [
         "usage: ks-lottery COMMAND ...",
         "",
-        "Find, train, ship and certify the few embedding rows that fine-tuning a language model really moves.",
+        *textwrap.wrap(
+            "Find, train, ship and certify the few embedding rows that fine-tuning a language model really moves.",
+            help_width(),
+        ),
     ]
     for task in dict.fromkeys(command.task for command in COMMANDS.values()):
         lines += ["", f"{task}:"]
-        lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items() if command.task == task]
+        lines += [_summary(name, command.summary) for name, command in COMMANDS.items() if command.task == task]
     lines += [
         "",
-        "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version the version.",
+        *textwrap.wrap(
+            "ks-lottery COMMAND --help shows the flags of a command; ks-lottery --version shows the version.",
+            help_width(),
+        ),
         "",
         "examples:",
     ]
     lines += [f"  ks-lottery {COMMANDS[name].example}" for name in EXAMPLES]
     return "\n".join(lines) + "\n"
+
+
+def _summary(name: str, summary: str) -> str:
+    begin = f"  {name:<10} "
+    return textwrap.fill(summary, help_width(), initial_indent=begin, subsequent_indent=" " * len(begin))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import textwrap
 from dataclasses import MISSING
@@ -15,7 +16,7 @@ from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.config_file import file_values
 from ks_lottery.cli.streams import write
 from ks_lottery.config.fields import settings_of
-from ks_lottery.config.values import build, nearest, nested, read_value, values_of
+from ks_lottery.config.values import build, did_you_mean, nested, read_value, values_of
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from ks_lottery.config.fields import Setting
 
-WIDTH = 100
+LONGEST_FLAG = 100
+"""Characters of a mistyped flag that an error shows."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +33,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise the error as the user's."""
-        raise UserError(f"{message} (see {self.prog} --help)")
+        raise UserError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+
+
+def help_width() -> int:
+    """Return the width that help is wrapped at: that of the terminal, as for argparse."""
+    return max(40, shutil.get_terminal_size().columns - 2)
 
 
 def build_parser(name: str, *, positional: bool = True) -> Parser:
@@ -45,15 +52,16 @@ def build_parser(name: str, *, positional: bool = True) -> Parser:
     """
     command = COMMANDS[name]
     listed = settings_of(command.settings)
-    needed = [item.metavar for item in listed if item.positional and item.required]
+    needed = [_placeholder(item) for item in listed if item.positional]
     needed += [f"{item.flag} {_metavar(item)}" for item in listed if item.required and not item.positional]
+    needed = [command.usage] if command.usage else needed
     parser = Parser(
         prog=f"ks-lottery {name}",
         usage=" ".join([f"ks-lottery {name}", *(["[config.yaml]"] if command.file_first else []), *needed, "[flags]"]),
-        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        description=textwrap.fill(f"{command.summary[0].upper()}{command.summary[1:]}.", help_width()),
         epilog="\n\n".join(
             [
-                *([textwrap.fill(command.notes, WIDTH)] if command.notes else []),
+                *([textwrap.fill(command.notes, help_width())] if command.notes else []),
                 f"example:\n  ks-lottery {command.example}",
             ]
         ),
@@ -63,7 +71,7 @@ def build_parser(name: str, *, positional: bool = True) -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("-h", "--help", action="help", help="Show this help, and stop")
-    parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags go over it")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags override it")
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML, and stop")
     groups: dict[str, Any] = {"": parser}
     for item in listed:
@@ -75,6 +83,12 @@ def build_parser(name: str, *, positional: bool = True) -> Parser:
             groups[item.group] = parser.add_argument_group(item.group)
         _add(groups[item.group], item)
     return parser
+
+
+def _placeholder(item: Setting) -> str:
+    """Return what stands in the usage line for words without a flag."""
+    name = f"{item.metavar} ..." if item.many else item.metavar
+    return name if item.required else f"[{name}]"
 
 
 def _add(group: Any, item: Setting) -> None:
@@ -102,15 +116,16 @@ def _metavar(item: Setting) -> str:
 
 
 def _help(item: Setting) -> str:
-    text = item.help.removesuffix(".")
+    text = item.help if item.help.endswith("...") else item.help.removesuffix(".")
     if flag_of(item) != item.flag:
-        return f"Do not {text[0].lower()}{text[1:]}".replace("%", "%%")
+        return item.off_help.replace("%", "%%")
     if item.meanings:
-        text += f": {'; '.join(f'{name}: {meaning}' for name, meaning in item.meanings.items())}"
+        text += f". {'; '.join(f'{name}: {meaning}' for name, meaning in item.meanings.items())}"
     if item.within is not None and not item.within.is_obvious:
-        text += f", {item.within.wanted()}"
+        text += f" ({item.within.wanted()})"
     default = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
-    if not item.required and default not in (None, False, "", {}):
+    empty = default is None or default is False or default in ("", {}, "default")  # 0 is a default worth to be shown
+    if not item.required and not empty:
         text += f" (default: {default})"
     return text.replace("%", "%%")
 
@@ -118,7 +133,8 @@ def _help(item: Setting) -> str:
 def read_settings(name: str, words: Sequence[str]) -> Any:
     """Read flags, and the file that ``--config`` names, into the settings of a command.
 
-    Flags go over the file, the file over the preset, the preset over the defaults. Dashes and underscores in flags are alike.
+    Flags override the file, the file overrides the preset, and the preset overrides the defaults. Dashes and underscores in
+    flags are alike.
 
     Returns
     -------
@@ -128,8 +144,8 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     Raises
     ------
     UserError
-        For an unknown name or value (naming the nearest), a value of another type or out of range, a setting that is missing,
-        or a file that cannot be read.
+        For an unknown name or value (naming one that is near), a value of another type or out of range, a setting that is
+        missing, or a file that cannot be read.
     """
     command = COMMANDS[name]
     words, rest = _split(words)
@@ -160,7 +176,7 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     missing = [_called(item) for item in listed.values() if item.required and item.name not in values]
     wants_print = given.get("print_config", False)
     if missing and not wants_print:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+        raise UserError(f"{name} needs {', '.join(missing)} (see ks-lottery {name} --help)")
     settings = None if missing else build(command.settings, values)
     if wants_print:
         _print({key: values.get(key, item.default) for key, item in listed.items()} if missing else values_of(settings))
@@ -189,9 +205,9 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     known = [flag for item in listed if not item.positional for flag in (item.flag, flag_of(item))]
     for word in words:
         if word.startswith("-") and len(word) > 1:
-            flag = word.partition("=")[0][:WIDTH]
-            near = nearest(flag, [*known, "--config", "--print-config", "--help"])
-            raise UserError(f"{flag} is no flag of {name}; the nearest one is {near} (see ks-lottery {name} --help)")
+            flag = word.partition("=")[0][:LONGEST_FLAG]
+            near = did_you_mean(flag, [*known, "--config", "--print-config", "--help"])
+            raise UserError(f"{name} has no flag {flag}{near} (see ks-lottery {name} --help)")
     if command.file_first and words and "config" not in given:
         given["config"] = words.pop(0)
     values: dict[str, Any] = {}
@@ -213,7 +229,7 @@ def _check_one_of(listed: Sequence[Setting], values: Mapping[str, Any]) -> None:
         if item.one_of and values.get(item.name, item.default) != item.default:
             other = first.setdefault(item.one_of, item)
             if other is not item:
-                raise UserError(f"argument {item.flag}: not allowed with argument {other.flag}")
+                raise UserError(f"{item.flag} and {other.flag} exclude each other: give one of them")
 
 
 def _check_places(listed: Mapping[str, Setting], values: Mapping[str, Any]) -> None:

@@ -121,4 +121,4 @@ def deliver(
     screen = Screen()
     screen.show(shown)
     if settings.out is not None and shown:
-        screen.say(f"The file {settings.out} holds every {unit}.")
+        screen.say(f"Written to {settings.out}, with every {unit}.")

@@ -37,7 +37,7 @@ def _named(given: Sequence[str]) -> dict[str, str]:
         if Path(text).is_file() or not equals:
             name, file = text, text
         if not name or not file:
-            raise UserError(f"{text!r} names no set: give FILE or NAME=FILE")
+            raise UserError(f"{text!r} is not the name of a set: give FILE or NAME=FILE")
         if name in files:
             raise UserError(f"two sets are called {name}: give each a name of its own, as NAME=FILE")
         files[name] = file

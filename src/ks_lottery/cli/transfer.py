@@ -31,6 +31,7 @@ def run(settings: TransferSettings) -> int:
         with work.publish(about) as folder:
             small.save(folder)
     absent = len(tickets) - len(small)
-    missing = f"; {absent:,} tickets are rows that the patch leaves as they were" if absent else ""
-    write(f"{settings.out} holds {len(small):,} of {len(patch):,} rows{missing}\n")
+    others = "row of the other ticket" if absent == 1 else f"rows of the other {absent:,} tickets"
+    missing = f"; the patch does not change the {others}" if absent else ""
+    write(f"{settings.out} contains {len(small):,} of {len(patch):,} rows{missing}\n")
     return 0

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_lottery.cli.streams import write
+from ks_lottery.cli.streams import complain, write
 
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import TranslateSettings
@@ -18,7 +18,10 @@ def run(settings: TranslateSettings) -> int:
     from ks_lottery.recipes.translation import translate_with_run
 
     sentences = settings.sentences or [line for _, line in decoded_lines(sys.stdin.buffer, "standard input")]
-    for answer in translate_with_run(Path(settings.run), sentences, method=settings.method, compare=settings.compare):
+    answers = translate_with_run(
+        Path(settings.run), sentences, method=settings.method, compare=settings.compare, warn=complain
+    )
+    for answer in answers:
         if settings.compare:
             name = f"{settings.method}:"
             write(f"source:   {answer.source}\noriginal: {answer.original}\n{name:<9} {answer.small}\n")

@@ -40,6 +40,7 @@ def run(settings: TuneSettings) -> int:
     with joined_processes() as main:
         screen = Screen(total=2 + (settings.by in MEASURED and not settings.dry_run))
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
+        work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
             checkpoint = open_checkpoint(settings.model)
             corpus, validation = _texts(settings)

@@ -138,8 +138,8 @@ UNITS = {
 """What a scan compares."""
 
 COMPARISONS = {
-    "coarser": "the coarser of the two types: what rounding to it hides does not count as change",
-    "float32": "float32: every stored value as it is; rounding that happened to one side alone counts as change",
+    "coarser": "round both to the less precise type; changes that this rounding hides are not counted",
+    "float32": "compare every stored value as it is; rounding of one side then counts as change",
 }
 """Types in which a scan compares two checkpoints that stand alone."""
 
@@ -193,8 +193,8 @@ PRESETS = {
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""
 
-BUDGETS = {"default": "6 minutes", "smoke": "90 s"}
-"""Sizes of the demo, with the time on two cores."""
+BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
+"""Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {
     "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "

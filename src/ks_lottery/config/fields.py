@@ -57,6 +57,8 @@ class Setting:
         otherwise empty.
     may_be_empty
         Whether an empty text is a value.
+    off_help
+        What the flag that switches a setting off does, where the setting is on by default.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Setting:
     within: Range | None
     writes: str
     may_be_empty: bool
+    off_help: str
 
     @property
     def required(self) -> bool:
@@ -111,6 +114,7 @@ def setting(
     within: Range | None = None,
     writes: Literal["", "file", "folder", "new folder"] = "",
     may_be_empty: bool = False,
+    off_help: str = "",
 ) -> Any:
     """Return a field of a settings class, for the right side of its annotation; see `Setting`.
 
@@ -135,6 +139,7 @@ def setting(
         "within": within,
         "writes": writes,
         "may_be_empty": may_be_empty,
+        "off_help": off_help,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=about)
@@ -201,6 +206,7 @@ def _setting(cls: type, item: dataclasses.Field[Any], hint: Any, text: str) -> S
         within=about.get("within"),
         writes=about.get("writes", ""),
         may_be_empty=about.get("may_be_empty", False),
+        off_help=about.get("off_help", ""),
     )
 
 

@@ -11,6 +11,9 @@ from ks_lottery.config.choices import TEXT_FORMATS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.ranges import COUNT, LEVEL, SEED, STRENGTH, WHOLE, Range
 
+AGAIN = "Compute the common beginning of the prompts again for every sentence"
+"""What the flag does that switches `share_prefix` off."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions(Checked):
@@ -21,15 +24,16 @@ class TextOptions(Checked):
     target: str | None = setting(None, metavar="FILE")
     """The other one of two line-aligned files."""
     format: str = setting("auto", choices=("auto", *TEXT_FORMATS), metavar="FORMAT")
-    """Format of the text; auto goes by the file's ending."""
+    """Format of the text; auto uses the ending of the file name."""
     source_language: str = setting("en", metavar="LANG")
     """Code or English name of the language to translate from."""
     target_language: str = setting("ca", metavar="LANG")
     """Code or English name of the language to translate to."""
     source_column: str | None = setting(None, metavar="NAME")
-    """Column or key of the source sentence, where it cannot be told: its name, or its number from 1 without a header."""
+    """Column or key of the source sentence, if it is not found automatically: its name, or its number from 1 without a
+    header."""
     target_column: str | None = setting(None, metavar="NAME")
-    """Column or key of the target sentence, where it cannot be told."""
+    """Column or key of the target sentence, if it is not found automatically."""
     dataset_config: str | None = setting(None, metavar="NAME")
     """Configuration of a Hugging Face dataset."""
     dataset_split: str = setting("train", metavar="NAME")
@@ -37,7 +41,7 @@ class TextOptions(Checked):
     dataset_streaming: bool = False
     """Read a Hugging Face dataset row by row, without storing it first."""
     limit: int | None = setting(None, metavar="N", within=COUNT)
-    """Read the first so many pairs of the text only."""
+    """Read only the first N pairs of the text."""
     instruction: str | None = setting(None, metavar="TEXT", may_be_empty=True)
     """Instruction of every prompt; without it the text's own (Alpaca's instruction), or one made from the languages."""
 
@@ -108,7 +112,7 @@ class ModelOptions(Checked):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs; auto takes a GPU where there is one."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint. Off unless you type it."""
+    """Run the Python code in the checkpoint's folder, with your rights. Only with this flag or setting; no preset sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +141,8 @@ class PrefixOption(Checked):
 
     GROUP: ClassVar[str] = "how it runs"
 
-    share_prefix: bool = True
-    """Compute what all prompts begin with once."""
+    share_prefix: bool = setting(True, off_help=AGAIN)  # noqa: FBT003
+    """Compute the common beginning of the prompts only once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +176,7 @@ class StepOptions(Checked):
     GROUP: ClassVar[str] = "training"
 
     batch_size: int = setting(8, metavar="N", within=COUNT)
-    """Sentence pairs a batch and device; the authors' scripts have steps of 128 in all."""
+    """Sentence pairs per batch on each device; the authors' scripts have steps of 128 in all."""
     gradient_accumulation: int = setting(1, metavar="N", within=COUNT)
     """Batches added up before a step."""
     warmup_ratio: float = setting(0.03, metavar="P", within=Range(low=0, high=1, below=True))
@@ -180,9 +184,10 @@ class StepOptions(Checked):
     max_grad_norm: float = setting(1.0, metavar="X", within=Range(low=0, high=1e30))
     """Gradients are clipped to this norm; 0 clips nothing."""
     weight_decay: float = setting(0.0, metavar="X", within=STRENGTH)
-    """Decay of the trained parameters, of no others; off, since it moves a trained row also where its token is missing."""
-    share_prefix: bool = True
-    """Compute the prompt's common beginning once a batch instead of once a sentence."""
+    """Weight decay of the trained parameters only. Off by default, because it also changes rows whose token is not in the
+    batch."""
+    share_prefix: bool = setting(True, off_help=AGAIN)  # noqa: FBT003
+    """Compute the common beginning of the prompts once a batch instead of once a sentence."""
     gradient_checkpointing: bool = False
     """Compute activations again instead of keeping them: less memory, more time; switches share_prefix off."""
 

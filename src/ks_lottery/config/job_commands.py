@@ -12,6 +12,7 @@ from ks_lottery.config.groups import SeedOption, TextOptions
 from ks_lottery.config.keys import flat
 from ks_lottery.config.presets import run_preset
 from ks_lottery.config.settings import RunConfig
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,12 @@ class RunSettings(RunConfig):
     out: str = setting(metavar="DIR", first=True, writes="folder")
     """Folder of the run."""
     preset: str | None = setting(None, choices=PRESETS, first=True)
-    """Settings in place of the defaults, which are ours, for a small model and a short training, and not the paper's. File and
-    flags go over it."""
+    """Named settings that replace the defaults. The defaults are ours, for a small model and a short training. The config file
+    and flags override the preset."""
 
     @classmethod
     def preset_values(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values, by dotted name, of the preset that is given, over which all that is given goes."""
+        """Return the values, by dotted name, of the preset that is given, which all that is given overrides."""
         if given.get("preset") is None:
             return {}
         is_free = "train.batch_size" in given and "train.gradient_accumulation" not in given
@@ -66,6 +67,13 @@ class TranslateSettings(Checked):
     """Method of the run whose rows are used: partial, transfer, embed, ..."""
     compare: bool = False
     """Show the original model's answer beside it."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty sentence, which only a file or standard input may have, as an empty line."""
+        super().__post_init__()
+        for number, sentence in enumerate(self.sentences, start=1):
+            if not sentence.strip():
+                raise UserError(f"`sentences`: sentence {number} is empty. Give text, or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.settings import RunConfig
-from ks_lottery.config.values import nearest
+from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def known_keys(cls: type = RunConfig) -> list[str]:
 
 
 def check_keys(keys: Iterable[str], where: str, cls: type = RunConfig) -> None:
-    """Refuse keys that no config has, naming the nearest one that exists.
+    """Refuse keys that no config has, naming one that is near.
 
     Raises
     ------
@@ -39,15 +39,23 @@ def check_keys(keys: Iterable[str], where: str, cls: type = RunConfig) -> None:
     sections = {name.partition(".")[0] for name in known}
     for key in keys:
         if key not in known and key not in sections:
-            raise UserError(
-                f"{where}: unknown config key {shortened(key)}; the nearest known one is '{nearest(key, known)}'"
-            )
+            raise UserError(f"{where}: unknown config key {shortened(key)}{did_you_mean(key, [*known, *sections])}")
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Name the first keys in which two configs differ, or return an empty string."""
     old, new = dict(flat(there)), dict(flat(here))
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
-    named = [f"{key} is {old.get(key)!r} there and {new.get(key)!r} here" for key in keys[:3]]
+    named = [changed(key, old, new) for key in keys[:3]]
     rest = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
     return "; ".join(named) + rest
+
+
+def changed(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return the value of a key in two places.
+
+    >>> changed("max_train", {"max_train": 64}, {"max_train": None})
+    'max_train: 64 there, not set here'
+    """
+    old, new = ("not set" if values.get(key) is None else shortened(values[key]) for values in (there, here))
+    return f"{key}: {old} there, {new} here"

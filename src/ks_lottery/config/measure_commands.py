@@ -42,13 +42,14 @@ class EvaluateOptions(
     metrics: Sequence[str] = setting(("spbleu", "bleu", "chrf", "accuracy"), choices=tuple(METRICS), metavar="METRIC")
     """Metrics, separated by commas or spaces."""
     positions: int | None = setting(None, metavar="N", within=COUNT)
-    """First target positions of a sentence that accuracy and loss count; all unless given."""
+    """Accuracy and loss count only the first N target positions of a sentence. Without it: all."""
     translations: int | None = setting(None, metavar="N", within=COUNT)
-    """First sentences that are translated and scored; all unless given."""
+    """Only the first N sentences are translated and scored. Without it: all."""
     generation: Mapping[str, Any] = setting({}, metavar="KEY=VALUE", group="translation")
     """More settings of generate, such as length_penalty=0.8."""
     max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
-    """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
+    """Longest example in tokens; longer ones are left out. Without it, an example longer than the model's context is an
+    error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,8 @@ class CertifyOptions(PatchPromptOptions, BatchOption, PrefixOption):
     sizes: Sequence[int] = setting((), metavar="N", group="guarantee", within=COUNT)
     """Numbers of first tickets to choose among."""
     max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
-    """Longest example in tokens; longer ones are left out. Unless given, text that the model cannot see is refused."""
+    """Longest example in tokens; longer ones are left out. Without it, an example longer than the model's context is an
+    error."""
     split_seed: int = setting(0, metavar="N", group="guarantee", within=SEED)
     """Seed of the draw of the calibration text."""
 

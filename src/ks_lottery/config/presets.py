@@ -32,7 +32,7 @@ def tune_preset(name: str, method: str, given: Mapping[str, Any]) -> dict[str, A
     name, method
         One of `ks_lottery.config.choices.PRESETS`, and one of its `METHODS`.
     given
-        Fields of `TrainConfig` that the user gave, which go over the preset; None counts as not given.
+        Fields of `TrainConfig` that the user gave, which override the preset; None counts as not given.
 
     Raises
     ------

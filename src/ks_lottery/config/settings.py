@@ -89,11 +89,11 @@ class TrainConfig(StepOptions):
     learning_rate: float = setting(1e-2, first=True, within=FACTOR)
     """Peak learning rate of Adam for the trained rows; the default is the paper's of partial tuning, for every method."""
     embed_learning_rate: float | None = setting(None, first=True, within=FACTOR)
-    """Another one for embed tuning, which has 2e-5 in the paper."""
+    """A different learning rate for embed tuning; the paper uses 2e-5."""
     epochs: float = setting(5.0, first=True, within=FACTOR)
     """Passes over the training text; the default is the paper's of partial tuning, for every method."""
     embed_epochs: float | None = setting(None, first=True, within=FACTOR)
-    """Another number for embed tuning, which has 3 in the paper."""
+    """A different number of epochs for embed tuning; the paper uses 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +117,9 @@ class CertifyConfig(Checked):
     tau: Literal["empirical", "exact", "table"] = "empirical"
     """How the bound on the shift of unselected rows is taken."""
     positions: int = setting(20, within=COUNT)
-    """The bound and its audit count the first so many target positions of each sentence, as in the paper."""
+    """The bound and its audit count only the first N target positions of each sentence, as in the paper."""
     calibration_positions: int | None = setting(None, metavar="N", group="guarantee", within=COUNT)
-    """A guarantee counts the first so many target positions of each sentence, and says so; without it, whole sentences."""
+    """A guarantee counts only the first N target positions of each sentence, and says so. Without it: whole sentences."""
     delta: float = setting(0.05, metavar="P", group="guarantee", within=LEVEL)
     """Probability that a guarantee from the calibration text fails."""
     bound: Literal["finite", "independent"] = setting("finite", group="guarantee")
@@ -140,7 +140,7 @@ class EvaluateConfig(BootstrapOptions, BatchOption, TranslationOptions):
     SECTION: ClassVar[str] = "evaluate."
 
     translations: int = setting(100, first=True, within=COUNT)
-    """The first so many test sentences are translated and scored."""
+    """Only the first N test sentences are translated and scored."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -32,7 +32,7 @@ class InspectSettings(TextOptions, PromptOptions, OutputOptions):
     """Longest example in tokens."""
     examples: int = setting(3, metavar="N", within=WHOLE)
     """Number of examples to show."""
-    clean: bool = True
+    clean: bool = setting(True, off_help="Keep all pairs. Without this flag, the text is cleaned as in a run")  # noqa: FBT003
     """Clean the text first, as a run does."""
 
 
@@ -61,7 +61,7 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     evaluate_every: int = setting(0, metavar="N", group="while it runs", within=WHOLE)
     """Steps between measurements of the validation loss; 0 for once an epoch."""
     patience: int = setting(0, metavar="N", group="while it runs", within=WHOLE)
-    """Stop after so many validations without a better one, and keep the best parameters; 0 never stops."""
+    """Stop after N validations without a better loss, and keep the best parameters; 0 never stops."""
     report_to: Sequence[str] = setting((), metavar="TRACKER", group="while it runs")
     """Trackers: tensorboard, wandb, and others of transformers."""
     fsdp: bool = setting(False, group="while it runs")  # noqa: FBT003
@@ -79,7 +79,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
     tickets: str | None = setting(None, metavar="FILE")
     """JSON file that select wrote, for partial and frozen."""
     corpus: str | None = setting(None, metavar="TEXT", parameter="target_text")
-    """Text of the target language to count tokens in, for frequency; its file's ending tells its format."""
+    """Text of the target language to count tokens in, for frequency; the ending of its file name tells its format."""
     dry_run: bool = False
     """Print parameters, memory, steps and time, and train nothing."""
     train: str = setting(metavar="TEXT", group="text", first=True)
@@ -89,7 +89,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
     validation_share: float | None = setting(None, metavar="P", group="text", one_of="validation", within=LEVEL)
     """Share of the training text to measure the loss on, by hash."""
     preset: str | None = setting(None, choices=PRESETS, group="training")
-    """Settings of training in place of the defaults; flags go over it."""
+    """Named settings of training that replace the defaults. Flags override the preset."""
     learning_rate: float | None = setting(None, metavar="LR", group="training", within=FACTOR)
     """Peak of the cosine; the method's own unless given."""
     epochs: float | None = setting(None, metavar="N", group="training", within=FACTOR)

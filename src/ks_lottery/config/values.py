@@ -49,15 +49,25 @@ def require(condition: bool, key: str, value: object, wanted: str) -> None:
         raise UserError(f"{key} is {shortened(value)}, but must be {wanted}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is nearest to another one; one with the same last part comes before all others.
+def did_you_mean(name: str, known: Iterable[str], *, mark: str = "") -> str:
+    """Return the end of a sentence on an unknown name: the known name that is near to it; empty where none is near.
 
-    >>> nearest("alpa", ["alpha", "top_k"])
-    'alpha'
+    A name with the same last part comes before all others.
+
+    Parameters
+    ----------
+    mark
+        What stands before and after the name.
+
+    Examples
+    --------
+    >>> did_you_mean("alpa", ["alpha", "top_k"]), did_you_mean("foo", ["demo", "run"])
+    ('; did you mean alpha?', '')
     """
     names, name = list(known), name[:LONGEST_NAME]
     same = [k for k in names if k.rsplit(".", maxsplit=1)[-1] == name.rsplit(".", maxsplit=1)[-1]]
-    return (same or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
+    near = same or difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {mark}{near[0]}{mark}?" if near else ""
 
 
 def check_names(call: str, given: Iterable[str], known: Sequence[str]) -> None:
@@ -66,11 +76,11 @@ def check_names(call: str, given: Iterable[str], known: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        For the first unknown name, with the nearest known one.
+        For the first unknown name, with the known one that is near to it.
     """
     for name in given:
         if name not in known:
-            raise UserError(f"{call}: unknown setting `{name}`. The nearest one is `{nearest(name, known)}`.")
+            raise UserError(f"{call}: unknown setting `{name}`{did_you_mean(name, known, mark='`')}")
 
 
 def checks_names(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -161,9 +171,8 @@ def _one(item: Setting, raw: Any, name: str) -> Any:
         check_number(name, value, item.within)
     if item.choices and value not in item.choices:
         offered = ", ".join(item.choices)
-        raise UserError(
-            f"{name} is {shortened(raw)}, but must be one of {offered}; the nearest is {nearest(value, item.choices)}"
-        )
+        near = did_you_mean(value, item.choices)
+        raise UserError(f"{name} is {shortened(raw)}, but must be one of {offered}{near}")
     return value
 
 

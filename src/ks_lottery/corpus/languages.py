@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ks_lottery.errors import UserError
+from ks_lottery.config.values import did_you_mean
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,9 +82,8 @@ def language_name(code: str) -> str:
     more = [_places().get(part.upper()) or _places().get(part.title(), "") for part in rest]
     if first in names and all(more):
         return names[first] + (f" ({', '.join(more)})" if more else "")
-    near = difflib.get_close_matches(code, [*names, *names.values()], n=1, cutoff=0.5)
-    hint = f"; the nearest known one is {near[0]}" if near else ""
-    raise UserError(f"language {code!r} is not known: give a code such as ca or a name such as Catalan{hint}")
+    near = did_you_mean(code, [*names, *names.values()])
+    raise UserError(f"language {shortened(code)} is not known: give a code such as ca or a name such as Catalan{near}")
 
 
 @cache

@@ -78,7 +78,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_lines(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001 (every line is a pair)
     """Read two line-aligned files."""
     if request.target is None:
-        raise UserError(f"{request.path} is one of two line-aligned files: give the other one as text.target")
+        raise UserError(f"{request.path} is one of two line-aligned files: give the other one as `target`")
     source = [trimmed(line) for _, line in numbered_lines(request.path)]
     target = [trimmed(line) for _, line in numbered_lines(request.target)]
     if len(source) != len(target):

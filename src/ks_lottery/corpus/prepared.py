@@ -24,7 +24,7 @@ def keep_useful(
     drop_placeholders: bool = True,
     drop_markup: bool = True,
 ) -> tuple[Corpus, FilterReport]:
-    """Drop pairs that teach nothing: short ones, placeholders, markup, and sources that stood before.
+    """Drop pairs that teach nothing: short ones, placeholders, markup, and sources that had already occurred.
 
     Parameters
     ----------

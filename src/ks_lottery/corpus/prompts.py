@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.languages import language_name
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from ks_lottery.corpus.corpus import Corpus
@@ -74,12 +73,14 @@ def check_template(template: str) -> None:
     Raises
     ------
     UserError
-        Naming the nearest one that is known.
+        Naming those that are known.
     """
     if template in {*TEMPLATES, CHAT} or "{source}" in template:
         return
-    near = difflib.get_close_matches(template, [*TEMPLATES, CHAT], n=1, cutoff=0.0)[0]
-    raise UserError(f"template {template!r} is not known (the nearest is {near}) and has no place for {{source}}")
+    raise UserError(
+        f"unknown template {shortened(template)}: use {', '.join([*TEMPLATES, CHAT])}, or a text of your own that contains "
+        "{source}"
+    )
 
 
 def render_prompt(template: str, order: str, source: str) -> str:

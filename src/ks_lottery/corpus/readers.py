@@ -19,6 +19,7 @@ from ks_lottery.corpus.tables import read_csv, read_tsv
 from ks_lottery.corpus.tmx import read_tmx
 from ks_lottery.corpus.xliff import read_xliff
 from ks_lottery.errors import UserError
+from ks_lottery.store.run_folder import CONFIG_FILE, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,14 +76,14 @@ def read_corpus(
         ``tsv``, ``csv``, ``jsonl`` (one object a line), ``json`` (a list of objects, such as Alpaca's), ``lines``, ``po``,
         ``mo``, ``tmx``, ``xliff``, ``dataset``; ``auto`` goes by the ending.
     source_column, target_column
-        Names of columns or keys, where they cannot be told; numbers from 1 for a table without a header;
+        Names of columns or keys, if they are not found automatically; numbers from 1 for a table without a header;
         ``translation.en`` for a key inside another.
     dataset_config, dataset_split
         Configuration and split of a dataset.
     streaming
         Read a dataset row by row, without storing it first.
     limit
-        Read the first so many pairs only.
+        Read only the first `limit` pairs; by default all.
 
     Returns
     -------
@@ -160,14 +161,16 @@ def _format_of(path: Path, target: object) -> str:
     except OSError as error:  # such as a name that is too long
         raise UserError(f"text file {path} cannot be read: {error.strerror or error}") from error
     if is_folder:
+        if (path / CONFIG_FILE).is_file() and RunFolder(path).text("test").parent.is_dir():
+            raise UserError(f"{path} is a run folder: give one of its texts, such as {RunFolder(path).text('test')}")
         return "dataset"
     if ending in ENDINGS:
         return ENDINGS[ending]
     if is_here:
         check_file(path)
         raise UserError(
-            f"the format of {path} cannot be told by its ending: give text.format, one of {', '.join(READERS)}, "
-            "or text.target for the other of two line-aligned files"
+            f"the format of {path} is not known from its file name: give `format`, one of {', '.join(READERS)}, or `target` "
+            "for the other of two line-aligned files"
         )
     if ending or path.is_absolute() or str(path).startswith(".") or len(path.parts) > 2:
         raise UserError(f"text file {path} does not exist")

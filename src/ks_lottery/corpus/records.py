@@ -90,7 +90,7 @@ def _keys(record: Mapping[str, Any], origin: str, request: Request) -> tuple[str
         return request.source_column or source, request.target_column or target
     raise UserError(
         f"{origin} has no keys that are known (source and target, input and output, or the languages' codes); it has "
-        f"{listed(_shown(record))}: name them with text.source_column and text.target_column"
+        f"{listed(_shown(record))}: name them with `source_column` and `target_column`"
     )
 
 

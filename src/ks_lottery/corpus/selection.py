@@ -37,7 +37,7 @@ class FilterReport:
         return (
             f"{self.kept:,} of {self.read:,} pairs kept; dropped {self.short:,} under {self.min_words} words, "
             f"{self.placeholder:,} with format placeholders, {self.markup:,} with markup, "
-            f"{self.duplicate:,} whose source stood before"
+            f"{self.duplicate:,} with a source sentence that had already occurred"
         )
 
 
@@ -170,9 +170,10 @@ def hold_out(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
     for pair in corpus.pairs:
         parts[hash_fraction(pair.source) < share].append(pair)
     if not all(parts):
+        empty = "training" if parts[1] else "validation"
         raise UserError(
-            f"{corpus.origin}: a validation share of {share} of {len(corpus)} pairs leaves one side empty. "
-            "Give more text or another share."
+            f"{corpus.origin}: a validation share of {share:g} of {len(corpus):,} pairs gave no {empty} pair (pairs are split "
+            "by hash): give more text or another share"
         )
     rest, held_out = (replace(corpus, pairs=tuple(pairs)) for pairs in parts)
     return rest, held_out

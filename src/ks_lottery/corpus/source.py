@@ -140,8 +140,8 @@ def _read(source: TextSource) -> Corpus:
 def _too_few(config: TextConfig, count: int) -> UserError:
     if config.train != CATALOGS:
         return UserError(
-            f"{config.train} has {count} usable pairs and text.min_pairs asks for {config.min_pairs}: "
-            "give more text, or lower text.min_pairs"
+            f"{config.train} has {count} usable pairs and `text.min_pairs` asks for {config.min_pairs}: "
+            "give more text, or lower `text.min_pairs`"
         )
     counts = usable_counts(assets.catalog_files(), assets.catalog_root(), min_words=config.min_words)
     enough = [f"{code} ({n})" for code, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= config.min_pairs]

@@ -73,7 +73,7 @@ def _columns(first: list[str], request: Request) -> tuple[tuple[int, int], bool]
             return (0, 1), False
         raise UserError(
             f"{request.path} has {len(first)} columns and no header that is known (source and target, or the languages): name "
-            "two with text.source_column and text.target_column, by the header's names, or by numbers from 1"
+            "two with `source_column` and `target_column`, by the header's names, or by numbers from 1"
         )
     chosen = [named[i] if column is None else _find(first, column) for i, column in enumerate(given)]
     for (side, column, _), place in zip(sides, chosen, strict=True):

@@ -14,16 +14,16 @@ from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.comparison import compare
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
+from ks_lottery.evaluation.evaluation_checks import check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.hypotheses import Hypotheses, read_hypotheses
 from ks_lottery.evaluation.language_check import language_share
-from ks_lottery.evaluation.measured import measured_text
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.scores import score
-from ks_lottery.evaluation.spm import find_model
 from ks_lottery.evaluation.translate import checked_settings, translate
 from ks_lottery.models.equipped import equipped, open_product, saved_product
-from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
+from ks_lottery.models.load import LoadedModel, load_model
+from ks_lottery.models.tokenized import tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +52,7 @@ def evaluate_with(
     *,
     folder: str | Path | None = None,
     stage: Stage | None = None,
+    text: MeasuredText | None = None,
 ) -> Evaluation:
     """Put the product of a tuning on a model and measure it on a text.
 
@@ -63,6 +64,8 @@ def evaluate_with(
         Where translations are saved batch by batch, so that the same call resumes; None saves none.
     stage
         Called with the title of a stage, for a context that gives its tick, which takes sentences done and sentences in all.
+    text
+        What `check_evaluation` returned for the same things, where the caller has checked them before.
 
     Raises
     ------
@@ -70,16 +73,15 @@ def evaluate_with(
         When a setting cannot be used, the product does not belong to the model, a sentence does not fit the context, or the
         folder has other content.
     """
-    for tokenizer in spec.spm:
-        find_model(tokenizer, spec.spm)  # a path without a model is refused before anything is translated
+    opened = open_product(product, loaded.checkpoint)
+    text = text or check_evaluation(spec, loaded, corpus, opened, folder)
     others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
-    folder, opened = None if folder is None else Path(folder), open_product(product, loaded.checkpoint)
+    folder = None if folder is None else Path(folder)
     with ExitStack() as held:
         model = held.enter_context(equipped(loaded, opened, share_prefix=spec.share_prefix))
         spec = spec.with_prompt(model.prompt)
         made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
         held.enter_context(claimed_folder(folder, made_from))
-        text = measured_text(loaded, corpus, template=spec.shown_as, max_tokens=spec.max_tokens)
         measured: dict[str, Any] = {}
         if spec.translates:
             with _stage(stage, "translate") as tick:
@@ -283,15 +285,12 @@ def evaluate(
     corpus = open_corpus(corpus)
     stage = _bars(spec) if progress else None
     with saved_product(product) as saved:
-        model = base if isinstance(base, LoadedModel) else open_checkpoint(base)
-        # A product of another base is refused before the model is loaded.
-        opened = open_product(saved, open_checkpoint(model))
-        loaded = (
-            model
-            if isinstance(model, LoadedModel)
-            else load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        )
-        return evaluate_with(spec, loaded, corpus, opened, folder=folder, stage=stage)
+        tokenized = tokenizer_of(base, trust_remote_code=trust_remote_code)
+        opened = open_product(saved, tokenized.checkpoint)
+        text = check_evaluation(spec, tokenized, corpus, opened, folder)
+        model = base if isinstance(base, LoadedModel) else tokenized.checkpoint
+        loaded = load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        return evaluate_with(spec, loaded, corpus, opened, folder=folder, stage=stage, text=text)
 
 
 def _bars(spec: EvaluationSpec) -> Stage:

@@ -208,14 +208,14 @@ def check_folder(folder: Path, made_from: Mapping[str, Any]) -> None:
     paths = list(folder.iterdir()) if folder.is_dir() else []
     names = {path.name for path in paths if not is_workspace(path.name)}
     if not folder.is_dir() or names - {LOCK_FILE, JOURNAL_FILE, *_KINDS}:
-        raise UserError(f"{folder} holds something else than an evaluation: give another folder")
+        raise UserError(f"{folder} is not the folder of an evaluation: give another `out`")
     for name, kind in _KINDS.items():
         check_replaceable(folder / name, kind)
     if EVALUATION_FILE in names:
         before = read_json(folder / EVALUATION_FILE, "evaluation")["made_from"]
         differing = [name for name, value in made_from.items() if before.get(name) != value]
         if differing:
-            raise UserError(f"{folder} holds the evaluation of {_NAMES[differing[0]]}: give another folder")
+            raise UserError(f"{folder} holds the evaluation of {_NAMES[differing[0]]}: give another `out`")
 
 
 def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:

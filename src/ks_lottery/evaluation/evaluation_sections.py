@@ -8,7 +8,7 @@ from ks_lottery.report.forms import interval
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TITLES = {
     "spbleu-flores101": "spBLEU (FLORES-101)",
@@ -35,7 +35,8 @@ def evaluation_sections(content: Mapping[str, Any]) -> list[Section]:
         ]
         sections.append(Section(sentences=sentences))
     if content["comparison"] is not None:
-        sections += comparison_sections({**content["comparison"], "missing": {}})  # the scores name what is missing
+        known = [] if content["scores"] is None else _signatures(content["scores"])  # which name what is missing too
+        sections += comparison_sections(content["comparison"], own=True, known=known)
     return sections
 
 
@@ -72,14 +73,22 @@ def scores_sections(content: Mapping[str, Any]) -> list[Section]:
     return [Section(columns=columns, rows=rows, sentences=[*resampled, *_signatures(content)])]
 
 
-def comparison_sections(content: Mapping[str, Any]) -> list[Section]:
-    """Return `Comparison.content`: one row a metric and system, with both scores, their difference, its interval, and p."""
+def comparison_sections(content: Mapping[str, Any], *, own: bool = False, known: Sequence[str] = ()) -> list[Section]:
+    """Return `Comparison.content`: one row a metric and system, with both scores, their difference, its interval, and p.
+
+    Parameters
+    ----------
+    own
+        Whether the first system is the evaluation that is shown, which is then called "this".
+    known
+        Lines on metrics that are shown already, and not again.
+    """
     columns = [
         Column(title="metric"),
-        Column(title="system"),
-        Column(title="score", form=".2f"),
-        Column(title=content["baseline"], form=".2f"),
-        Column(title="difference", form="+.2f"),
+        Column(title="other evaluation" if own else "system", cut="begin"),
+        Column(title="other" if own else "score", form=".2f"),
+        Column(title="this" if own else content["baseline"], form=".2f"),
+        Column(title="other - this" if own else "difference", form="+.2f"),
         Column(title=f"{_percent(content)} interval", form="+.2f"),
         Column(title="p", form=".4f"),
     ]
@@ -103,7 +112,8 @@ def comparison_sections(content: Mapping[str, Any]) -> list[Section]:
         if rows
         else []
     )
-    return [Section(columns=columns, rows=rows, sentences=[*resampled, *_signatures(content)])]
+    signatures = [line for line in _signatures(content) if line not in known]
+    return [Section(columns=columns, rows=rows, sentences=[*resampled, *signatures], keys=2)]
 
 
 def language_sentence(content: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ def _example(example: Mapping[str, Any], shared: int) -> list[Section]:
         f"Example {example['number'] + 1}: {len(tokens)} tokens, {labels} of them with loss{long}; prompt, then tokens:"
     )
     columns = [
-        Column(title="place", form="d"), Column(title="id", form="d"), Column(title="token"), Column(title="loss")
+        Column(title="position", form="d"), Column(title="id", form="d"), Column(title="token", cut="end"), Column(title="loss")
     ]  # fmt: skip
     rows: list[list[Any]] = [[f"0-{shared - 1}", "", "as in the first example", ""]] if shared else []
     rows += [
@@ -46,7 +46,7 @@ def _example(example: Mapping[str, Any], shared: int) -> list[Section]:
     return [
         Section(title=title),
         Section(sentences=[f"  | {line}" for line in example["prompt"].split("\n")]),
-        Section(columns=columns, rows=rows),
+        Section(columns=columns, rows=rows, keys=3),
     ]
 
 

@@ -104,6 +104,17 @@ def language_share(hypotheses: Sequence[str], language: str, *, confidence: floa
     )
 
 
+def check_language(language: str) -> None:
+    """Refuse a language check that cannot be made, before anything is translated for it.
+
+    Raises
+    ------
+    UserError
+        When py3langid is not installed, or does not know the language.
+    """
+    _label(_identifier().labels, language)
+
+
 @cache
 def _identifier() -> Any:
     if util.find_spec(PACKAGE) is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.corpus.corpus import Corpus
-    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MeasuredText:
 
 
 def measured_text(
-    loaded: LoadedModel,
+    tokenized: Tokenized,
     corpus: Corpus,
     *,
     template: str = "alpaca",
@@ -55,15 +55,15 @@ def measured_text(
     UserError
         When an example does not fit into the model's context, or no example fits into the limit.
     """
-    limit, rows = max_tokens or sys.maxsize, loaded.checkpoint.vocabulary
-    examples, places = encode(loaded.tokenizer, corpus, template=template, max_tokens=limit, rows=rows, spans=spans)
-    context = loaded.checkpoint.context
+    limit, rows = max_tokens or sys.maxsize, tokenized.checkpoint.vocabulary
+    examples, places = encode(tokenized.tokenizer, corpus, template=template, max_tokens=limit, rows=rows, spans=spans)
+    context = tokenized.checkpoint.context
     over = [] if context is None else [i for i, e in zip(places, examples, strict=True) if len(e) > context]
     if over:
         raise UserError(
             f"{corpus.origin}: {len(over):,} of {len(corpus):,} sentences, with prompt and reference, are longer than the "
-            f"context of {loaded.checkpoint.name}, {context:,} tokens; the first is pair {over[0] + 1}. Split them, or leave "
-            f"out longer ones by `max_tokens={context}`"
+            f"context of {tokenized.checkpoint.name}, {context:,} tokens; the first is pair {over[0] + 1}. Split them, or "
+            f"leave out longer ones by `max_tokens={context}`"
         )
     if not examples:
         raise UserError(f"no example of {corpus.origin} fits into {max_tokens} tokens: raise `max_tokens`")

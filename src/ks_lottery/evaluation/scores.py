@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METRICS
 from ks_lottery.config.groups import BootstrapOptions, SeedOption, TextSource
+from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -142,9 +142,8 @@ def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
         raise UserError(f"no metric is named; there is {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
-            near = difflib.get_close_matches(name.lower(), METRICS, n=1)
-            hint = f" (the nearest is {near[0]})" if near else ""
-            raise UserError(f"metric {name!r} does not exist{hint}; there is {', '.join(METRICS)}")
+            near = did_you_mean(name.lower(), METRICS)
+            raise UserError(f"metric {name!r} does not exist: use {', '.join(METRICS)}{near}")
     return tuple(dict.fromkeys(metric for name in names for metric in METRICS[name]))
 
 

@@ -51,6 +51,7 @@ def translate(
     done: Mapping[int, str] | None = None,
     ends: dict[int, bool] | None = None,
     keep: Callable[[Mapping[int, str]], None] | None = None,
+    cut: Callable[[int], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Continue each prompt until its form's end token, or an end token of the model's generation config.
@@ -84,6 +85,9 @@ def translate(
         those that are translated in this call.
     keep
         Called with each finished batch, index to translation.
+    cut
+        Called with the index of each sentence that is translated now and whose translation has no end token: it was cut off
+        at `max_new_tokens`.
     tick
         Called with sentences done and sentences in all, for the first time before the first batch.
 
@@ -120,6 +124,8 @@ def translate(
         fresh: dict[int, str] = {}
         for index, row in zip(batch, output, strict=True):
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
+            if cut and len(answer) == len(row):
+                cut(index)
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
             fresh[index] = single_spaced(str(text))
             if ends is not None:
@@ -181,20 +187,25 @@ _OURS = frozenset({"do_sample", "num_beams", "max_new_tokens", "eos_token_id", "
 
 
 def checked_settings(
-    lm: PreTrainedModel | PeftModel, generation: Mapping[str, Any] | None, **ours: Any
+    lm: PreTrainedModel | PeftModel | None, generation: Mapping[str, Any] | None, **ours: Any
 ) -> dict[str, Any]:
     """Return settings for `generate`: no sampling, overridden by `generation`, overridden by `ours`.
+
+    Parameters
+    ----------
+    lm
+        None where the model is not loaded yet: then the settings that every model of transformers takes are known.
 
     Raises
     ------
     UserError
         When one is unknown, has an invalid value, or is in `FIXED`.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, GenerationMixin
 
     further = dict(generation or {})
     known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    kind: Any = type(_base(lm))
+    kind: Any = GenerationMixin if lm is None else type(_base(lm))
     known |= set(inspect.signature(kind.generate).parameters)
     for name in further:
         if name in FIXED:
@@ -205,7 +216,7 @@ def checked_settings(
             raise UserError(
                 f"generation setting {name} is unknown: see transformers.GenerationConfig for those there are"
             )
-    if _is_virtual(lm) and (plain := sorted(PLAIN & set(further))):
+    if lm is not None and _is_virtual(lm) and (plain := sorted(PLAIN & set(further))):
         raise UserError(f"generation setting {plain[0]} cannot be used with an adapter of virtual tokens: leave it out")
     settings = {"do_sample": False, **further, **ours}
     try:

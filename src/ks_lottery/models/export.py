@@ -16,6 +16,7 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import adapter_form, filled, matrices, name_of, peft_config
 from ks_lottery.models.load import open_checkpoint
+from ks_lottery.models.model_card import card
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.store.work_folder import WorkFolder
@@ -130,7 +131,7 @@ def to_peft(
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             config.save_pretrained(str(temporary))
-        (temporary / "README.md").write_text(_card(checkpoint, patch, "peft"), encoding="utf-8")
+        (temporary / "README.md").write_text(card(checkpoint, patch, "peft"), encoding="utf-8")
     return folder
 
 
@@ -204,7 +205,7 @@ def to_merged(
         save_torch_state_dict(tensors, temporary, max_shard_size="5GB")
         _write_extras(checkpoint, temporary)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(_card(checkpoint, patch, "merged"), encoding="utf-8")
+        (temporary / "README.md").write_text(card(checkpoint, patch, "merged"), encoding="utf-8")
     return folder
 
 
@@ -236,28 +237,3 @@ def _write_extras(checkpoint: Checkpoint, folder: Path) -> None:
 
 FORMATS: dict[str, Callable[..., Path]] = {"peft": to_peft, "merged": to_merged}
 """Name of a format to the function that writes it."""
-
-
-def _card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
-    use = {
-        "peft": "Load it with `peft.PeftModel.from_pretrained(base, folder)`. Do not merge it with PEFT: the base may be "
-        "tied, and merging writes into both sides; export the merged folder with ks-lottery instead.",
-        "merged": "Load it with `transformers.AutoModelForCausalLM.from_pretrained(folder)`.",
-    }[kind]
-    settings = json.dumps(dict(patch.settings), indent=2)
-    prompt = "" if patch.prompt is None else (
-        f"The rows are a prompt of their own; write the source sentence in the place of `{{source}}` (`{{token:N}}` is the "
-        f"token of the id N, which has no text):\n\n```\n{patch.prompt}\n```\n\n"
-    )  # fmt: skip
-    of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
-    other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
-    same = patch.base.get("fingerprint") == checkpoint.fingerprint
-    forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
-    return (
-        f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
-        f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
-        f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {use}\n\n"
-        f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
-        f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
-        f"{prompt}Settings:\n\n```json\n{settings}\n```\n"
-    )

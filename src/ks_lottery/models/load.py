@@ -21,6 +21,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
+from ks_lottery.models.model_folder import check_model_folder
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store import assets
@@ -86,6 +87,7 @@ def _open_named(name: str) -> Checkpoint:
         return Checkpoint.open(converted(assets.model_gguf()), name)
     path = path_of(name)
     if path.is_dir():
+        check_model_folder(path)
         return Checkpoint.open(path, name)
     if path.suffix == ".gguf":
         return Checkpoint.open(converted(path), name)

@@ -14,6 +14,7 @@ from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.load import LoadedModel, open_checkpoint
+from ks_lottery.models.model_folder import check_model_folder
 from ks_lottery.store.files import read_json
 from ks_lottery.store.work_folder import MANIFEST_FILE
 
@@ -63,7 +64,8 @@ def _open_folder(path: Path, text: str, base: Source | None) -> Source | RowPatc
     if is_there(path / PATCH_FILE):
         return _open_patch(path, text, base)
     if is_there(path / "embed" / PATCH_FILE):
-        raise UserError(f"{text} is a run: give one of its patches, such as {path / 'embed'}")
+        raise UserError(f"{text} is a run folder: give one of its patches, such as {path / 'embed'}")
+    check_model_folder(path)
     return (PickledCheckpoint if model_files(path).pickled else Checkpoint).open(path, text)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.recipe_commands import ReproduceOptions
-from ks_lottery.config.values import checks_names, nearest, values_of
+from ks_lottery.config.values import checks_names, did_you_mean, values_of
 from ks_lottery.corpus.prompts import check_template
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
@@ -119,7 +119,9 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
     """
     for name, known, parameter in ((options.recipe, RECIPES, "recipe"), (options.scale, SCALES, "scale")):
         if name not in known:
-            raise UserError(f"`{parameter}`: {name!r} is not known. The nearest one is {nearest(name, known)}.")
+            raise UserError(
+                f"`{parameter}` is {name!r}, but must be one of {', '.join(known)}{did_you_mean(name, known)}"
+            )
     check_template(options.template)
     for pair in options.pairs:
         parse_pair(pair)

@@ -43,7 +43,7 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
     with screen.stage("open model and text"):
         job = _prepare(config, folder)
     recipe = main_recipe(job)
-    screen.total = len(recipe.stages) + 1
+    screen.total = len(recipe.stages)
     with folder.locked():
         threads = torch.get_num_threads()
         inputs = {"model": recipe.inputs["model"], "text": recipe.inputs["corpus"]}

@@ -196,7 +196,7 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     """Return the first tickets with their token strings, D and p; empty when there are none."""
     columns = [
         Column(title="row", form="d"),
-        Column(title="token"),
+        Column(title="token", cut="end"),
         Column(title="D", form=".4f"),
         Column(title="p", form="pvalue"),
     ]
@@ -205,7 +205,7 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     ]
     more = len(tickets) - len(rows)
     return Section(
-        columns=columns, rows=rows, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
+        columns=columns, rows=rows, keys=2, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
     )
 
 
@@ -272,7 +272,7 @@ def compared(rival: str, difference: float, interval: Sequence[float]) -> str:
 def _next_commands(folder: str) -> list[str]:
     """Say where everything is, and which commands use it."""
     return [
-        f"Everything lies in {folder}. Try next:",
+        f"All results are in {folder}. Try next:",
         f'  ks-lottery translate {folder} "Your session has expired." --compare',
         f"  ks-lottery export {folder}/partial --to peft --out adapter",
         f"  ks-lottery export {folder}/partial --to merged --out model",

@@ -16,12 +16,17 @@ from ks_lottery.errors import UserError
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.sides import installed_patch
+from ks_lottery.report.forms import counted
 from ks_lottery.store.files import read_json
 from ks_lottery.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+
+MOST_NAMED = 10
+"""Sentences that a warning names by their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,14 @@ def translate_with_run(
     *,
     method: str = TranslateSettings.method,
     compare: bool = TranslateSettings.compare,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Answer]:
     """Translate sentences with the patch of a method, and with `compare` with the original model too.
+
+    Parameters
+    ----------
+    warn
+        Called with one sentence for each model that has translations without an end: those that were cut off.
 
     Returns
     -------
@@ -85,14 +96,30 @@ def translate_with_run(
     settings: dict[str, Any] = {
         name: int(config["evaluate"][name]) for name in ("num_beams", "max_new_tokens", "batch_size")
     }
-    before = translate(loaded.lm, usual_form, usual_prompts, **settings) if compare else []
-    originals = dict(zip(places, before, strict=False))
+
+    def translated(name: str, form: PromptForm, prompts: Sequence[Sequence[int]]) -> dict[int, str]:
+        cut: list[int] = []
+        lines = translate(loaded.lm, form, prompts, **settings, cut=cut.append)
+        if cut and warn is not None:
+            warn(_cut_off(name, sorted(places[index] + 1 for index in cut), settings["max_new_tokens"]))
+        return dict(zip(places, lines, strict=True))
+
+    originals = translated("the original model", usual_form, usual_prompts) if compare else {}
     with installed_patch(loaded.lm, patch):
-        translations = dict(zip(places, translate(loaded.lm, form, prompts, **settings), strict=True))
+        translations = translated(method, form, prompts)
     return [
         Answer(source=source, small=translations.get(place, ""), original=originals.get(place, "") if compare else None)
         for place, source in enumerate(sentences)
     ]
+
+
+def _cut_off(name: str, numbers: Sequence[int], limit: int) -> str:
+    which = f"{counted(len(numbers), 'translation')} of {name}"
+    shown = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
+    return (
+        f"warning: {which} cut off at {counted(limit, 'token')}, the run's evaluate.max_new_tokens: "
+        f"sentence{'' if len(numbers) == 1 else 's'} {shown}"
+    )
 
 
 def _check_sentences(sentences: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +67,42 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which gets an "s" unless the number is 1.
+
+    >>> counted(1, "tensor"), counted(1200, "row")
+    ('1 tensor', '1,200 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def rounded_up(value: float, digits: int) -> str:
+    """Return a number with so many digits that is not below the value, for a bound from above.
+
+    >>> rounded_up(0.012341, 3), rounded_up(5.82, 2), rounded_up(0.5, 2)
+    ('0.0124', '5.9', '0.5')
+    """
+    return f"{float(Decimal(value).normalize(Context(prec=digits, rounding=ROUND_UP))):.{digits}g}"
+
+
+def rounded_down(value: float, places: int) -> str:
+    """Return a number with so many decimal places that is not above the value, for a bound from below.
+
+    >>> rounded_down(0.40089, 4), rounded_down(0.3, 3), rounded_down(1.0, 3)
+    ('0.4008', '0.299', '1.000')
+    """
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_DOWN))
+
+
+def percent_down(value: float) -> str:
+    """Return a share in percent with two decimal places, not above the value.
+
+    >>> percent_down(0.95049), percent_down(1.0)
+    ('95.04%', '100.00%')
+    """
+    return f"{Decimal(rounded_down(value, 4)).scaleb(2)}%"
 
 
 def place(rank: float) -> str:

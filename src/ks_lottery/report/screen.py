@@ -11,24 +11,24 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
 
-from ks_lottery.report.forms import printable
+from ks_lottery.report.forms import duration, printable
 from ks_lottery.report.terminal import print_line, print_sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from rich.progress import Task
+
     from ks_lottery.report.section import Section
+
+
+PERCENT, SHORTEST_TIMES, LONGEST_TIMES, FIGURE, SHORTEST_BAR, LONGEST_BAR = 5, 15, 28, 20, 5, 30
+"""Characters of a terminal that the parts beside a bar take with the space before them, and that a bar takes."""
 
 
 class TrainingProgress(Protocol):
@@ -61,7 +61,7 @@ class Screen:
     Parameters
     ----------
     total
-        Number of stages.
+        Number of stages; 0 where it is not known yet: stages have no number then.
     console
         Where to print; standard output by default.
     """
@@ -125,9 +125,10 @@ class Screen:
             self.say(f"{label}: {time.perf_counter() - start:.1f} s" + (f", {pace.text}" if pace.text else ""))
 
     def _label(self, title: str) -> str:
+        if not self.total:
+            return title
         self.number += 1
-        total = f"/{self.total}" if self.total else ""
-        return f"[{self.number:>2}{total}] {title}"
+        return f"[{self.number:>2}/{self.total}] {title}"
 
     @contextmanager
     def _bar(
@@ -140,15 +141,18 @@ class Screen:
         **fields: Any,
     ) -> Generator[Callable[..., None]]:
         """Show a bar on a terminal, with more columns before and after its times; yields what updates it."""
+        room = self.console.width - cell_len(printable(label)) - PERCENT
+        short = room < LONGEST_TIMES
+        room -= SHORTEST_TIMES if short else LONGEST_TIMES
+        more = room >= FIGURE * len(before + after)
+        room -= FIGURE * len(before + after) if more else 0
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TaskProgressColumn(),
-            *before,
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            *after,
+            *([BarColumn(bar_width=min(LONGEST_BAR, room - 1))] if room > SHORTEST_BAR else []),
+            _Share(),
+            *(before if more else ()),
+            _Times(short=short),
+            *(after if more else ()),
         )
         live = self.console.is_terminal and not silent
         with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
@@ -158,6 +162,31 @@ class Screen:
                 progress.update(task, **changes)
 
             yield update
+
+
+class _Share(ProgressColumn):
+    """How much is done, in percent; nothing where it is not known how much there is to do."""
+
+    def render(self, task: Task) -> Text:
+        """Return the share."""
+        return Text("" if task.total is None else f"{task.percentage:.0f}%")
+
+
+class _Times(ProgressColumn):
+    """The time since the start and, where it can be estimated, the time that is left; only the latter where room is short."""
+
+    max_refresh = 0.5
+
+    def __init__(self, *, short: bool) -> None:
+        super().__init__()
+        self.short = short
+
+    def render(self, task: Task) -> Text:
+        """Return the times with their names."""
+        left = task.time_remaining
+        times = [] if self.short and left is not None else [f"{duration(task.elapsed or 0.0)} elapsed"]
+        times += [] if left is None else [f"{duration(left)} left"]
+        return Text(", ".join(times), no_wrap=True)
 
 
 class _Console(Console):

@@ -29,12 +29,16 @@ class Column:
         ``left`` or ``right``; by default text to the left and numbers to the right.
     widest
         Most characters that the column takes in a terminal; longer values are cut.
+    cut
+        Where a value that is too long for a terminal is cut: at its ``begin``, as for names whose last part tells them apart,
+        or at its ``end``. None for text that takes several lines instead.
     """
 
     title: str
     form: str = "text"
     align: Align | None = None
     widest: int | None = None
+    cut: Literal["begin", "end"] | None = None
 
     @property
     def side(self) -> Align:
@@ -56,15 +60,15 @@ class Section:
     sentences
         Printed below the table, one line each.
     keys
-        Number of first columns that name a row. A table that is wider than the terminal is divided into several, and each
-        begins with these columns; with 0 it is never divided.
+        Number of first columns that name a row (1). A table that is wider than the terminal is divided into several, and each
+        begins with these columns.
     """
 
     title: str = ""
     columns: Sequence[Column] = ()
     rows: Sequence[Sequence[Any]] = ()
     sentences: Sequence[str] = ()
-    keys: int = 0
+    keys: int = 1
 
     def __post_init__(self) -> None:
         """Check that every row has one value a column."""

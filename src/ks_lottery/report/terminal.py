@@ -2,93 +2,94 @@
 
 from __future__ import annotations
 
+import textwrap
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ks_lottery.report.forms import printable, show
+from ks_lottery.report.forms import printable
+from ks_lottery.report.table_layout import GAP, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from ks_lottery.report.section import Column, Section
+    from ks_lottery.report.section import Section
+    from ks_lottery.report.table_layout import PlacedColumn
 
-GAP = 2
-"""Characters between two columns."""
+VERBATIM = ("ks-lottery ", "| ")
+"""Begin of a line that is never wrapped: a command to copy, and a line of a prompt."""
 
 
 def print_sections(console: Console, sections: Sequence[Section]) -> None:
-    """Print sections, with an empty line between them; one without content is left out."""
+    """Print sections, with an empty line between them; one without content is left out.
+
+    On a terminal everything fits its width; in a file or a pipe, lines are as long as their content.
+    """
     filled = [section for section in sections if section.title or section.rows or section.sentences]
     for number, section in enumerate(filled):
         if number:
             console.print()
         if section.title:
             print_line(console, section.title)
-        for place, table in enumerate(_tables(section, console.width)):
-            if place:
-                console.print()
-            console.print(table)
+        if section.rows:
+            for place, columns in enumerate(placed(section, console.width if console.is_terminal else None)):
+                if place:
+                    console.print()
+                _print_table(console, columns)
         for sentence in section.sentences:
             print_line(console, sentence)
 
 
-def to_text(sections: Sequence[Section], width: int = 160) -> str:
-    """Return sections as they are shown on a terminal of `width` characters (160), without colours."""
+def to_text(sections: Sequence[Section]) -> str:
+    """Return sections as they are written to a file: lines as long as their content, without colours."""
     text = StringIO()
-    print_sections(Console(file=text, width=width, soft_wrap=True, highlight=False, color_system=None), sections)
+    print_sections(
+        Console(file=text, force_terminal=False, soft_wrap=True, highlight=False, color_system=None), sections
+    )
     return text.getvalue()
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print a line of text as it is; a text with line breaks is several lines."""
+    """Print a line of text as it is; a text with line breaks is several lines.
+
+    On a terminal a line that is too long is wrapped between words, below its own first word. A command is not, so that it can
+    be copied, and neither is a word, such as a signature.
+    """
     for line in text.split("\n"):
-        console.print(Text(printable(line)))
+        for part in wrapped(printable(line), console.width if console.is_terminal else None):
+            console.print(Text(part))
 
 
-def _tables(section: Section, width: int) -> Iterator[Table]:
-    """Return the table of a section, or several that fit `width`; none when there are no rows."""
-    if not section.rows:
-        return
-    cells = [[show(row[place], column.form) for row in section.rows] for place, column in enumerate(section.columns)]
-    for places in _blocks(section, cells, width):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for place in places:
-            column = section.columns[place]
-            table.add_column(
-                Text(printable(column.title)),
-                justify=column.side,
-                no_wrap=column.side == "right" or column.widest is not None,
-                max_width=column.widest,
-            )
-        for number in range(len(section.rows)):
-            table.add_row(*(Text(cells[place][number]) for place in places))
-        yield table
+def wrapped(line: str, width: int | None) -> list[str]:
+    """Return a line in parts of at most `width` characters, each with the indentation of the first.
+
+    >>> wrapped("    one two three", 12), wrapped("  ks-lottery scan BASE TUNED", 12)
+    (['    one two', '    three'], ['  ks-lottery scan BASE TUNED'])
+    """
+    words = line.lstrip(" ")
+    indent = " " * (len(line) - len(words))
+    if width is None or len(line) <= width or words.startswith(VERBATIM):
+        return [line]
+    return textwrap.wrap(
+        words, max(width, len(indent) + 1), initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
-def _blocks(section: Section, cells: Sequence[Sequence[str]], width: int) -> list[list[int]]:
-    """Return the columns of each table: all of them, or as many beside the keys as fit `width`."""
-    count = len(section.columns)
-    if not section.keys:
-        return [list(range(count))]
-    keys = list(range(section.keys))
-    room = width - sum(_width(section.columns[key], cells[key]) for key in keys) - GAP * (len(keys) - 1)
-    blocks: list[list[int]] = []
-    free = 0
-    for place in range(section.keys, count):
-        need = GAP + _width(section.columns[place], cells[place])
-        if not blocks or need > free:
-            blocks.append([*keys])
-            free = room
-        blocks[-1].append(place)
-        free -= need
-    return blocks or [keys]
-
-
-def _width(column: Column, cells: Sequence[str]) -> int:
-    need = max(cell_len(text) for text in (printable(column.title), *cells))
-    return need if column.widest is None else min(column.widest, need)
+def _print_table(console: Console, columns: Sequence[PlacedColumn]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for one in columns:
+        table.add_column(Text(one.head), justify=one.column.side, width=one.width, overflow="fold")
+    for row in zip(*(one.cells for one in columns), strict=True):
+        table.add_row(*map(Text, row))
+    before, need = console.width, sum(one.width for one in columns) + GAP * len(columns)
+    if not console.is_terminal:  # which would crop a wider table
+        console.width = max(before, need)
+    try:
+        console.print(table)
+    finally:
+        if not console.is_terminal:
+            console.width = before

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.store.json_content import parse_object, read_object
-from ks_lottery.store.manifest import check_manifest
+from ks_lottery.store.manifest import check_manifest, with_article
 from ks_lottery.store.ownership import check_replaceable
 from ks_lottery.store.workspace import workspace
 
@@ -224,12 +224,18 @@ def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        beside = path / f"{kind}.parquet"
+        such_as = f", such as {beside}" if beside.is_file() else ""
+        raise UserError(f"{path} is a folder: give the Parquet file of {with_article(kind)}{such_as}")
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} does not exist: check the name")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is not a whole Parquet file") from error
+        raise UserError(
+            f"{path} is not a Parquet file, or it is damaged: make it again, or give another file"
+        ) from error
     try:
         content = json.loads((table.schema.metadata or {}).get(b"ks-lottery", b"{}"))
     except ValueError as error:

@@ -67,7 +67,8 @@ def read_object(path: Path, remedy: str = "get the file again") -> dict[str, Any
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a regular file: {remedy}")
+            what = "a folder" if path.is_dir() else "not a regular file"
+            raise UserError(f"{path} is {what}: {remedy}")
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path} is larger than the {LARGEST:,} bytes of JSON that are read: {remedy}")
         content = path.read_bytes()

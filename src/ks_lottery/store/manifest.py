@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,15 @@ def manifest(kind: str, *, made_from: Mapping[str, Any], settings: Mapping[str, 
     }
 
 
+def with_article(noun: str) -> str:
+    """Return a noun with "a" or "an".
+
+    >>> with_article("export"), with_article("row-patch")
+    ('an export', 'a row-patch')
+    """
+    return f"{'an' if noun[:1] in set('aeiou') else 'a'} {noun}"
+
+
 def located(name: str) -> str:
     """Return how a manifest names a model: one on this machine by its absolute path, however it was typed.
 
@@ -68,7 +77,9 @@ def check_manifest(path: Path, content: object, kind: str) -> None:
     """
     about: dict[str, Any] = content if isinstance(content, dict) else {}
     if about.get("kind") != kind:
-        raise UserError(f"{path} is not a {kind} but {about.get('kind') or 'something else'}")
+        there = about.get("kind")
+        other = "" if there is None else f" (its kind is {shortened(there)})"
+        raise UserError(f"{path} is not {with_article(kind)} file{other}: give another file")
     version = about.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path} was written by a newer ks-lottery: update this one")

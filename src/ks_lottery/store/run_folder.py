@@ -106,7 +106,9 @@ class RunFolder:
         if not self.path.exists() or is_empty(self.path):
             return
         if not (self.path / CONFIG_FILE).is_file():
-            raise UserError(f"{self.path} holds files but no {CONFIG_FILE}, so it is not a run: give another `out`")
+            raise UserError(
+                f"{self.path} holds files but no {CONFIG_FILE}, so it is not a run folder: give another `out`"
+            )
         changed = difference(self.config(), as_dict(config))
         if changed:
             raise UserError(
@@ -119,13 +121,13 @@ class RunFolder:
         Raises
         ------
         UserError
-            When the folder is no run.
+            When the folder is not that of a run.
         """
         saved = self.path / CONFIG_FILE
         try:
             content = yaml.safe_load(saved.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{self.path} is not a run: it has no {CONFIG_FILE}") from error
+            raise UserError(f"{self.path} is not a run folder: it has no {CONFIG_FILE}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{saved} is not YAML that can be read") from error
         if not isinstance(content, dict):

@@ -6,8 +6,10 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.keys import changed
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
+from ks_lottery.store.manifest import with_article
 from ks_lottery.store.workspace import is_workspace, sweep, sweep_beside, workspace
 
 if TYPE_CHECKING:
@@ -54,14 +56,32 @@ class WorkFolder:
         UserError
             When the folder holds another result, naming the first difference, or something else.
         """
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+        there = self.check_kind(manifest["kind"])
+        if there is None:
             return False
-        if not (self.out / MANIFEST_FILE).is_file():
-            raise UserError(f"{self.out} exists and is not the folder of a {manifest['kind']}: give another `out`")
-        _check_same(self.out, read_json(self.out / MANIFEST_FILE, manifest["kind"]), manifest)
+        _check_same(self.out, there, manifest)
         self._remove_unfinished(manifest)
         sweep_beside(self.out)
         return True
+
+    def check_kind(self, kind: str) -> dict[str, Any] | None:
+        """Refuse a folder that holds anything but a result of this kind, before anything is computed for it.
+
+        Returns
+        -------
+        dict or None
+            Manifest of the result that the folder holds; None for a folder that is empty or does not exist.
+
+        Raises
+        ------
+        UserError
+            When the folder holds something else.
+        """
+        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            return None
+        if not (self.out / MANIFEST_FILE).is_file():
+            raise UserError(f"{self.out} exists and is not the folder of {with_article(kind)}: give another `out`")
+        return read_json(self.out / MANIFEST_FILE, kind)
 
     @contextmanager
     def claimed(self, manifest: Mapping[str, Any], threads: int | None = None) -> Generator[Path]:
@@ -174,10 +194,8 @@ def is_empty(folder: Path) -> bool:
 def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     for part in ("made_from", "settings"):
         old, new = there.get(part) or {}, here[part]
-        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
+        differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if differing:
             raise UserError(
-                f"{folder} was made by another command: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
-                "give another `out`, or remove it"
+                f"{folder} was made by another command: {changed(differing[0], old, new)}. Give another `out`, or remove it"
             )

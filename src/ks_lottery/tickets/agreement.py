@@ -62,6 +62,8 @@ class ComparedTunings(Shown):
         Token strings by row; empty where they are not known.
     file
         File of the tickets that chose the rows, where they come from a file.
+    selector
+        Selector that chose the tickets; None where it is not known.
     """
 
     rows: npt.NDArray[np.int64]
@@ -77,6 +79,7 @@ class ComparedTunings(Shown):
     made_from: Mapping[str, Any]
     tokens: Mapping[int, str] = field(default_factory=dict)
     file: str | None = None
+    selector: str | None = None
 
     def __len__(self) -> int:
         """Return the number K of rows compared."""
@@ -122,6 +125,7 @@ class ComparedTunings(Shown):
                 "only_embed": self.only_embed, "only_partial": self.only_partial, "in_neither": self.in_neither
             },
             "alpha": self.alpha,
+            "selector": self.selector,
             "own_tickets": self.own_tickets,
             "level": self.level,
             "critical_statistic": critical_count(self.width, self.level) / self.width,
@@ -231,6 +235,7 @@ def compare_tunings(
         made_from={"base": dict(embed.base), "embed": embed.content, "partial": partial.content},
         tokens=tokens or {},
         file=file,
+        selector=None if tickets is None else tickets.rule.get("selector"),
     )
 
 

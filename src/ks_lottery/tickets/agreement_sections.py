@@ -48,7 +48,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
     tokens = any("token" in row for row in rows)
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=24)] if tokens else []),
+        *([Column(title="token", widest=24, cut="end")] if tokens else []),
         Column(title="k", form="d"),
         Column(title="D", form=".4f"),
         Column(title="p", form="pvalue"),
@@ -63,7 +63,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
         ]
         for row in rows
     ]
-    return Section(columns=columns, rows=cells, sentences=more)
+    return Section(columns=columns, rows=cells, sentences=more, keys=1 + tokens)
 
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:
@@ -90,10 +90,15 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
 
 def _table_6(content: Mapping[str, Any]) -> str:
     """Say whether the figure is a cell of table 6."""
+    if content["alpha"] is None and content["selector"] is not None:
+        return (
+            f"These rows were selected by {content['selector']} and not by an alpha, so this is not a cell of the paper's "
+            "table 6."
+        )
     if content["alpha"] is None:
         return (
-            "It is not known which alpha selected these rows, so this is no cell of the paper's table 6: give --tickets, "
-            "selected with --alpha."
+            "No alpha is recorded for these rows, so this is not a cell of the paper's table 6. Give --tickets with a file "
+            "that select --alpha wrote."
         )
     if not content["own_tickets"]:
         return (

@@ -12,6 +12,7 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.sources import is_full_tuning_of, open_source
 from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
+from ks_lottery.report.forms import counted
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.report.section import Section
@@ -63,8 +64,8 @@ class Compared(Shown):
         if names:
             shown = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
             raise UserError(
-                f"{len(names):,} tensor(s) were not compared ({shown}), so that `fail_above` has no verdict: give models with "
-                "the same tensors, or choose those that count with `tensors`"
+                f"{counted(len(names), 'tensor')} not compared ({shown}), so that `fail_above` has no verdict: give models "
+                "with the same tensors, or choose those that count with `tensors`"
             )
 
     def as_dict(

@@ -46,7 +46,7 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
     scores = [name for name in HEADS if name in rows[0]["ranks"]]
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=16)] if tokens else []),
+        *([Column(title="token", widest=16, cut="end")] if tokens else []),
         Column(title="p", form="pvalue"),
         Column(title="D", form=".4f"),
         *([Column(title="freq.", form="place")] if often else []),
@@ -63,7 +63,7 @@ def _tickets(rows: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Section:
         ]
         for row in rows
     ]
-    return Section(columns=columns, rows=cells, sentences=more)
+    return Section(columns=columns, rows=cells, sentences=more, keys=1 + tokens)
 
 
 def _origins(rows: Sequence[Mapping[str, Any]]) -> Section:
@@ -91,8 +91,8 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     """Say what the columns are."""
     size, corpus = content["vocabulary"], content["corpus"]
     lines = [
-        f"cos and what follows are rank / {size:,} among all rows, {1 / size:.2g} for the most important; rel stands for "
-        "relative and ratio, whose ranks agree; abs is the mean of |after - before|, abs+- that of after - before, signed."
+        f"The columns from cos on are ranks divided by {size:,}; a small value means important. abs is the mean of "
+        "|after - before|; abs+- is the mean of after - before. rel stands for relative and ratio, whose ranks are the same."
     ]
     if corpus is not None:
         lines.append(

@@ -104,9 +104,12 @@ class SharedRows:
         silent = [name for name, tickets in self.sets.items() if fingerprint(tickets.made_from, "base") is None]
         if not silent:
             return cut
+        verb = "does" if len(silent) == 1 else "do"
+        its = "its base" if len(silent) == 1 else "their base"
         return [
             *cut,
-            f"Of which base they are is not said by fingerprint in {', '.join(silent)}: that was not checked.",
+            f"{', '.join(silent)} {verb} not record the fingerprint of {its}, so it was not checked that all sets have the "
+            "same base.",
         ]
 
     def table(self) -> list[dict[str, Any]]:
@@ -199,7 +202,7 @@ def heads(names: Sequence[str], files: Mapping[str, Path]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for name in names:
         own = parts[name][begin : len(parts[name]) - end] if name in parts else ()
-        shown[name] = name if name not in parts else "/".join(own) or Path(name).stem
+        shown[name] = name if name not in parts else str(Path(*own)) if own else Path(name).stem
     return shown
 
 

@@ -34,9 +34,9 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
     tokens = any("token" in row for row in shown)
     columns = [
         Column(title="row", form="d"),
-        *([Column(title="token", widest=WIDEST_TOKEN)] if tokens else []),
+        *([Column(title="token", widest=WIDEST_TOKEN, cut="end")] if tokens else []),
         Column(title="sets", form="d"),
-        *(Column(title=head, form="d", widest=WIDEST_NAME) for head in heads.values()),
+        *(Column(title=head, form="d", widest=WIDEST_NAME, cut="begin") for head in heads.values()),
     ]
     rows = [
         [
@@ -49,7 +49,7 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
     ]
     hidden = len(content["rows"]) - len(shown)
     more = [f"... and {hidden:,} more rows"] if hidden else []
-    reading = "Under each set: the place of the row in it, 1 for its first ticket."
+    reading = "The columns of the sets show the row's position in each set; 1 is the first ticket."
     return [
         _pairs(content, []),
         Section(columns=columns, rows=rows, sentences=more, keys=3 if tokens else 2),
@@ -59,18 +59,18 @@ def overlap_sections(content: Mapping[str, Any], heads: Mapping[str, str], top: 
 
 def _pairs(content: Mapping[str, Any], sentences: list[str]) -> Section:
     columns = [
-        Column(title="one"),
-        Column(title="other"),
-        Column(title="rows", form="integer"),
-        Column(title="rows", form="integer"),
+        Column(title="one", cut="begin"),
+        Column(title="other", cut="begin"),
+        Column(title="rows of one", form="integer"),
+        Column(title="rows of other", form="integer"),
         Column(title="shared", form="integer"),
         Column(title="Jaccard", form=".3f"),
     ]
     rows = [[pair["one"], pair["other"], *pair["sizes"], pair["shared"], pair["jaccard"]] for pair in content["pairs"]]
     if content["seeds"]:
-        columns += [Column(title="ceiling: shared", form=".1f"), Column(title="Jaccard", form=".3f")]
+        columns += [Column(title="ceiling: shared", form=".1f"), Column(title="ceiling: Jaccard", form=".3f")]
         rows = [[*row, *pair["ceiling"].values()] for row, pair in zip(rows, content["pairs"], strict=True)]
-    return Section(columns=columns, rows=rows, sentences=sentences)
+    return Section(columns=columns, rows=rows, sentences=sentences, keys=2)
 
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:

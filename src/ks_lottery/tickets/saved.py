@@ -150,8 +150,11 @@ def overlap_saved(
     Raises
     ------
     UserError
-        When a file is missing or damaged, there is one seed alone, or, without `force`, the sets are of different bases.
+        When there are fewer than two files, a file is missing or damaged, there is one seed alone, or, without `force`, the
+        sets are of different bases.
     """
+    if len(files) < 2:
+        raise UserError("`tickets`: one set overlaps with nothing. Give the files of two sets or more.")
     if len({str(file) for file in seeds_of}) != len(seeds_of) or len(seeds_of) == 1:
         raise UserError("`seeds_of` needs the files of two different seeds or more: give one for each training seed")
     paths = {name: Path(file) for name, file in files.items()}

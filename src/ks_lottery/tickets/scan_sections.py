@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.config.choices import SCORES
+from ks_lottery.report.forms import counted, rounded_up
 from ks_lottery.report.section import Column, Section, check_top
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def sections(
     several = len({row["tensor"] for row in units}) > 1
     tokens = any(row.get("token") for row in units)
     columns = [
-        *([Column(title="tensor")] if several else []),
+        *([Column(title="tensor", cut="begin")] if several else []),
         Column(title="row", form="d"),
-        *([Column(title="token")] if tokens else []),
+        *([Column(title="token", cut="end")] if tokens else []),
         *FIGURES.values(),
     ]
     rows = [
@@ -67,7 +68,8 @@ def sections(
         ]
         for row in units
     ]
-    return [Section(columns=columns, rows=rows), Section(sentences=sentences(summary, only))]
+    keys = 1 + several + tokens
+    return [Section(columns=columns, rows=rows, keys=keys), Section(sentences=sentences(summary, only))]
 
 
 def top(scan: Scan, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -107,11 +109,12 @@ def _plain(value: Any) -> float | None:
 def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int, str]]] | None = None) -> list[str]:
     """Say what was compared, how many units pass at each alpha, and whether the test had power at all."""
     kinds = " and ".join(summary["compared_as"])
-    what = f"{summary['units']:,} units of {summary['tensors']} tensor(s), compared as {kinds}"
+    what = f"{counted(summary['units'], 'unit')} of {counted(summary['tensors'], 'tensor')}, compared as {kinds}"
     lines = [f"{what}; {summary['rows_moved']:,} moved."]
     for side, rows in (("base", summary["removed"]), ("tuned", summary["added"])):
         lines += [
-            f"{tensor}: {count:,} rows stand in {side} alone and were not compared{_named((only or {}).get(side, ()))}."
+            f"{tensor}: {counted(count, 'row')} {_be(count)} only in the {side} model and not compared"
+            f"{_named((only or {}).get(side, ()))}."
             for tensor, count in rows.items()
         ]
     lines += _uncompared(summary)
@@ -131,12 +134,12 @@ def sentences(summary: Mapping[str, Any], only: Mapping[str, Sequence[tuple[int,
 
 
 FAULTS = {
-    "only_in_base": "base alone has",
-    "only_in_tuned": "tuned alone has",
-    "unequal": "have another shape on each side:",
-    "integers": "are not of floats and differ:",
+    "only_in_base": ("is only in the base model", "are only in the base model"),
+    "only_in_tuned": ("is only in the tuned model", "are only in the tuned model"),
+    "unequal": ("has another shape on each side", "have another shape on each side"),
+    "integers": ("differs, but does not contain floats", "differ, but do not contain floats"),
 }
-"""Why tensors were not compared, before their names."""
+"""Why a tensor, or several, were not compared."""
 
 
 def _uncompared(summary: Mapping[str, Any]) -> list[str]:
@@ -145,14 +148,18 @@ def _uncompared(summary: Mapping[str, Any]) -> list[str]:
     if summary["matched"]:
         one, other = next(iter(summary["matched"].items()))
         lines.append(
-            f"{len(summary['matched']):,} tensor(s) were matched by name without prefix, such as {one} and {other}."
+            f"{counted(len(summary['matched']), 'tensor')} matched by name without prefix, such as {one} and {other}."
         )
-    for key, fault in FAULTS.items():
+    for key, faults in FAULTS.items():
         names = summary[key]
         if names:
-            verb = "was" if len(names) == 1 else "were"
-            lines.append(f"{len(names):,} tensor(s) {verb} not compared; {fault} {_listed(names)}.")
+            fault = faults[len(names) > 1]
+            lines.append(f"{counted(len(names), 'tensor')} {fault} and not compared: {_listed(names)}.")
     return lines
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -183,10 +190,12 @@ def no_power(power: Mapping[str, Any]) -> str:
     if not power.get("measured_shortfall"):
         return ""
     if power["needed"] is None:
-        return f": no unit of this pair of models would pass with moves up to {LARGEST:,.0f} times as large (measured)"
+        return (
+            f": the changes are too small for the test. Measured: even {LARGEST:,.0f} times as large, none would pass"
+        )
     return (
-        f": the test had no power at this scale. With moves {power['needed']:.2g} times as large a unit would pass, measured "
-        "on this pair of models, and so for this text and these settings alone"
+        f": the changes are too small for the test. If they were {rounded_up(power['needed'], 2)} times as large, one "
+        "unit would pass. This factor was measured on this pair of models and does not hold for other texts or settings"
     )
 
 

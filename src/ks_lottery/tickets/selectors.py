@@ -70,7 +70,7 @@ def _by_pvalue(scan: Scan, basis: Basis) -> tuple[npt.NDArray[np.int64], dict[st
         return scan.passing(alpha, basis.correction), rule
     low, high = basis.interval
     if not 0 <= low <= high <= 1:
-        raise UserError(f"interval is {low} to {high}, but must lie in 0 to 1 and rise")
+        raise UserError(f"`interval` {low:g} {high:g}: LOW must be below HIGH, both from 0 to 1")
     below, inside = (scan.passing(bound, basis.correction) for bound in (low, high))
     return inside[~np.isin(inside, below)], {"interval": [low, high], "correction": basis.correction}
 

@@ -127,19 +127,19 @@ class Tickets(ByContent, Shown):
         tokens
             Token strings by row.
         most
-            Show the first so many; by default all.
+            Show only the first `most`; by default all.
         """
         known = [name for name in _SHOWN if self.scores and name in self.scores[0]]
         columns = [
             Column(title="row", form="d"),
-            *([Column(title="token")] if tokens else []),
+            *([Column(title="token", cut="end")] if tokens else []),
             *(_SHOWN[name] for name in known),
         ]
         rows = [
             [row, *([tokens.get(row, "''")] if tokens else []), *(self.scores[place][name] for name in known)]
             for place, row in enumerate(self.rows[:most].tolist())
         ]
-        return [Section(columns=columns, rows=rows)]
+        return [Section(columns=columns, rows=rows, keys=2 if tokens else 1)]
 
     def to_pandas(self, tokens: Mapping[int, str] | None = None) -> DataFrame:
         """Return one row a ticket, in their order: row, token where it is given, and what the selector knew of it.

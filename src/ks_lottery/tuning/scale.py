@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ks_lottery.config.presets import process_count
+from ks_lottery.report.forms import counted, rounded_up
 from ks_lottery.stats.null import critical_count
 from ks_lottery.tuning.plan import steps_in_all
 
@@ -60,10 +61,9 @@ class Scale:
         """Say what the test cannot see, and which learning rate would be large enough at the least."""
         needed = 2 * self.spread * _move_of(min(self.critical, 0.999)) / self.steps
         return (
-            f"learning rate {self.learning_rate:g}: {self.steps:,} steps move a row by at most "
-            f"{self.move / self.spread:.2g} of its own spread, and the KS test at width {self.width:,} sees nothing below a "
-            f"D of {self.critical:.4f}, so that a scan will find no ticket. Give a learning rate above {needed:.1g}, or more "
-            "epochs."
+            f"A scan will find no tickets: at learning rate {self.learning_rate:g}, {counted(self.steps, 'step')} can move a "
+            f"row by at most {rounded_up(self.move / self.spread, 2)} of its spread, and at width {self.width:,} only a D of "
+            f"{self.critical:.4f} or more passes. Give a learning rate above {rounded_up(needed, 1)}, or more epochs."
         )
 
 
@@ -86,9 +86,9 @@ def _move_of(statistic: float) -> float:
 
 
 def scale_of(tuning: Tuning) -> Scale | None:
-    """Return the scale of a tuning; None where no row is trained."""
+    """Return the scale of an embed tuning; None for every other method, whose result is not scanned for tickets."""
     config, rows = tuning.config, tuning.rows
-    if rows is None or not len(rows):
+    if tuning.spec.method != "embed" or rows is None or not len(rows):
         return None
     ids = rows.ids[:: len(rows) // MOST_ROWS + 1]
     values = tuning.loaded.checkpoint.rows(ids, side="output" if tuning.spec.side == "output" else "input")

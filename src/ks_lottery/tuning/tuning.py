@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
 from ks_lottery.corpus.batches import span_occurrences
+from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
 from ks_lottery.store.manifest import digest_json, manifest
@@ -83,6 +84,20 @@ class Tuning:
             **({} if spec.side == "input" else {"side": spec.side}),
             **({} if spec.layers is None else {"layers": spec.layers}),
             **({} if spec.quantization is None else {"quantize": spec.quantization}),
+            **self._prompt,
+        }
+
+    @property
+    def _prompt(self) -> dict[str, str]:
+        """How sentences are shown to the model, which whoever uses the result must know."""
+        template = {"template": self.spec.template}
+        if self.corpus is None:
+            return template
+        names = ("source_language", "target_language")
+        return {
+            **template,
+            "instruction": usual_order(self.corpus),
+            **{name: getattr(self.corpus, name) for name in names},
         }
 
     @property
@@ -105,7 +120,7 @@ class Tuning:
             "tuning",
             made_from={"base": self.loaded.checkpoint.describe(), "text": text, **rows},
             settings={
-                **replace(self, rows=known).described, "template": spec.template, "max_tokens": spec.max_tokens,
+                **replace(self, rows=known).described, "max_tokens": spec.max_tokens,
                 "processes": process_count(), "fsdp": spec.fsdp, **validated,
             },
         )  # fmt: skip
@@ -211,8 +226,8 @@ class Tuning:
             too_long += f", validation {len(self.validation_corpus) - len(self.validation):,}"
         sentences += [
             f"{len(self.examples):,} examples to train on, {len(self.validation):,} to validate on; {too_long}",
-            f"learning rate {config.learning_rate:g}, {config.epochs:g} epochs, "
-            f"batches of {config.batch_size} x {config.gradient_accumulation}, seed {spec.seed}, warm-up "
+            f"learning rate {config.learning_rate:g}, {config.epochs:g} {'epoch' if config.epochs == 1 else 'epochs'}, "
+            f"batches of {config.batch_size}, {config.gradient_accumulation} per step, seed {spec.seed}, warm-up "
             f"{config.warmup_ratio:g}, clipping {config.max_grad_norm:g}, weight decay {config.weight_decay:g}, at most "
             f"{spec.max_tokens:,} tokens",
         ]

@@ -1,0 +1,129 @@
+"""The README.md of an exported adapter or model: what it is, how it is loaded, and the prompt that it was trained with."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING
+
+from ks_lottery.corpus.languages import language_name
+from ks_lottery.corpus.numbered_tokens import numbered_tokens
+from ks_lottery.corpus.prompts import CHAT, TEMPLATES, render_prompt
+from ks_lottery.errors import UserError
+
+if TYPE_CHECKING:
+    from ks_lottery.checkpoint.patch import RowPatch
+    from ks_lottery.checkpoint.reader import Checkpoint
+
+LOADING = {
+    "peft": (
+        "from peft import PeftConfig, PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'folder = "."  # of this file\n'
+        "name = PeftConfig.from_pretrained(folder).base_model_name_or_path\n"
+        "tokenizer = AutoTokenizer.from_pretrained(name)\n"
+        'base = AutoModelForCausalLM.from_pretrained(name, dtype="float32")\n'
+        "model = PeftModel.from_pretrained(base, folder)\n"
+    ),
+    "merged": (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'folder = "."  # of this file\n'
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        'model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")\n'
+    ),
+}
+"""Format of an export to the Python that loads it."""
+
+GENERATING = (
+    'inputs = tokenizer(prompt, return_tensors="pt")\n'
+    "output = model.generate(**inputs, do_sample=False, max_new_tokens=64)\n"
+    'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))\n'
+)
+
+WARNINGS = {
+    "peft": "Do not merge it with PEFT: the base may be tied, and merging writes into both sides. Export the merged folder "
+    "with ks-lottery instead.",
+    "merged": "",
+}
+
+
+def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
+    """Return the text.
+
+    Parameters
+    ----------
+    checkpoint
+        The base that the patch was put on.
+    patch
+        What was exported.
+    kind
+        Key of `LOADING`.
+    """
+    settings = json.dumps(dict(patch.settings), indent=2)
+    of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
+    other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
+    same = patch.base.get("fingerprint") == checkpoint.fingerprint
+    forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
+    return (
+        f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
+        f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
+        f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS[kind]}\n\n"
+        f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
+        f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
+        f"## Prompt\n\n{_prompt(patch)}\n\n"
+        f"## Use\n\n{_block(f'{LOADING[kind]}{_prompt_code(patch)}{GENERATING}')}\n\n"
+        f"## Settings\n\n{_block(settings)}\n"
+    )
+
+
+def _block(text: str) -> str:
+    """Return a block of code by indentation, which no text in it can end."""
+    return textwrap.indent(text.rstrip("\n"), "    ", lambda _: True)
+
+
+def _given(patch: RowPatch, name: str) -> str:
+    value = patch.settings.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _template(patch: RowPatch) -> str:
+    """Return the prompt with the instruction, where it is known, and with ``{source}``; empty where only a tokenizer has it."""
+    template = _given(patch, "template")
+    known = template in TEMPLATES or "{source}" in template
+    return render_prompt(template, _given(patch, "instruction") or "{instruction}", "{source}") if known else ""
+
+
+def _prompt(patch: RowPatch) -> str:
+    """Say with which prompt the rows were trained, as far as the patch records it."""
+    template, order = _given(patch, "template"), _given(patch, "instruction")
+    if not template:
+        return "The patch does not record its prompt. Give the model the prompt of the training."
+    names = [_given(patch, f"{side}_language") for side in ("source", "target")]
+    languages = f", from {_language(names[0])} to {_language(names[1])}" if all(names) else ""
+    if template == CHAT:
+        said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
+        return f"{said}break and the sentence. The instruction of the training:\n\n{_block(order or '(not recorded)')}"
+    named = f"Template `{template}`" if template in TEMPLATES else "A template of its own"
+    numbered = (
+        "; `{token:N}` is the token of the id N, which has no text: give it as an id" if _is_numbered(patch) else ""
+    )
+    return f"{named}{languages}; `{{source}}` is the sentence to translate{numbered}:\n\n{_block(_template(patch))}"
+
+
+def _is_numbered(patch: RowPatch) -> bool:
+    """Say whether the prompt has tokens that cannot be written as text."""
+    return bool(numbered_tokens(_template(patch)))
+
+
+def _language(code: str) -> str:
+    try:
+        return language_name(code)
+    except UserError:  # of a patch that another program wrote
+        return code
+
+
+def _prompt_code(patch: RowPatch) -> str:
+    template = _template(patch)
+    if template and not _is_numbered(patch):
+        return f'prompt = {json.dumps(template)}.replace("{{source}}", "Your session has expired.")\n'
+    return 'prompt = "..."  # the prompt of the training, with the sentence\n'
