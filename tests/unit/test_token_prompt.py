@@ -268,6 +268,10 @@ def test_rows_without_text_are_given_by_their_ids(tmp_path, corpus):
     assert patch.ids.tolist() == spare[:5]
     front, back = ("".join(f"{{token:{row}}}" for row in rows) for rows in (spare[:3], spare[3:5]))
     assert patch.prompt == f"{front}{{source}}{back}"
+    shown = (ks_lottery.to_merged(str(folder), patch, tmp_path / "merged") / "README.md").read_text()
+    assert patch.prompt in shown
+    assert "give it as an id" in shown  # and no Python that would tokenize its text
+    assert ".replace(" not in shown
     tokenizer, model = AutoTokenizer.from_pretrained(folder), patched_model(folder, patch)
     evaluation = ks_lottery.evaluate(loaded, corpus, patch, metrics=("bleu",), num_beams=1, max_new_tokens=12)
     for (source, _), translation in zip(SENTENCES, evaluation.hypotheses, strict=True):
