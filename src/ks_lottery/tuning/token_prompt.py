@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ks_lottery.corpus.corpus import Corpus
+from ks_lottery.corpus.mixed_templates import is_mixed
 from ks_lottery.corpus.numbered_tokens import by_number, numbered_tokens, template_parts
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import usual_order
+from ks_lottery.corpus.prompts import LANGUAGES, usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.models.unused_tokens import UnusedToken, unused_tokens, yielded
 from ks_lottery.tickets.tickets import Tickets
@@ -100,6 +101,11 @@ def prompt_of_its_own(
         raise UserError("token-prompt tuning chooses its own rows: leave `tickets` out")
     if not isinstance(corpus, Corpus) or not (validation is None or isinstance(validation, Corpus)):
         raise UserError("token-prompt tuning writes the prompt itself: give a text (a corpus or a file), not examples")
+    if is_mixed(spec.template):
+        raise UserError(
+            "token-prompt tuning takes the places of one template, and `template` is a mix of several: name one of them, such "
+            "as alpaca"
+        )
     prompt = token_prompt(loaded, corpus, spec)
     return replace(spec, template=prompt.template, tickets=prompt.tickets), prompt
 
@@ -120,7 +126,8 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
     UserError
         When the template has no place, or too few, or the vocabulary has too few tokens that text never yields.
     """
-    counts = template_places(PromptForm(loaded.tokenizer, spec.template), usual_order(corpus))
+    languages = corpus.source_language, corpus.target_language
+    counts = template_places(PromptForm(loaded.tokenizer, spec.template, languages), usual_order(corpus))
     places, given = sum(counts), spec.tokens
     number = places if given == "auto" else int(given)
     if not places:
@@ -223,7 +230,8 @@ def _has_its_tokens(prompt: Sequence[int], ids: Sequence[int], begin: int, count
 
 def _is_plain(text: str) -> bool:
     """Say whether a text means itself in a template."""
-    return bool(text) and "{source}" not in text and "{instruction}" not in text and template_parts(text) == [text]
+    places = ("{source}", "{instruction}", *LANGUAGES)
+    return bool(text) and not any(place in text for place in places) and template_parts(text) == [text]
 
 
 def _around(texts: Sequence[str], counts: Sequence[int]) -> str:
