@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from ks_lottery import Corpus, open_checkpoint
@@ -115,7 +113,7 @@ def test_a_tokenizer_without_offsets_is_read_by_pieces(tokenizer, monkeypatch):
             assert "return_offsets_mapping" not in settings
             return tokenizer(text, **settings)
 
-    slow = SimpleNamespace(tokenizer=Slow(), template="alpaca", render=form.render)
+    slow = PromptForm(Slow(), "alpaca")
     assert source_tokens(slow, [ORDER] * 5, SOURCES, prompts) == wanted
 
 
