@@ -217,7 +217,7 @@ def tune(
     quantize
         ``nf4``: the frozen body in 4 bits (needs bitsandbytes); ``qlora`` always has that.
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example (512 tokens).
+        Prompt: ``alpaca`` (the default), another name, ``mixed``, or a text of your own; and the longest example (512 tokens).
     preset
         ``paper``: the training settings of the paper and of its authors' scripts (`ks_lottery.config.presets`), in place of
         every setting that has its default value; None (the default) for none.
