@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
     from ks_lottery.tuning.tune_spec import TuneSpec
 
     Text = Corpus | Sequence[Example]
@@ -101,11 +102,6 @@ def prompt_of_its_own(
         raise UserError("token-prompt tuning chooses its own rows: leave `tickets` out")
     if not isinstance(corpus, Corpus) or not (validation is None or isinstance(validation, Corpus)):
         raise UserError("token-prompt tuning writes the prompt itself: give a text (a corpus or a file), not examples")
-    if is_mixed(spec.template):
-        raise UserError(
-            "token-prompt tuning takes the places of one template, and `template` is a mix of several: name one of them, such "
-            "as alpaca"
-        )
     prompt = token_prompt(loaded, corpus, spec)
     return replace(spec, template=prompt.template, tickets=prompt.tickets), prompt
 
@@ -126,8 +122,7 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
     UserError
         When the template has no place, or too few, or the vocabulary has too few tokens that text never yields.
     """
-    languages = corpus.source_language, corpus.target_language
-    counts = template_places(PromptForm(loaded.tokenizer, spec.template, languages), usual_order(corpus))
+    counts, free = places_and_tokens(loaded, corpus, spec.template)
     places, given = sum(counts), spec.tokens
     number = places if given == "auto" else int(given)
     if not places:
@@ -139,9 +134,6 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
             f"`tokens` is {number:,}, but the template has {places:,} tokens around the source: give at most {places}, or a "
             "longer `template`"
         )
-    texts = [text for pair in corpus.pairs for text in (pair.source, pair.target)]
-    occurring = yielded(loaded.tokenizer, texts)
-    free = [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
     if number > len(free):
         remedy = f"give `tokens={len(free)}`, or another `method`" if free else "choose another `method`"
         raise UserError(
@@ -156,6 +148,30 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
         places=places,
         available=len(free),
     )
+
+
+def places_and_tokens(loaded: Tokenized, corpus: Corpus, template: str) -> tuple[list[int], list[UnusedToken]]:
+    """Return how many tokens each stretch of a template has, and the tokens that may take their places.
+
+    Parameters
+    ----------
+    corpus
+        The training text; tokens that occur in it are not among them.
+
+    Raises
+    ------
+    UserError
+        When the template is a mix of several.
+    """
+    if is_mixed(template):
+        raise UserError(
+            "token-prompt tuning takes the places of one template, and `template` is a mix of several: name one of them, such "
+            "as alpaca"
+        )
+    form = PromptForm(loaded.tokenizer, template, (corpus.source_language, corpus.target_language))
+    counts = template_places(form, usual_order(corpus))
+    occurring = yielded(loaded.tokenizer, [text for pair in corpus.pairs for text in (pair.source, pair.target)])
+    return counts, [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
 
 
 def template_places(form: PromptForm, order: str) -> list[int]:
