@@ -246,7 +246,9 @@ def test_a_file_of_templates_is_part_of_every_key_by_its_content(made, tmp_path)
         file = tmp_path / name
         file.write_text(content, encoding="utf-8")
         options = ReproduceOptions(recipe="selectors", **{**settings, "template": f"mixed:{file}"})
-        return prepare_recipe(options).stored.cell_keys()
+        prepared = prepare_recipe(options)
+        assert prepared.studies[0].own_prompts((2,)) == []  # a token prompt takes the places of one template
+        return prepared.stored.cell_keys()
 
     first = keys("a.json", '["plain", "{source} ="]')
     assert keys("b.json", '["plain",\n"{source} ="]') == first
