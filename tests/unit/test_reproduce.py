@@ -247,6 +247,22 @@ def test_a_wrong_setting_gets_one_sentence(made, settings, problem, text_file):
     assert problem in str(caught.value)
 
 
+def test_a_file_of_templates_is_part_of_every_key_by_its_content(made, tmp_path):
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in made[1].items()}
+
+    def keys(name: str, content: str) -> list[str]:
+        file = tmp_path / name
+        file.write_text(content, encoding="utf-8")
+        options = ReproduceOptions(recipe="selectors", **{**settings, "template": f"mixed:{file}"})
+        prepared = prepare_recipe(options)
+        assert prepared.studies[0].own_prompts((2,)) == []  # a token prompt takes the places of one template
+        return prepared.stored.cell_keys()
+
+    first = keys("a.json", '["plain", "{source} ="]')
+    assert keys("b.json", '["plain",\n"{source} ="]') == first
+    assert not set(keys("a.json", '["plain", "{source} :="]')) & set(first)
+
+
 def test_texts_are_named_by_their_languages(text_file, narrow_model, tmp_path):
     for language in ("ca", "de"):
         lines = text_file.read_text(encoding="utf-8").replace("número", f"número {language}")
