@@ -15,15 +15,17 @@ def run(settings: ReproduceSettings) -> int:
     """Run the command and return its exit code."""
     if settings.measure and not settings.dry_run:
         raise UserError("`measure` measures steps for a dry run: give `dry_run` too")
+    if settings.measure and settings.workers is not None:
+        raise UserError("`measure` measures in this process alone: leave `workers` out")
     from ks_lottery.recipes.recipe_plan import plan_recipe
-    from ks_lottery.recipes.reproduce import prepare_recipe, reproduce_with
+    from ks_lottery.recipes.reproduce import opened, reproduce_with
     from ks_lottery.report.screen import Screen
 
     screen = Screen(total=0)
     if settings.dry_run:
-        with screen.stage("open models and texts"):
-            prepared = prepare_recipe(settings)
-        screen.show(plan_recipe(prepared, measure=settings.measure).sections())
+        with opened(settings, screen) as (prepared, cluster):
+            workers = 1 if cluster is None else cluster.count
+            screen.show(plan_recipe(prepared, measure=settings.measure, workers=workers).sections())
         return 0
     out = None if settings.out is None else Path(settings.out).expanduser()
     made = reproduce_with(settings, screen, out)

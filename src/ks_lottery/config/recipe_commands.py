@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL, RECIPES, SCALES, STORE_ACTIONS
@@ -9,6 +10,9 @@ from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions
 from ks_lottery.config.ranges import COUNT, STRENGTH, Range
 from ks_lottery.config.values import require
+
+WORKERS = re.compile(r"auto|local(:([1-9]\d{0,2}|1000))?|(?!local:)[^\s:/]+:\d{1,5}")
+"""Where workers can be: on this machine, in a cluster at an address, or in the one that this machine belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,9 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     """Folder of finished stages; KS_LOTTERY_STORE, or store in the cache folder, unless given."""
     cells: str | None = setting(None, metavar="DIR", group="results")
     """Folder of finished cells, small files to commit; results/cells where that exists, unless given."""
+    workers: str | None = setting(None, metavar="WHERE", group="how it runs")
+    """Processes of Ray that make the stages (extra cluster): local, local:N, HOST:PORT of a cluster, or auto for the cluster of
+    this machine; each has OMP_NUM_THREADS threads, 1 unless set. Without it, this process makes them."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is something to do."""
@@ -44,6 +51,9 @@ class ReproduceOptions(ModelOptions, PromptOptions):
         for name in ("model", "pairs", "sizes"):
             given = getattr(self, name)
             require(len(set(given)) == len(given), f"`{name}`", given, "values that differ")
+        if self.workers is not None:
+            is_place = WORKERS.fullmatch(self.workers) is not None
+            require(is_place, "`workers`", self.workers, "local, local:N (N from 1 to 1000), HOST:PORT, or auto")
 
 
 @dataclass(frozen=True, kw_only=True)

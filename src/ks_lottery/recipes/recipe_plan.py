@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ks_lottery.recipes.schedule import makespan
 from ks_lottery.recipes.stage import Cost
 from ks_lottery.report.forms import duration, size
 from ks_lottery.report.section import Column, Section
@@ -36,12 +37,16 @@ class PlannedStage:
         ``in cells`` (only finished cells need it), ``in the store``, or ``to make``.
     seconds
         Time at measured speed; None where nothing was measured. Stages without a model take None and count as nothing.
+    name, sources
+        Its name, and those of the stages that it reads.
     """
 
     title: str
     state: str
     cost: Cost
     seconds: float | None
+    name: str = ""
+    sources: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,8 @@ class RecipePlan:
         Bytes that are free where the store is; None where that is not known.
     measured
         Where the speed comes from, for people.
+    workers
+        Processes that make stages at the same time.
     """
 
     stages: Sequence[PlannedStage]
@@ -65,6 +72,7 @@ class RecipePlan:
     finished: int
     free: int | None
     measured: str
+    workers: int = 1
 
     @property
     def missing(self) -> list[PlannedStage]:
@@ -73,10 +81,12 @@ class RecipePlan:
 
     @property
     def seconds(self) -> float | None:
-        """Time in all; None where the speed of a stage with a model was never measured."""
-        timed = [stage.seconds for stage in self.missing if stage.cost.tokens]
-        known = [seconds for seconds in timed if seconds is not None]
-        return sum(known) if len(known) == len(timed) else None
+        """Time in all, of the workers at the same time; None where the speed of a stage with a model was never measured."""
+        if any(stage.seconds is None for stage in self.missing if stage.cost.tokens):
+            return None
+        needs = {stage.name: stage.sources for stage in self.missing}
+        missing = {name: [source for source in sources if source in needs] for name, sources in needs.items()}
+        return makespan(missing, {stage.name: stage.seconds or 0.0 for stage in self.missing}, self.workers)
 
     def sections(self) -> list[Section]:
         """Return what a dry run prints."""
@@ -104,9 +114,9 @@ class RecipePlan:
         memory = max((stage.cost.memory for stage in missing), default=0)
         if not missing:
             return [f"{self.finished:,} of {self.cells:,} cells are done: nothing is computed"]
-        timed = self.seconds
+        timed, of_workers = self.seconds, f", with {self.workers:,} workers" if self.workers > 1 else ""
         time_said = (
-            f"time (an estimate, from {self.measured}): {duration(timed)}" if timed is not None
+            f"time (an estimate, from {self.measured}{of_workers}): {duration(timed)}" if timed is not None
             else "time: nothing was measured yet with this model here; a dry run with `measure` measures two steps"
         )  # fmt: skip
         free = "" if self.free is None else f"; {size(self.free)} are free"
@@ -119,13 +129,15 @@ class RecipePlan:
         ]
 
 
-def plan_recipe(prepared: PreparedRecipe, *, measure: bool = False) -> RecipePlan:
+def plan_recipe(prepared: PreparedRecipe, *, measure: bool = False, workers: int = 1) -> RecipePlan:
     """Return what a recipe would cost; nothing is made.
 
     Parameters
     ----------
     measure
         Measure two training steps and one batch of predictions of each model whose speed the store does not tell.
+    workers
+        Processes that make stages at the same time.
     """
     stored = prepared.stored
     states, finished = _states(stored)
@@ -143,13 +155,18 @@ def plan_recipe(prepared: PreparedRecipe, *, measure: bool = False) -> RecipePla
         model = next((models[name] for name in stage.roles.values() if name in models), "")
         pace = paces.get((model, cost.pace))
         seconds = cost.tokens / pace if pace and cost.tokens else None
-        stages.append(PlannedStage(title=stage.title, state=states[stage.name], cost=cost, seconds=seconds))
+        planned = PlannedStage(
+            title=stage.title, state=states[stage.name], cost=cost, seconds=seconds, name=stage.name,
+            sources=stored.recipe.sources(stage.name),
+        )  # fmt: skip
+        stages.append(planned)
     return RecipePlan(
         stages=stages,
         cells=len(stored.recipe.cells),
         finished=finished,
         free=_free(stored.store.root),
         measured=measured,
+        workers=workers,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,33 +13,28 @@ from ks_lottery.config.values import checks_names, did_you_mean, values_of
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
+from ks_lottery.recipes.reproduction import Reproduction, about_reproduction
 from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
 from ks_lottery.recipes.study import OneModel, Study, open_study_model
 from ks_lottery.recipes.study_texts import parse_pair, study_texts
-from ks_lottery.report.delimited import to_csv
-from ks_lottery.report.latex import to_latex
-from ks_lottery.report.markdown import to_markdown
-from ks_lottery.report.notebook import Shown
-from ks_lottery.report.terminal import to_text
-from ks_lottery.store.cells import Cells, FinishedCell
-from ks_lottery.store.files import write_text
-from ks_lottery.store.manifest import manifest
+from ks_lottery.store.cells import Cells
 from ks_lottery.store.objects import ObjectStore
 from ks_lottery.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from ks_lottery.recipes.cluster import Cluster
     from ks_lottery.recipes.stage import Recipe
+    from ks_lottery.recipes.stored import StageMaker
     from ks_lottery.report.screen import Screen
-    from ks_lottery.report.section import Section
 
 RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {"selectors": selector_recipe}
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
 `ks_lottery.config.choices.RECIPES`, which has their help."""
 
-KEPT_APART = ("store", "cells", "device", "trust_remote_code")
+KEPT_APART = ("store", "cells", "device", "trust_remote_code", "workers")
 """Options that no figure depends on."""
 
 
@@ -57,60 +54,13 @@ class PreparedRecipe:
     stored: StoredRecipe
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Reproduction(Shown):
-    """What a recipe made.
+def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | None = None) -> PreparedRecipe:
+    """Open models and texts of a recipe, and check them, before anything is computed.
 
     Parameters
     ----------
-    recipe
-        Name of the recipe.
-    cells
-        What was measured.
-    keys
-        Key of each cell.
-    tables
-        Tables and sentences.
-    arguments
-        What the recipe was called with.
-    """
-
-    recipe: str
-    cells: Sequence[FinishedCell]
-    keys: Sequence[str]
-    tables: Sequence[Section]
-    arguments: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        return f"Reproduction({self.recipe}, {len(self.cells)} cells)"
-
-    def sections(self) -> Sequence[Section]:
-        """Return the tables, and what they say."""
-        return self.tables
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the tables into a new folder: all as text, Markdown and LaTeX, and each as CSV; return the folder.
-
-        Raises
-        ------
-        UserError
-            When it has something else than the same tables, or cannot be written.
-        """
-        out = Path(folder).expanduser()
-        work, about = WorkFolder(out), _about(self.keys, self.arguments)
-        if not work.is_done(about):
-            with work.publish(about) as place:
-                write_text(place / f"{self.recipe}.txt", to_text(self.tables))
-                write_text(place / f"{self.recipe}.md", to_markdown(self.tables))
-                write_text(place / f"{self.recipe}.tex", to_latex(self.tables))
-                filled = [section for section in self.tables if section.rows]
-                for number, section in enumerate(filled, start=1):
-                    write_text(place / f"{self.recipe}-{number}.csv", to_csv(section))
-        return out
-
-
-def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
-    """Open models and texts of a recipe, and check them, before anything is computed.
+    conditions
+        Conditions under which its stages are computed; by default those of this process.
 
     Raises
     ------
@@ -128,7 +78,7 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
     store, cells = ObjectStore(options.store), Cells(options.cells)
     scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes)
     texts = {pair: study_texts(options, pair, scale) for pair in options.pairs}
-    models = OneModel.of(options)
+    models = OneModel.of(options) if conditions is None else OneModel.under(conditions, options)
     studies: list[Study] = []
     for name in options.model:
         checkpoint = open_study_model(name)
@@ -139,8 +89,8 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
             )  # fmt: skip
             studies.append(study)
     stored = StoredRecipe(
-        recipe=RECIPES[options.recipe](studies, scale), store=store, cells=cells, conditions=models.conditions(),
-        arguments=arguments_of(options),
+        recipe=RECIPES[options.recipe](studies, scale), store=store, cells=cells,
+        conditions=models.conditions() if conditions is None else conditions, arguments=arguments_of(options),
     )  # fmt: skip
     return PreparedRecipe(studies=studies, stored=stored)
 
@@ -152,6 +102,35 @@ def arguments_of(options: ReproduceOptions) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if name in known}
 
 
+@contextmanager
+def opened(options: ReproduceOptions, screen: Screen) -> Generator[tuple[PreparedRecipe, Cluster | None]]:
+    """Open a recipe and, where workers are given, start them or connect to them inside a block; see `prepare_recipe`."""
+    if options.workers is None:
+        with screen.stage("open models and texts"):
+            prepared = prepare_recipe(options)
+        yield prepared, None
+        return
+    from ks_lottery.recipes.cluster import connected
+
+    with ExitStack() as stack:
+        with screen.stage("start workers"):
+            cluster = stack.enter_context(connected(options.workers, options.device))
+            conditions = cluster.call(partial(conditions_of, options))
+        with screen.stage("open models and texts"):
+            prepared = prepare_recipe(options, conditions)
+        yield prepared, cluster
+
+
+def conditions_of(options: ReproduceOptions) -> dict[str, Any]:
+    """Return the conditions under which a process like this one computes."""
+    return OneModel.of(options).conditions()
+
+
+def stored_recipe(options: ReproduceOptions) -> StoredRecipe:
+    """Return the recipe as a worker prepares it."""
+    return prepare_recipe(options).stored
+
+
 def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None = None) -> Reproduction:
     """Make what is missing of a recipe, and its tables; see `reproduce`.
 
@@ -160,13 +139,12 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
     out
         Folder that the tables are written to; one with something else is refused before anything is computed.
     """
-    with screen.stage("open models and texts"):
-        prepared = prepare_recipe(options)
+    with opened(options, screen) as (prepared, cluster):
         stored = prepared.stored
-        about = _about(stored.cell_keys(), stored.arguments)
+        about = about_reproduction(stored.cell_keys(), stored.arguments)
         if out is not None:
             WorkFolder(out).is_done(about)
-    cells = stored.execute(screen)
+        cells = stored.execute(screen, None if cluster is None else _maker(options, stored, cluster))
     tables = () if stored.recipe.report is None else stored.recipe.report(cells)
     made = Reproduction(
         recipe=options.recipe, cells=cells, keys=stored.cell_keys(), tables=tables, arguments=stored.arguments
@@ -176,8 +154,16 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
     return made
 
 
-def _about(keys: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return manifest("reproduction", made_from={"cells": list(keys)}, settings=arguments)
+def _maker(options: ReproduceOptions, stored: StoredRecipe, cluster: Cluster) -> StageMaker:
+    """Return what makes stages on workers, each of which prepares the same recipe."""
+    from ks_lottery.recipes.crew import make_on
+
+    conditions = stored.conditions
+    same = replace(
+        options, workers=None, store=str(stored.store.root.absolute()), dtype=conditions["dtype"],
+        device=str(conditions["device"]).split(maxsplit=1)[0],
+    )  # fmt: skip
+    return partial(make_on, cluster, partial(stored_recipe, same))
 
 
 @checks_names
@@ -197,6 +183,7 @@ def reproduce(
     dtype: Literal["auto", "float32", "bfloat16"] = ReproduceOptions.dtype,
     device: Literal["auto", "cpu", "cuda", "mps"] = ReproduceOptions.device,
     trust_remote_code: bool = ReproduceOptions.trust_remote_code,
+    workers: str | None = ReproduceOptions.workers,
     progress: bool = False,
 ) -> Reproduction:
     """Make the tables of a recipe. What the store or the folder of cells has already is not computed again.
@@ -224,6 +211,9 @@ def reproduce(
         Folder of finished cells; by default ``results/cells`` in the working directory if it exists.
     dtype, device, trust_remote_code
         As `load_model` takes them.
+    workers
+        Processes of Ray that make the stages (extra ``cluster``): ``local``, ``local:N``, ``HOST:PORT`` of a cluster, or ``auto``
+        for that of this machine; this process alone by default. Each computes with ``OMP_NUM_THREADS`` threads, 1 unless set.
     progress
         Show each stage on standard output; off by default.
 
@@ -247,6 +237,7 @@ def reproduce(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
         seeds=seeds, sizes=tuple(sizes), template=template, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
+        workers=workers,
     )  # fmt: skip
     screen = Screen(total=0) if progress else Screen(total=0, console=Console(file=StringIO()))
     return reproduce_with(options, screen)

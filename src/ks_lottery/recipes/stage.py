@@ -204,6 +204,18 @@ class Recipe:
         """Return the stage of a name."""
         return next(stage for stage in self.stages if stage.name == name)
 
+    def sources(self, name: str) -> list[str]:
+        """Return the names of the stages that a stage reads, without the inputs of the whole recipe."""
+        return [source for source in self.stage(name).roles.values() if source not in self.inputs]
+
+    def needed(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return the stages that some stages need, themselves included: each name, in order, to those that it reads."""
+        wanted = set(names)
+        for stage in reversed(self.stages):
+            if stage.name in wanted:
+                wanted.update(self.sources(stage.name))
+        return {stage.name: self.sources(stage.name) for stage in self.stages if stage.name in wanted}
+
     def planned_keys(self, conditions: Mapping[str, Any]) -> dict[str, str]:
         """Return by the name of each stage the digest of all that it is made from, computed without making anything.
 

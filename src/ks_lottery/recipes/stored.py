@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,13 @@ class StoredRecipe:
         planned = self.recipe.planned_keys({"dtype": self.conditions["dtype"]})
         return [planned[cell.stage] for cell in self.recipe.cells]
 
-    def execute(self, screen: Screen) -> list[FinishedCell]:
+    def execute(self, screen: Screen, make: StageMaker | None = None) -> list[FinishedCell]:
         """Make what is missing, and return every cell.
+
+        Parameters
+        ----------
+        make
+            Makes stages, with all that they need, and yields each with its name; by default this process, in order.
 
         Raises
         ------
@@ -54,35 +60,49 @@ class StoredRecipe:
             When a stage cannot be made, a cell is damaged, or the store cannot be written.
         """
         keys = self.cell_keys()
-        finished = [self._finished(place, key) for place, key in enumerate(keys)]
-        done = sum(cell is not None for cell in finished)
+        cells = [self._finished(place, key) for place, key in enumerate(keys)]
+        done = sum(cell is not None for cell in cells)
         if done:
             screen.say(f"{done:,} of {len(keys):,} cells are in {self.cells.folder} already")
-        if done == len(keys):
-            return [cell for cell in finished if cell is not None]
-        stored: dict[str, StoredStage] = {}
-        with self.store.in_use():
-            try:
-                return [
-                    self._cell(place, key, stored, screen) if cell is None else cell
-                    for place, (key, cell) in enumerate(zip(keys, finished, strict=True))
-                ]
-            finally:
-                if stored:
-                    used = [stage.key for stage in stored.values()]
-                    self.store.note_use(self.recipe.name, self.arguments, used)
+        places: dict[str, list[int]] = {}
+        for place, cell in enumerate(cells):
+            if cell is None:
+                places.setdefault(self.recipe.cells[place].stage, []).append(place)
+        if places:
+            stored: dict[str, StoredStage] = {}
+            with self.store.in_use():
+                try:
+                    for name, measured in (make or StoredRecipe.in_order)(self, list(places), stored, screen):
+                        for place in places[name]:
+                            cells[place] = self._cell(place, keys[place], measured)
+                finally:
+                    if stored:
+                        used = [stage.key for stage in stored.values()]
+                        self.store.note_use(self.recipe.name, self.arguments, used)
+        return [cell for cell in cells if cell is not None]
+
+    def in_order(
+        self, names: Sequence[str], stored: dict[str, StoredStage], screen: Screen
+    ) -> Iterator[tuple[str, StoredStage]]:
+        """Make stages one after the other, with all that they need, and yield each with its name.
+
+        Parameters
+        ----------
+        stored
+            Stages that are known already; takes those that are made.
+        """
+        for name in names:
+            yield name, self._made(name, stored, screen)
 
     def _finished(self, place: int, key: str) -> FinishedCell | None:
         """Read a cell; model and texts are called as they are now, since the key has their content and not their names."""
         cell = self.cells.read(key)
         return None if cell is None else replace(cell, about=dict(self.recipe.cells[place].about))
 
-    def _cell(self, place: int, key: str, stored: dict[str, StoredStage], screen: Screen) -> FinishedCell:
-        cell = self.recipe.cells[place]
-        measured = self._made(cell.stage, stored, screen)
+    def _cell(self, place: int, key: str, measured: StoredStage) -> FinishedCell:
         finished = FinishedCell(
             recipe=self.recipe.name,
-            about=dict(cell.about),
+            about=dict(self.recipe.cells[place].about),
             figures=read_json(measured.folder / FIGURES_FILE),
             conditions=measured.about["conditions"],
         )
@@ -91,28 +111,42 @@ class StoredRecipe:
 
     def _made(self, name: str, stored: dict[str, StoredStage], screen: Screen) -> StoredStage:
         """Return the object of a stage; made, with all that it needs, where it is missing or damaged."""
-        if name in stored:
-            return stored[name]
-        stage = self.recipe.stage(name)
-        made = {
-            source: self._made(source, stored, screen)
-            for source in stage.roles.values()
-            if source not in self.recipe.inputs
-        }
-        digests = {**self.recipe.inputs, **{source: stage.digest for source, stage in made.items()}}
-        key = stage.key(digests, self.conditions)
+        if name not in stored:
+            sources = self.recipe.sources(name)
+            stored[name] = self.make_stage(name, {s: self._made(s, stored, screen) for s in sources}, screen)
+        return stored[name]
+
+    def key_of(self, name: str, made: Mapping[str, StoredStage]) -> str:
+        """Return the key of a stage, which has the content of its inputs.
+
+        Parameters
+        ----------
+        made
+            Objects of the stages that it reads, by their names.
+        """
+        return self.recipe.stage(name).key(self._digests(made), self.conditions)
+
+    def _digests(self, made: Mapping[str, StoredStage]) -> dict[str, str]:
+        return {**self.recipe.inputs, **{source: stage.digest for source, stage in made.items()}}
+
+    def make_stage(self, name: str, made: Mapping[str, StoredStage], screen: Screen) -> StoredStage:
+        """Return the object of a stage; made where it is missing or damaged, by one process at a time.
+
+        Parameters
+        ----------
+        made
+            Objects of the stages that it reads, by their names.
+        """
+        stage, key = self.recipe.stage(name), self.key_of(name, made)
         found = self.store.whole(key)
         if found is not None:
             screen.skipped(stage.title)
-        else:
-            with self.store.making(key, lambda: screen.say(f"waiting for another process: {stage.title}")):
-                found = self.store.whole(key) or self._make(stage, key, digests, made, screen)
-        stored[name] = found
-        return found
+            return found
+        with self.store.making(key, lambda: screen.say(f"waiting for another process: {stage.title}")):
+            return self.store.whole(key) or self._make(stage, key, made, screen)
 
-    def _make(
-        self, stage: Stage, key: str, digests: Mapping[str, str], made: Mapping[str, StoredStage], screen: Screen
-    ) -> StoredStage:
+    def _make(self, stage: Stage, key: str, made: Mapping[str, StoredStage], screen: Screen) -> StoredStage:
+        digests = self._digests(made)
         cost = None if stage.cost is None else stage.cost()
         about: dict[str, Any] = {
             "stage": stage.kind or stage.name,
@@ -139,3 +173,9 @@ class StoredRecipe:
         for line in outcome.log if outcome.shown else ():
             screen.say(f"        {line}")
         return self.store.open(key)
+
+
+StageMaker = Callable[
+    [StoredRecipe, Sequence[str], dict[str, "StoredStage"], "Screen"], Iterator[tuple[str, "StoredStage"]]
+]
+"""Makes stages as `StoredRecipe.in_order` does."""

@@ -23,7 +23,7 @@ from ks_lottery.store.manifest import digest_json, versions
 from ks_lottery.tuning.token_prompt import places_and_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
@@ -59,6 +59,12 @@ class OneModel:
         device = choose_device(options.device)
         dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
         return cls(dtype=dtype, device=device, trust_remote_code=options.trust_remote_code)
+
+    @classmethod
+    def under(cls, conditions: Mapping[str, Any], options: ModelOptions) -> OneModel:
+        """Return what loads models under conditions of another machine, which `conditions` stated there."""
+        device = str(conditions["device"]).split(maxsplit=1)[0]
+        return cls(dtype=conditions["dtype"], device=device, trust_remote_code=options.trust_remote_code)
 
     def load(self, checkpoint: Checkpoint) -> LoadedModel:
         """Return the model of a checkpoint."""
