@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+    from peft import PeftConfig
     from torch import nn
     from transformers import PreTrainedModel
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
+
+
+def in_order(config: PeftConfig) -> PeftConfig:
+    """Return a config with lists in order in place of its sets, which each process would write in another order."""
+    ordered = copy.copy(config)
+    for name, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(ordered, name, sorted(value))
+    return ordered
 
 
 def name_of(model: nn.Module, target: nn.Module | None) -> str:

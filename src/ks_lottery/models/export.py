@@ -14,7 +14,7 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.job_commands import ExportSettings
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
-from ks_lottery.models.adapter_form import adapter_form, filled, matrices, name_of, peft_config
+from ks_lottery.models.adapter_form import adapter_form, filled, in_order, matrices, name_of, peft_config
 from ks_lottery.models.load import open_checkpoint
 from ks_lottery.models.model_card import card
 from ks_lottery.models.quiet import quiet
@@ -130,7 +130,7 @@ def to_peft(
     with work.publish(about) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
-            config.save_pretrained(str(temporary))
+            in_order(config).save_pretrained(str(temporary))
         (temporary / "README.md").write_text(card(checkpoint, patch, "peft"), encoding="utf-8")
     return folder
 

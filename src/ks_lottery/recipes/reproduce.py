@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.recipe_commands import ReproduceOptions
@@ -24,6 +23,7 @@ from ks_lottery.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
 
     from ks_lottery.recipes.cluster import Cluster
     from ks_lottery.recipes.stage import Recipe
@@ -212,8 +212,8 @@ def reproduce(
     dtype, device, trust_remote_code
         As `load_model` takes them.
     workers
-        Processes of Ray that make the stages (extra ``cluster``): ``local``, ``local:N``, ``HOST:PORT`` of a cluster, or ``auto``
-        for that of this machine; this process alone by default. Each computes with ``OMP_NUM_THREADS`` threads, 1 unless set.
+        Processes of Ray that make the stages (extra ``cluster``): ``local``, ``local:N``, ``HOST:PORT`` of a cluster, or
+        ``auto`` for that of this machine; this process alone by default. Each computes with ``OMP_NUM_THREADS`` threads, 1 unless set.
     progress
         Show each stage on standard output; off by default.
 

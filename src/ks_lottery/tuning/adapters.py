@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.errors import UserError
+from ks_lottery.models.adapter_form import in_order
 from ks_lottery.models.equipped import take_off
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
@@ -71,7 +72,7 @@ class Adapter:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(self.state), folder / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
-            self.config.save_pretrained(str(folder))
+            in_order(self.config).save_pretrained(str(folder))
         return folder
 
 
