@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.worker import StageWorker, computing, replied
+from ks_lottery.store.workspace import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,14 +27,14 @@ if TYPE_CHECKING:
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Environment in which Ray sends no statistics and does not warn."""
 
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Environment in which Ray takes 127.0.0.1 as the address of this machine, and listens on it alone."""
-
 OBJECTS = 80 * 2**20
 """Bytes that Ray shares between processes, its least: results come through the store."""
 
-LONGEST_FOLDER = 30
-"""Characters of a folder in which Ray's sockets have names that the system allows."""
+LONGEST_FOLDER = 4
+"""Characters of a folder in which Ray's sockets have names that every system allows: those of /tmp."""
+
+TRIES = 10
+"""Times that the folder of Ray is removed, until nobody writes to it."""
 
 PAUSE = 0.5
 """Seconds after which the driver looks around."""
@@ -146,38 +149,46 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
     if find_spec("ray") is None:
         raise UserError("`workers` needs Ray: pip install 'ks-lottery[cluster]'")
     local, _, given = workers.partition(":") if workers.partition(":")[0] == "local" else ("", "", "")
-    threads, processors = (
-        _threads(),
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    )
-    count = int(given) if given else max(1, (processors or 1) // threads)
-    environment = {**QUIET, **(LOOPBACK if local else {})}
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    place = _short_folder() if local else None
-    try:
+    threads = _threads()
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = int(given) if given else max(1, processors // threads)
+    with ExitStack() as stack:
+        stack.enter_context(_environment({**QUIET, **(_private() if local else {})}))
+        settings = None
+        if local:
+            settings = {"num_cpus": count * threads, "_temp_dir": stack.enter_context(_short_folder())}
         ray = import_module("ray")
-        _initialise(ray, workers, None if place is None else {"num_cpus": count * threads, "_temp_dir": place})
-        try:
-            gpus = 0.0 if device in {"cpu", "mps"} else float(ray.cluster_resources().get("GPU", 0))
-            if device == "cuda" and not gpus:
-                raise UserError("device cuda is not available to the workers: use auto or cpu")
-            share = 1.0 if not local or gpus >= count or not gpus else int(10_000 / -(-count // gpus)) / 10_000
-            needs = {"CPU": float(threads), **({"GPU": share} if gpus else {})}
-            most = _fitting(ray, needs)
-            yield Cluster(
-                ray, count=count if local and given else most, threads=threads, needs=needs, local=bool(local)
-            )
-        finally:
-            ray.shutdown()
+        _initialise(ray, workers, settings)
+        stack.callback(ray.shutdown)
+        gpus = 0.0 if device in {"cpu", "mps"} else float(ray.cluster_resources().get("GPU", 0))
+        if device == "cuda" and not gpus:
+            raise UserError("device cuda is not available to the workers: use auto or cpu")
+        share = 1.0 if not local or gpus >= count or not gpus else int(10_000 / -(-count // gpus)) / 10_000
+        needs = {"CPU": float(threads), **({"GPU": share} if gpus else {})}
+        most = _fitting(ray, needs)
+        yield Cluster(ray, count=count if local and given else most, threads=threads, needs=needs, local=bool(local))
+
+
+def _private() -> dict[str, str]:
+    """Return the environment in which Ray listens on this machine alone, and to this command alone."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its name apart: 127.0.0.1 is then the address of this machine
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Generator[None]:
+    """Set variables of the environment inside a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
         for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 def _threads() -> int:
@@ -190,10 +201,18 @@ def _threads() -> int:
     return int(given)
 
 
-def _short_folder() -> str:
-    """Make a folder for Ray, whose sockets have long names."""
+@contextmanager
+def _short_folder() -> Generator[str]:
+    """Make a folder for Ray, whose sockets have long names, and remove it, with those of killed commands."""
     usual = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="ksl", dir=usual if len(usual) <= LONGEST_FOLDER else "/tmp")  # noqa: S108
+    with workspace(Path(usual if len(usual) <= LONGEST_FOLDER else "/tmp") / "k") as folder:  # noqa: S108
+        folder.chmod(0o700)
+        yield str(folder)
+        for _ in range(TRIES):  # processes that end write to it
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(PAUSE)
 
 
 def _initialise(ray: Any, workers: str, local: dict[str, Any] | None) -> None:

@@ -213,7 +213,7 @@ def reproduce(
         As `load_model` takes them.
     workers
         Processes of Ray that make the stages (extra ``cluster``): ``local``, ``local:N``, ``HOST:PORT`` of a cluster, or
-        ``auto`` for that of this machine; this process alone by default. Each computes with ``OMP_NUM_THREADS`` threads, 1 unless set.
+        ``auto`` for that of this machine; this process alone by default. Each has ``OMP_NUM_THREADS`` threads, 1 unless set.
     progress
         Show each stage on standard output; off by default.
 
