@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
-from ks_lottery.recipes.worker import StageWorker, computing, replied
+from ks_lottery.recipes.worker import ProcessEnded, StageWorker, computing, replied
 from ks_lottery.store.workspace import workspace
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Cluster:
 
         Raises
         ------
-        EOFError
+        ProcessEnded
             When the process has ended.
         """
         errors = self._ray.exceptions
@@ -113,7 +113,7 @@ class Cluster:
                 "of ks-lottery on every machine."
             ) from error
         except errors.RayError as error:
-            raise EOFError(str(error)) from error
+            raise ProcessEnded(str(error)) from error
 
 
 def _called(threads: int, folder: str, function: Callable[[], Any]) -> Any:
@@ -158,6 +158,7 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
         if local:
             settings = {"num_cpus": count * threads, "_temp_dir": stack.enter_context(_short_folder())}
         ray = import_module("ray")
+        stack.enter_context(_silence())
         _initialise(ray, workers, settings)
         stack.callback(ray.shutdown)
         gpus = 0.0 if device in {"cpu", "mps"} else float(ray.cluster_resources().get("GPU", 0))
@@ -199,6 +200,21 @@ def _threads() -> int:
             f"OMP_NUM_THREADS is {given!r}, but must be a whole number from 1: set it to the threads of a worker"
         )
     return int(given)
+
+
+@contextmanager
+def _silence() -> Generator[None]:
+    """Keep Ray from printing inside a block what its processes report, which no setting does: `Crew` says what matters."""
+    driver: Any = import_module("ray._private.worker")
+    name = "print_to_stdstream"
+    before = getattr(driver, name, None)
+    if before is not None:
+        setattr(driver, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(driver, name, before)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.schedule import Schedule
-from ks_lottery.recipes.worker import Start, visible
+from ks_lottery.recipes.worker import ProcessEnded, Start, visible
 from ks_lottery.report.worker_table import WorkerTable
 from ks_lottery.store.workspace import workspace
 
@@ -167,7 +167,7 @@ class Crew:
         name = worker.stage
         try:
             value = self.cluster.value(reply)
-        except EOFError:
+        except ProcessEnded:
             self._lost(worker)
             return []
         except Exception:

@@ -26,6 +26,10 @@ VISIBLE = 60.0
 """Seconds after which what another machine wrote can be seen: network file systems remember so long what was missing."""
 
 
+class ProcessEnded(Exception):  # noqa: N818 (it is an event that is handled, and reaches nobody)
+    """The process of a worker has ended before it replied."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What came of a call in another process: a value or an error."""
