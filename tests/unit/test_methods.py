@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from peft import PeftConfig
 
 from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
 from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, SELECTORS
@@ -13,7 +16,7 @@ from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.monolingual import read_sentences, token_counts
 from ks_lottery.models.load import LoadedModel, load_model
-from ks_lottery.tuning.adapters import adapter_config
+from ks_lottery.tuning.adapters import Adapter, adapter_config
 from ks_lottery.tuning.full import chosen_parameters
 from ks_lottery.tuning.methods import default_rates
 from ks_lottery.tuning.row_training import row_trainable
@@ -157,6 +160,16 @@ def test_embed_tuning_alone_has_a_rate_and_epochs_of_its_own():
         rates.append((config.learning_rate, config.epochs))
         assert config.batch_size == TrainConfig().batch_size
     assert rates == [(0.3, 2), (0.1, 7), (0.1, 7)]
+
+
+def test_the_config_of_an_adapter_names_its_modules_in_order(loaded, tmp_path):
+    """PEFT keeps them in a set, which each process would write in another order."""
+    config = adapter_config("qlora", loaded.lm)
+    Adapter(config=config, state={"a": torch.zeros(1)}, parameters=1, base={}).save(tmp_path)
+    modules = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(modules) == 8
+    assert modules == sorted(modules)
+    assert PeftConfig.from_pretrained(str(tmp_path)).target_modules == config.target_modules
 
 
 def test_layers_by_number_span_and_name(loaded):

@@ -182,6 +182,9 @@ def test_a_dry_run_says_what_is_there_and_what_the_rest_takes(made, monkeypatch)
     embed = next(s for s in plan.missing if "embed tuning" in s.title)
     assert embed.seconds == pytest.approx(embed.cost.tokens / speed)
     assert plan.seconds == pytest.approx(sum(s.seconds for s in plan.missing if s.cost.tokens))
+    both = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **more)), workers=2)
+    assert plan.seconds / 2 <= both.seconds < 0.6 * plan.seconds
+    assert "with 2 workers" in both.sections()[0].sentences[-1]
     fresh = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **{**more, "store": str(root / "fresh")})))
     assert fresh.seconds is None
     assert "nothing was measured yet" in fresh.sections()[0].sentences[-1]

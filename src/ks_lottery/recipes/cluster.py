@@ -164,10 +164,19 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
         gpus = 0.0 if device in {"cpu", "mps"} else float(ray.cluster_resources().get("GPU", 0))
         if device == "cuda" and not gpus:
             raise UserError("device cuda is not available to the workers: use auto or cpu")
-        share = 1.0 if not local or gpus >= count or not gpus else int(10_000 / -(-count // gpus)) / 10_000
+        share = gpu_share(gpus, count) if local else 1.0
         needs = {"CPU": float(threads), **({"GPU": share} if gpus else {})}
         most = _fitting(ray, needs)
         yield Cluster(ray, count=count if local and given else most, threads=threads, needs=needs, local=bool(local))
+
+
+def gpu_share(gpus: float, workers: int) -> float:
+    """Return the part of a GPU, from 0 to 1 in ten-thousandths, that each worker has where workers share few GPUs evenly.
+
+    >>> gpu_share(4, 2), gpu_share(1, 2), gpu_share(2, 5), gpu_share(0, 2)
+    (1.0, 0.5, 0.3333, 1.0)
+    """
+    return 1.0 if gpus >= workers or not gpus else int(10_000 / -(-workers // gpus)) / 10_000
 
 
 def _private() -> dict[str, str]:
