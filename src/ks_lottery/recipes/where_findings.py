@@ -101,9 +101,9 @@ def _spans(product: Product, resamples: int) -> list[str]:
         difference = paired(alone[one], alone[other], resamples)
         if difference is not None and excludes_zero(difference):
             word = "higher" if difference.estimate > 0 else "lower"
-            shown.append(f"{word} in the {one} alone than in the {other} alone, by {_figures(difference)}")
+            shown.append(f"{word} in the {one} alone than in the {other} alone: {_figures(difference)}")
         elif difference is not None:
-            equal.append(f"between the {one} alone and the {other} alone, {_figures(difference)}")
+            equal.append(f"between the {one} alone and the {other} alone: {_figures(difference)}")
     said += [f"With its rows there, accuracy is {'; it is '.join(shown)}."] if shown else []
     return [*said, *([f"No difference is shown {'; nor '.join(equal)}."] if equal else [])]
 

@@ -186,6 +186,8 @@ def _origins(title: str, cells: Sequence[FinishedCell]) -> list[Section]:
     for (name, prompt), group in groups.items():
         sets = [set(cell.figures["rows"]) for cell in group]
         pairs = [(len(a & b), len(a & b) / max(1, len(a | b))) for a, b in itertools.combinations(sets, 2)]
+        if group[0].about["seed"] is None:  # the same rows with each seed
+            pairs = [(len(sets[0]), 1.0)]
         counts = [_occurring(cell) for cell in group]
         values.append(
             [
