@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import TEMPLATES
+from ks_lottery.corpus.mixed_templates import is_mixed
+from ks_lottery.corpus.prompts import MIXED
 from ks_lottery.errors import UserError, shortened
 from ks_lottery.recipes.stage import Cell, Recipe, Stage
 from ks_lottery.recipes.study_stages import (
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from ks_lottery.recipes.recipe_scale import RecipeScale
     from ks_lottery.recipes.study import Study
-
-MIXED: str = "mixed"
-"""Prompt that shows each sentence in one of several."""
 
 UNSEEN = "request"
 """Prompt that no training sees, neither in one prompt nor in a mix."""
@@ -65,7 +63,7 @@ def where_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     parts = _Parts()
     inputs: dict[str, str] = {}
     for study in studies:
-        if study.template.startswith(MIXED) or study.template == UNSEEN:
+        if is_mixed(study.template) or study.template == UNSEEN:
             raise UserError(
                 f"`template` is {shortened(study.template)}, but this recipe trains in one prompt and in the mix {MIXED}, and "
                 f"measures both in {UNSEEN}: give another prompt"
@@ -73,7 +71,7 @@ def where_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
         span_counts_of(study)
         inputs |= study.inputs
         parts.cell("accuracy", study, measure_stage(study, None), system="original", trained_in=None)
-        inputs |= _add_mixed(parts, study, scale) if MIXED in TEMPLATES else {}
+        inputs |= _add_mixed(parts, study, scale)
         for seed in range(scale.seeds):
             _add_seed(parts, study, scale, seed)
     return Recipe(
