@@ -37,7 +37,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Product:
+class ProductCells:
     """One product over all seeds, measured in one prompt.
 
     Parameters
@@ -71,7 +71,7 @@ class Product:
     located: Sequence[FinishedCell]
 
 
-def products_of(cells: Sequence[FinishedCell]) -> list[Product]:
+def products_of(cells: Sequence[FinishedCell]) -> list[ProductCells]:
     """Return the products of one model and pair, in the order of their cells; seeds in ascending order."""
     groups: dict[tuple[Any, ...], list[FinishedCell]] = {}
     names = ("system", "size", "way", "trained_in", "measured_in")
@@ -81,14 +81,14 @@ def products_of(cells: Sequence[FinishedCell]) -> list[Product]:
     return [_product(sorted(group, key=lambda cell: cell.about["seed"] or 0)) for group in groups.values()]
 
 
-def _product(cells: Sequence[FinishedCell]) -> Product:
+def _product(cells: Sequence[FinishedCell]) -> ProductCells:
     about = cells[0].about
     is_located = about["figure"] == "where"
     spans = {}
     if is_located:
         spans = {e["name"]: [_active_in(cell, e["name"]) for cell in cells] for e in cells[0].figures["spans"]}
     rows = None if about["way"] is None else cells[0].figures["rows"]
-    return Product(
+    return ProductCells(
         name=name_of(about), rows=rows, trained_in=about["trained_in"], measured_in=about["measured_in"],
         way=about["way"], system=about["system"], cells=spans[EVERYWHERE] if is_located else cells, spans=spans,
         located=cells if is_located else (),
@@ -102,7 +102,7 @@ def _active_in(cell: FinishedCell, name: str) -> FinishedCell:
     return replace(cell, figures={**figures, "sentences": cell.figures["by_sentence"][name]})
 
 
-def own_prompt(products: Sequence[Product]) -> str | None:
+def own_prompt(products: Sequence[ProductCells]) -> str | None:
     """Return the prompt that everything but the mixes is trained in; None where nothing was located."""
     return next((p.trained_in for p in products if p.spans), None)
 
@@ -120,7 +120,7 @@ def name_of(about: Mapping[str, Any]) -> str:
     }[about["way"]]
 
 
-def original_of(product: Product, products: Sequence[Product]) -> Sequence[FinishedCell]:
+def original_of(product: ProductCells, products: Sequence[ProductCells]) -> Sequence[FinishedCell]:
     """Return the one cell of the original model that a product is compared with, measured in the same way and prompt."""
     if product.spans:
         return product.spans[NOWHERE][:1]

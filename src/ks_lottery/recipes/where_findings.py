@@ -13,12 +13,12 @@ from ks_lottery.recipes.system_comparison import LEAST_SEEDS, compare_systems, d
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ks_lottery.recipes.product_cells import Change, Product
+    from ks_lottery.recipes.product_cells import Change, ProductCells
     from ks_lottery.stats.crossed import CrossedDifference
     from ks_lottery.store.cells import FinishedCell
 
 
-def findings(products: Sequence[Product], *, resamples: int) -> list[str]:
+def findings(products: Sequence[ProductCells], *, resamples: int) -> list[str]:
     """Return what follows for one model and pair.
 
     Parameters
@@ -80,7 +80,7 @@ def how_compared(finished: Sequence[FinishedCell]) -> list[str]:
     return [*sentences, *differing_conditions(finished)]
 
 
-def _spans(product: Product, resamples: int) -> list[str]:
+def _spans(product: ProductCells, resamples: int) -> list[str]:
     """Say what of a product remains in each span alone, and which spans differ."""
     original = product.spans[NOWHERE][:1]
     whole = change_of(product.cells, original, whole=product.cells, resamples=resamples)
@@ -108,7 +108,9 @@ def _spans(product: Product, resamples: int) -> list[str]:
     return [*said, *([f"No difference is shown {'; nor '.join(equal)}."] if equal else [])]
 
 
-def _two_parts(one: Product, other: Product, embed: Product, products: Sequence[Product], resamples: int) -> list[str]:
+def _two_parts(
+    one: ProductCells, other: ProductCells, embed: ProductCells, products: Sequence[ProductCells], resamples: int
+) -> list[str]:
     """Say what two products keep of embed tuning's gain, and whether they differ."""
     changes = [
         change_of(p.cells, original_of(p, products), whole=embed.cells, resamples=resamples) for p in (one, other)
@@ -129,7 +131,7 @@ def _kept(change: Change | None) -> str:
     return f"keep {_share(change)} of embed tuning's gain"
 
 
-def _mixes(products: Sequence[Product], own: str | None, resamples: int) -> list[str]:
+def _mixes(products: Sequence[ProductCells], own: str | None, resamples: int) -> list[str]:
     """Say what a training in a mix of prompts changes in a prompt that no training saw."""
     said: list[str] = []
     for mix in [p for p in products if p.way is not None and p.trained_in != own]:
@@ -141,13 +143,15 @@ def _mixes(products: Sequence[Product], own: str | None, resamples: int) -> list
             if change is not None
         ]
         said.append(
-            f"Measured in {mix.measured_in}, {mix.name} changes accuracy by {' and by '.join(figures)}. "
-            + compared(f"the mix {mix.trained_in}", f"{own} alone", paired(mix.cells, single.cells, resamples))
+            f"Measured in {mix.measured_in}, the accuracy of {mix.name} less that of the original is {' and '.join(figures)}. "
+            + compared(
+                f"training in {mix.trained_in}", f"training in {own}", paired(mix.cells, single.cells, resamples)
+            )
         )
     return said
 
 
-def _cost(located: Sequence[Product]) -> list[str]:
+def _cost(located: Sequence[ProductCells]) -> list[str]:
     ratios = [c.figures["tokens"]["spans"] / c.figures["tokens"]["pass"] for p in located for c in p.located]
     if not ratios:
         return []

@@ -15,7 +15,7 @@ from ks_lottery.report.section import Column, Section
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ks_lottery.recipes.product_cells import Change, Product
+    from ks_lottery.recipes.product_cells import Change, ProductCells
     from ks_lottery.stats.crossed import CrossedDifference
     from ks_lottery.store.cells import FinishedCell
 
@@ -78,7 +78,7 @@ def _pair(difference: CrossedDifference | None) -> tuple[float | None, tuple[flo
     return (None, None) if difference is None else (difference.estimate, (difference.low, difference.high))
 
 
-def _spans(title: str, products: Sequence[Product], resamples: int) -> list[Section]:
+def _spans(title: str, products: Sequence[ProductCells], resamples: int) -> list[Section]:
     columns = [Column(title="product"), Column(title="active in"), *_CHANGE, *_SHARE, *_LOSS]
     values: list[list[Any]] = []
     for product in products:
@@ -90,7 +90,7 @@ def _spans(title: str, products: Sequence[Product], resamples: int) -> list[Sect
     return [Section(title=title, columns=columns, rows=values, keys=2)] if values else []
 
 
-def _translations(title: str, products: Sequence[Product]) -> list[Section]:
+def _translations(title: str, products: Sequence[ProductCells]) -> list[Section]:
     """Return the translations of the first seed, of the products that translated."""
     shown = [(p.name, p.located[0].figures) for p in products if p.located and p.located[0].figures["translated"]]
     if not shown:
@@ -110,7 +110,7 @@ def _translations(title: str, products: Sequence[Product]) -> list[Section]:
     return [Section(title=title, columns=columns, rows=values, keys=2, sentences=sentences)]
 
 
-def _controls(title: str, products: Sequence[Product]) -> list[Section]:
+def _controls(title: str, products: Sequence[ProductCells]) -> list[Section]:
     """Return the controls of the first seed, with intervals over sentences alone."""
     shown = [(p.name, p.located[0].figures) for p in products if p.located and p.located[0].figures["controls"]]
     if not shown:
@@ -122,7 +122,7 @@ def _controls(title: str, products: Sequence[Product]) -> list[Section]:
     return [Section(title=title, columns=columns, rows=values, keys=2, sentences=[about, *notes])]
 
 
-def _rows_of_the_template(title: str, products: Sequence[Product], resamples: int) -> list[Section]:
+def _rows_of_the_template(title: str, products: Sequence[ProductCells], resamples: int) -> list[Section]:
     """Return the two halves of embed tuning, and rows trained alone, all with the share of embed tuning's gain."""
     embed = next((p for p in products if p.way == "embed" and p.spans), None)
     if embed is None:
@@ -142,7 +142,7 @@ def _rows_of_the_template(title: str, products: Sequence[Product], resamples: in
     return [Section(title=title, columns=columns, rows=values, keys=1, sentences=sentences)]
 
 
-def _mixed(title: str, products: Sequence[Product], resamples: int) -> list[Section]:
+def _mixed(title: str, products: Sequence[ProductCells], resamples: int) -> list[Section]:
     """Return what was trained in the prompt of the study and in a mix, each in that prompt and in one that no training saw."""
     mixes = [p for p in products if p.way is not None and p.trained_in != own_prompt(products)]
     if not mixes:
@@ -210,7 +210,7 @@ def _occurring(cell: FinishedCell) -> list[int]:
     return [*(sum(count > 0 for count in counts) for counts in spans), alone]
 
 
-def _costs(title: str, products: Sequence[Product]) -> list[Section]:
+def _costs(title: str, products: Sequence[ProductCells]) -> list[Section]:
     columns = [
         Column(title="product"), Column(title="one pass", form="integer"), Column(title="eight combinations", form="integer"),
         Column(title="times one pass", form=".2f"), Column(title="controls", form="integer"),
