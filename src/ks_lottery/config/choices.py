@@ -127,7 +127,7 @@ EXCLUSIONS = {"template": "rows of the prompt template and the instruction"}
 
 TEXT_RULES = {
     name: RANKINGS[name].replace("recorded by embed tuning or ", "")
-    for name in ("gradient-sum", "gradient-adam", "gradient", "template", "occurrence", "random-reachable", "random")
+    for name in (*MEASURED, "template", "occurrence", "random-reachable", "random")
 }
 """Selectors that need the original model and the training text alone: what ``tune --by`` offers."""
 

@@ -78,7 +78,7 @@ SCALES = {
     ),
     "small": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=3, primary_seeds=5, max_train=512, max_test=300,
-        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=50,
+        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=32,
     ),
     "paper": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=5, max_train=None, max_test=None,

@@ -45,7 +45,7 @@ def selector_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe for some models and pairs of languages.
 
     Every rule is trained alone at each size, and transferred at the first one. Beside them stand embed tuning, LoRA, prompt
-    tuning, and prompts of tokens that text never yields, where the vocabulary has some.
+    tuning, and prompts of tokens that text never yields, where the vocabulary has some; both prompts then have several sizes.
     """
     stages: dict[str, Stage] = {}
     cells: list[Cell] = []
@@ -63,7 +63,7 @@ def selector_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
         measure(study, None, translate=True, system="original", size=None, way=None, seed=None)
         first, own = scale.sizes[0], study.own_prompts(scale.prompts)
         others: list[tuple[str, int | None]] = [
-            ("lora", None), *(("prompt", size) for size in scale.prompts), *(("token-prompt", size) for size in own),
+            ("lora", None), *(("prompt", size) for size in (scale.prompts if own else (first,))), *(("token-prompt", size) for size in own),
         ]  # fmt: skip
         for seed in range(scale.primary_seeds):
             in_table, translate = seed < scale.seeds, seed == 0
