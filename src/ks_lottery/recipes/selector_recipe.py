@@ -62,8 +62,9 @@ def selector_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
         inputs |= study.inputs
         measure(study, None, translate=True, system="original", size=None, way=None, seed=None)
         first, own = scale.sizes[0], study.own_prompts(scale.prompts)
+        virtual = scale.prompts if own else (first,)
         others: list[tuple[str, int | None]] = [
-            ("lora", None), *(("prompt", size) for size in (scale.prompts if own else (first,))), *(("token-prompt", size) for size in own),
+            ("lora", None), *(("prompt", size) for size in virtual), *(("token-prompt", size) for size in own),
         ]  # fmt: skip
         for seed in range(scale.primary_seeds):
             in_table, translate = seed < scale.seeds, seed == 0
