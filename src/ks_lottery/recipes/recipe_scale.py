@@ -11,7 +11,7 @@ from ks_lottery.config.values import values_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RATES = {"lora": 1e-3, "prompt": 3e-2}
+RATES = {"lora": 1e-2, "prompt": 0.3}
 """Learning rate of methods that do not train rows of the embedding."""
 
 
