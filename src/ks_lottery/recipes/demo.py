@@ -15,10 +15,10 @@ BUDGETS: dict[str, RunConfig] = {
         evaluate=EvaluateConfig(translations=8, num_beams=4, max_new_tokens=48),
     ),
     "smoke": RunConfig(
-        text=TextConfig(max_train=64, max_test=24),
+        text=TextConfig(max_train=40, max_test=16),
         train=TrainConfig(learning_rate=3e-2, epochs=1.0, batch_size=4),
         certify=CertifyConfig(alphas=(0.05, 0.5, 1.0)),
-        evaluate=EvaluateConfig(translations=2, num_beams=1, max_new_tokens=24, resamples=500),
+        evaluate=EvaluateConfig(translations=2, num_beams=1, max_new_tokens=24, where_sentences=8, resamples=500),
     ),
 }
 """Budget to config. The scale is not the paper's: d = 576 makes the test blind to what lr 2e-5 moves (docs/method.md)."""
