@@ -11,8 +11,10 @@ from ks_lottery.errors import UserError
 
 BUDGETS: dict[str, RunConfig] = {
     "default": RunConfig(
-        train=TrainConfig(learning_rate=1e-2, epochs=1.0, batch_size=4),
-        evaluate=EvaluateConfig(translations=8, num_beams=4, max_new_tokens=48),
+        text=TextConfig(max_train=180, max_test=64),
+        train=TrainConfig(learning_rate=1.5e-2, epochs=1.0, batch_size=4),
+        certify=CertifyConfig(alphas=(0.05, 0.2, 0.5, 1.0)),
+        evaluate=EvaluateConfig(translations=6, num_beams=4, max_new_tokens=40, where_sentences=20),
     ),
     "smoke": RunConfig(
         text=TextConfig(max_train=40, max_test=16),

@@ -129,7 +129,7 @@ def forgot(title: str, forgetting: Mapping[str, Any]) -> str:
     low, high = forgetting["loss_interval"]
     figures = _figures(forgetting["loss_difference"], forgetting["loss_interval"], "+.4f")
     if low <= 0 <= high:
-        return f"No change in the loss on general text shown by {title}, in nats a token: {figures}."
+        return f"No change in the loss on general text shown for {title}, in nats a token: {figures}."
     verb = "raises" if low > 0 else "lowers"
     return f"{_capital(title)} {verb} the loss on general text, in nats a token: {figures}."
 

@@ -119,7 +119,7 @@ def forgetting_section(methods: Mapping[str, Any], confidence: float, general: M
         Column(title="loss", form=".4f"),
         Column(title="difference", form="+.4f"),
         Column(title=f"{confidence:.0%} interval", form="+.4f"),
-        Column(title="bit-identical", form="percent"),
+        Column(title="unchanged", form="percent"),
     ]
     first = next(iter(measured.values()))
     rows: list[list[Any]] = [[TITLES["original"], first["original_loss"], None, None, None]]
@@ -127,8 +127,8 @@ def forgetting_section(methods: Mapping[str, Any], confidence: float, general: M
     text = general["text"] or f"the source side of the test pairs ({general['source_language']})"
     sentences = [
         f"general text: {text}, {first['sentences']:,} sentences without a prompt, {first['positions']:,} predicted tokens",
-        "difference: loss in nats a token less that of the original model, paired; above 0 is forgetting; bit-identical: share "
-        "of the sentences that hold no trained row and are answered bit by bit as before",
+        "difference: loss in nats a token less that of the original model, paired; above 0 is forgetting; unchanged: share of "
+        "the sentences that hold no trained row and are answered bit by bit as before",
     ]
     return Section(title="Forgetting", columns=columns, rows=rows, sentences=sentences)
 
