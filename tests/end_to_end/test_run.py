@@ -32,8 +32,8 @@ def test_a_run_writes_what_it_promises(finished):
         assert compared["interval"][0] <= gap <= compared["interval"][1]
     assert list(summary["comparisons"]["systems"]) == ["gradient-sum", "occurrence", "random", "lca", "gradient"]
     for name in ("config.yaml", "timings.json", "tickets.json", "scan.parquet", "log.txt", "partial/patch.safetensors",
-                 "embed/attribution.parquet",
-                 "predictions/original.parquet", "where.json", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
+                 "embed/attribution.parquet", "where.json",
+                 "predictions/original.parquet", "hypotheses/partial.jsonl", "certificate/transfer.parquet"):  # fmt: skip
         assert (finished / name).is_file(), name
 
 
