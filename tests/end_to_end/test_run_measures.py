@@ -138,3 +138,16 @@ def test_general_text_is_checked_before_anything_is_written(tied_model, text_fil
     ):
         assert named in fails(capfd, *command(tied_model, text_file, tmp_path / "out", *flags))
         assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_ticket_measures_what_there_is(tied_model, text_file, tmp_path, capfd):
+    """Its small models are the original, bit for bit."""
+    out = tmp_path / "out"
+    assert main(command(tied_model, text_file, out, "--select.alpha", "0", "--compare", "default")) == 0
+    assert "No ticket: the largest D is" in capfd.readouterr().out
+    summary = read(out / "summary.json")
+    assert summary["where"] == {"method": "partial", "missing": "there is no ticket", "sentence": None}
+    for name in ("partial", "transfer", "occurrence", "random"):
+        forgetting = summary["methods"][name]["forgetting"]
+        assert forgetting["identical"] == forgetting["sentences"]
+        assert summary["gains"]["methods"][name]["all"] == {"difference": 0.0, "interval": [0.0, 0.0]}

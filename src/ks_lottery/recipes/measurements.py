@@ -51,7 +51,7 @@ def evaluate_methods(job: Job, tick: Tick) -> Made:
     The original predicts the general text once, and every method is compared with that.
     """
     spec = evaluation_spec(job)
-    evaluations: dict[tuple[str, Sequence[str]], Evaluation] = {}
+    evaluations: dict[tuple[str, Sequence[str], bool], Evaluation] = {}
     files: list[Path] = []
     log: list[str] = []
     methods = compared_methods(job.config)
@@ -60,7 +60,7 @@ def evaluate_methods(job: Job, tick: Tick) -> Made:
         patch = job.patch(method)
         # Random rows stand in the table as the mean of their draws; their few translations would say nothing.
         asked = replace(spec, metrics=("accuracy",)) if method in DRAWS else spec
-        known = (patch.content, asked.metrics)
+        known = (patch.content, asked.metrics, method == ORIGINAL)
         if known not in evaluations:
             evaluations[known] = evaluate_with(
                 asked,
