@@ -38,7 +38,7 @@ def demo_config(
     target_language
         Language to translate to, a code that the catalogs have.
     budget
-        ``default``: 5 to 10 minutes on two cores; ``smoke``: 1 to 3 minutes, to see that everything works.
+        ``default``: 4 to 6 minutes on two cores; ``smoke``: 1 to 2 minutes, to see that everything works.
     """
     if budget not in BUDGETS:
         raise UserError(f"budget {budget} is not known; there are {', '.join(BUDGETS)}")
