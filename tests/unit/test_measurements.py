@@ -20,4 +20,4 @@ def test_what_is_not_located_has_a_reason():
     assert not_located(job(sentences=0)) == "evaluate.where_sentences is 0"
     assert not_located(job(tickets=())) == "there is no ticket"
     assert "cannot be located in its prompt" in not_located(job(located=False))
-    assert not_located(job(located=False)).endswith("(text.template chat)")
+    assert not_located(job(located=False)).endswith("(text.template 'chat')")

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ks_lottery.errors import shortened
 from ks_lottery.evaluation.evaluate import evaluate_with, predict_general
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.located import where_with
@@ -101,8 +102,8 @@ def not_located(job: Job) -> str | None:
         return "there is no ticket"
     if any(example.in_source is None for example in job.test):
         return (
-            f"the source of a test sentence cannot be located in its prompt, since the tokenizer or its chat template "
-            f"changes the text (text.template {job.config.text.template})"
+            "the source of a test sentence cannot be located in its prompt, since the tokenizer or its chat template "
+            f"changes the text (text.template {shortened(job.config.text.template)})"
         )
     return None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ks_lottery.config.groups import TextSource
+from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import check_template
 from ks_lottery.corpus.source import load_text
 from ks_lottery.evaluation.general_text import general_sentences, general_text
 from ks_lottery.models.load import open_checkpoint
@@ -44,6 +45,7 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
         For bad input, a folder of another config, a full disk, or when another process works in the folder.
     """
     folder = RunFolder(path)
+    config = replace(config, text=replace(config.text, template=resolved_template(config.text.template)))
     with screen.stage("open model and text"):
         job = _prepare(config, folder)
     recipe = main_recipe(job)
@@ -62,7 +64,6 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
 def _prepare(config: RunConfig, folder: RunFolder) -> Job:
     """Open model and text and check them, before anything is written."""
     folder.check(config)
-    check_template(config.text.template)
     checkpoint = open_checkpoint(config.model.name)
     _ = checkpoint.embedding
     split, report = load_text(config.text)
