@@ -90,7 +90,7 @@ def gradients_stage(study: Study) -> Stage:
         name=f"{study.name} {study.pair}: gradients", title=_titled(study, "gradients in one pass"),
         make=partial(_gradients, study), prepare=lambda: study.loaded,
         inputs={"model": study.model_input, "text": study.train_input},
-        kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": BATCH},
+        kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": study.scale.training.batch_size},
         cost=lambda: Cost(
             pace="gradient", tokens=_tokens(study), disk=24 * study.reachable,
             memory=study.model_bytes + 8 * study.reachable * study.checkpoint.width,
@@ -192,7 +192,8 @@ def _scan(study: Study, work: Work) -> Made:
 
 
 def _gradients(study: Study, work: Work) -> Made:
-    gradients_of(study.loaded, study.train_examples, batch_size=BATCH, tick=work).save(work.folder)
+    size = study.scale.training.batch_size
+    gradients_of(study.loaded, study.train_examples, batch_size=size, tick=work).save(work.folder)
     return Made(files=_files(work.folder))
 
 
