@@ -18,7 +18,7 @@ def run(settings: RunSettings) -> int:
 def run_config(config: RunConfig, out: Path) -> int:
     """Run the main job in the folder `out`, and print its summary."""
     from ks_lottery.recipes.run import run as run_recipe
-    from ks_lottery.recipes.summary import summary_sections
+    from ks_lottery.recipes.summary_sections import summary_sections
     from ks_lottery.report.screen import Screen
 
     screen = Screen(total=0)

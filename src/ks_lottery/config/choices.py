@@ -201,7 +201,7 @@ PRESETS = {
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""
 
-BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
+BUDGETS = {"default": "4 to 6 minutes", "smoke": "1 to 2 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {
