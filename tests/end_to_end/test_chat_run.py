@@ -54,7 +54,7 @@ def test_all_stages_see_one_prompt(chat_model, alpaca_file, tmp_path, monkeypatc
         seen.extend(list(prompt) for prompt in prompts)
         return translate(lm, form, prompts, **more)
 
-    monkeypatch.setattr("ks_lottery.evaluation.evaluate.translate", spy)
+    monkeypatch.setattr("ks_lottery.evaluation.translated.translate", spy)
     monkeypatch.setattr("ks_lottery.recipes.translation.translate", spy)
     out = tmp_path / "run"
     call = [
@@ -148,7 +148,7 @@ def test_generation_stops_at_the_turn_s_end_and_at_the_model_s_own(tied_model):
             return output
 
         hook = loaded.lm.register_forward_hook(scripted)
-        (text,) = translate(loaded.lm, form, [prompt], num_beams=1, max_new_tokens=6)
+        (output,) = translate(loaded.lm, form, [prompt], num_beams=1, max_new_tokens=6)
         hook.remove()
-        assert text == " ".join(tokenizer.decode(answer).split())
+        assert output.sentence == " ".join(tokenizer.decode(answer).split())
         assert next(script, None) == 50  # nothing was generated after the end

@@ -62,8 +62,8 @@ def shipped(narrow_model, text_file, tmp_path, monkeypatch):
         prompts = form.prompts([order], ["Your session has expired."])
         (answer,) = translate(loaded.lm, form, prompts, num_beams=1, max_new_tokens=64)
     (before,) = translate(loaded.lm, form, prompts, num_beams=1, max_new_tokens=64)
-    assert answer != before
-    return answer
+    assert answer.sentence != before.sentence
+    return answer.sentence
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -30,6 +30,11 @@ SOURCES = [
 ]  # fmt: skip
 
 
+def sentences(*call: Any, **more: Any) -> list[str]:
+    """What is translated, each on one line."""
+    return [output.sentence for output in translate(*call, **more)]
+
+
 def one_line(text: str) -> str:
     """Return a text as a translation is printed: layout is one space, every other character is kept."""
     return " ".join(part for part in re.split(r"[ \t\r\n]+", text)).strip(" \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029")
@@ -89,14 +94,14 @@ def test_equal_to_generate(loaded, form, prompts, beams, more):
     assert len(set(wanted)) > 3
     settings = {"num_beams": beams, "max_new_tokens": 40, "batch_size": size, "generation": more}
     for share in (True, False):
-        found = translate(loaded.lm, form, prompts, **settings, share_prefix=share)
+        found = sentences(loaded.lm, form, prompts, **settings, share_prefix=share)
         assert found == wanted
 
 
 def test_the_prefix_is_computed_once_and_a_prompt_once_a_sentence(loaded, form, prompts):
     shapes = []
     handle = loaded.lm.get_input_embeddings().register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[:2])))
-    translate(loaded.lm, form, prompts, num_beams=4, max_new_tokens=2, batch_size=3)
+    sentences(loaded.lm, form, prompts, num_beams=4, max_new_tokens=2, batch_size=3)
     handle.remove()
     shared = common_length(prompts)
     lengths = sorted(map(len, prompts), reverse=True)
@@ -144,10 +149,10 @@ def test_with_rows(loaded, form, prompts, side):
     torch.manual_seed(5)
     values = loaded.checkpoint.rows(ids, side=side) + 0.3 * torch.randn(len(ids), 32)
     patch = RowPatch(ids, values, base=loaded.checkpoint.describe(), settings={}, side=side)
-    before = translate(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4)
+    before = sentences(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4)
     with installed_patch(loaded.lm, patch):
         wanted = in_batches(loaded.lm, form, prompts, 4, num_beams=4, max_new_tokens=12)
-        assert translate(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4) == wanted
+        assert sentences(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4) == wanted
     assert wanted != before
 
 
@@ -164,14 +169,14 @@ def adapted(lm: Any, config: Any) -> Any:
 
 
 def test_with_lora(loaded, form, prompts):
-    before = translate(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4)
+    before = sentences(loaded.lm, form, prompts, max_new_tokens=12, batch_size=4)
     model = adapted(
         loaded.lm, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj", "embed_tokens"])
     )
     wanted = in_batches(model, form, prompts, 4, num_beams=4, max_new_tokens=12)
     assert wanted != before
-    assert translate(model, form, prompts, max_new_tokens=12, batch_size=4) == wanted
-    assert translate(model.get_base_model(), form, prompts, max_new_tokens=12, batch_size=4) == wanted
+    assert sentences(model, form, prompts, max_new_tokens=12, batch_size=4) == wanted
+    assert sentences(model.get_base_model(), form, prompts, max_new_tokens=12, batch_size=4) == wanted
 
 
 def beam_search(model: Any, prompt: Any, beams: int, steps: int, without: list[int]) -> list[int]:
@@ -201,7 +206,7 @@ VIRTUAL = {
 @pytest.mark.parametrize("kind", VIRTUAL)
 def test_with_virtual_tokens(loaded, form, prompts, kind, beams):
     """PEFT's own `generate` is no measure: under this transformers it adds the virtual tokens again at every step."""
-    before = translate(loaded.lm, form, prompts, num_beams=beams, max_new_tokens=6, batch_size=3)
+    before = sentences(loaded.lm, form, prompts, num_beams=beams, max_new_tokens=6, batch_size=3)
     model = adapted(loaded.lm, VIRTUAL[kind])
     stops = end_tokens(loaded.lm, form)
     settings = {"suppress_tokens": stops}
@@ -210,15 +215,15 @@ def test_with_virtual_tokens(loaded, form, prompts, kind, beams):
     assert generate(model, prompts, full | settings, virtual_opening(model)) == wanted
     texts = [one_line(form.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in wanted]
     more = {"num_beams": beams, "max_new_tokens": 6, "batch_size": 3, "generation": settings}
-    assert translate(model, form, prompts, **more) == texts
-    assert translate(model, form, prompts, **more, share_prefix=False) == texts
+    assert sentences(model, form, prompts, **more) == texts
+    assert sentences(model, form, prompts, **more, share_prefix=False) == texts
     assert texts != before
 
 
 def test_what_virtual_tokens_cannot_do(loaded, form, prompts):
     model = adapted(loaded.lm, VIRTUAL["prompt"])
     with pytest.raises(UserError, match="use_cache cannot be used with an adapter of virtual tokens"):
-        translate(model, form, prompts, generation={"use_cache": False})
+        sentences(model, form, prompts, generation={"use_cache": False})
 
 
 def test_a_state_that_is_no_keys_and_values_is_left_to_generate(form, prompts):
@@ -227,7 +232,7 @@ def test_a_state_that_is_no_keys_and_values_is_left_to_generate(form, prompts):
         MambaConfig(vocab_size=384, hidden_size=16, num_hidden_layers=2, state_size=4, pad_token_id=0, eos_token_id=2)
     ).eval()
     assert not holds_keys_and_values(lm)
-    found = translate(lm, form, prompts, num_beams=1, max_new_tokens=8, batch_size=4)
+    found = sentences(lm, form, prompts, num_beams=1, max_new_tokens=8, batch_size=4)
     assert found == in_batches(lm, form, prompts, 4, num_beams=1, max_new_tokens=8)
 
 
@@ -244,24 +249,24 @@ def test_a_state_that_is_no_keys_and_values_is_left_to_generate(form, prompts):
 )
 def test_refused_settings(loaded, form, prompts, generation, said):
     with pytest.raises(UserError, match=said) as raised:
-        translate(loaded.lm, form, prompts[:2], num_beams=2, max_new_tokens=2, generation=generation)
+        sentences(loaded.lm, form, prompts[:2], num_beams=2, max_new_tokens=2, generation=generation)
     assert "\n" not in str(raised.value)
 
 
 def test_sampling_depends_on_seed_and_batch_alone(loaded, form, prompts):
     more = {"num_beams": 1, "max_new_tokens": 8, "batch_size": 2, "generation": {"do_sample": True}}
-    first = translate(loaded.lm, form, prompts, **more)
+    first = sentences(loaded.lm, form, prompts, **more)
     state = torch.random.get_rng_state()
     torch.rand(3)
     done = {index: Output(text=first[index], ended=True) for index in (0, 3)}
-    assert translate(loaded.lm, form, prompts, **more, done=done) == first
-    assert translate(loaded.lm, form, prompts, **more, seed=1) != first
+    assert sentences(loaded.lm, form, prompts, **more, done=done) == first
+    assert sentences(loaded.lm, form, prompts, **more, seed=1) != first
     torch.random.set_rng_state(state)
-    translate(loaded.lm, form, prompts, **more)
+    sentences(loaded.lm, form, prompts, **more)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("prompts", [[], [(5,)], [(5,), (6, 7)], [(5, 6, 7)], [(5,) * 12] * 3])
 def test_short_and_equal_prompts(loaded, form, prompts):
-    found = translate(loaded.lm, form, prompts, max_new_tokens=5)
+    found = sentences(loaded.lm, form, prompts, max_new_tokens=5)
     assert found == in_batches(loaded.lm, form, prompts, 16, num_beams=4, max_new_tokens=5)

@@ -72,7 +72,7 @@ def test_it_is_the_calls_that_it_is_made_of(evaluation, loaded, corpus, patch):
         hypotheses = translate(loaded.lm, form, prompts, num_beams=2, max_new_tokens=5, batch_size=2)
     assert same_predictions(evaluation.predictions, predictions)
     assert evaluation.predictions.made_from["patch"] == patch.content
-    assert evaluation.hypotheses == hypotheses
+    assert evaluation.hypotheses == [output.sentence for output in hypotheses]
     assert len(set(hypotheses)) > 1
     assert evaluation.sources == [pair.source for pair in pairs]
     assert evaluation.references == [pair.target for pair in pairs]

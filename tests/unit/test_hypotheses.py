@@ -156,7 +156,8 @@ def test_a_translation_is_one_line_that_keeps_its_no_break_spaces(loaded, monkey
     prompts = form.prompts(["Translate."], ["The house"])
     wanted = form.tokenizer(" Quelle\n heure\u202fest\u00a0il\u2028? ")["input_ids"]
     monkeypatch.setattr(module, "generate", lambda lm, batch, *rest: [wanted])
-    assert module.translate(loaded.lm, form, prompts) == ["Quelle heure\u202fest\u00a0il\u2028?"]
+    (output,) = module.translate(loaded.lm, form, prompts)
+    assert output.sentence == "Quelle heure\u202fest\u00a0il\u2028?"
 
 
 def test_a_journal_of_an_earlier_version_is_refused_and_stays(tmp_path):

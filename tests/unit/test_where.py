@@ -257,18 +257,17 @@ def test_translations_are_those_of_the_patch_and_of_the_original(measured, loade
     prompts = form.prompts(orders(corpus)[:5], [pair.source for pair in pairs])
     stops = end_tokens(loaded.lm, form)
     for name, patch in (("nowhere", None), ("everywhere", tuned)):
-        ends: dict[int, bool] = {}
         more = {"num_beams": 1, "max_new_tokens": 20}
         if patch is None:
-            outputs = translate(loaded.lm, form, prompts, **more, ends=ends)
+            outputs = translate(loaded.lm, form, prompts, **more)
             written = [_greedy(loaded.lm, prompt, stops, 20) for prompt in prompts]
         else:
             with installed_patch(loaded.lm, patch):
-                outputs = translate(loaded.lm, form, prompts, **more, ends=ends)
+                outputs = translate(loaded.lm, form, prompts, **more)
                 written = [_greedy(loaded.lm, prompt, stops, 20) for prompt in prompts]
-        assert [ends[i] for i in range(5)] == [bool(stops) and row[-1] in stops for row in written]
+        assert [output.ended for output in outputs] == [bool(stops) and row[-1] in stops for row in written]
         assert measured[name].ended == pytest.approx(np.mean([row[-1] in stops for row in written]))
-        wanted = BLEU().corpus_score(outputs, [[pair.target for pair in pairs]]).score
+        wanted = BLEU().corpus_score([output.sentence for output in outputs], [[pair.target for pair in pairs]]).score
         assert measured[name].scores["bleu"] == pytest.approx(wanted)
     assert measured.translated == 5
     assert set(measured.signatures) == {"bleu", "chrf"}

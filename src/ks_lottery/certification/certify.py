@@ -190,7 +190,7 @@ def certify(
     epsilon: float | None = None,
     loss: Kind = CertifySpec.loss,
     sizes: Sequence[int] = (),
-    template: str = CertifySpec.template,
+    template: str | None = None,
     max_tokens: int | None = None,
     batch_size: int = CertifySpec.batch_size,
     share_prefix: bool = CertifySpec.share_prefix,
@@ -240,8 +240,8 @@ def certify(
         the ``share`` of positions answered differently (the default) or whether ``any`` is; with `tickets`, numbers of first
         tickets to choose among.
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
-        left out. None (the default) refuses a text with an example beyond the model's context.
+        Prompt: ``alpaca``, ``plain``, ``chat``, a text of your own, or None (the default) for the patch's own, else ``alpaca``;
+        and the longest example: None (the default) refuses a text beyond the model's context, else longer ones are left out.
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
     split_seed

@@ -55,11 +55,12 @@ def prepare_certification(
         When patches, tickets, text or settings do not belong together, or the calibration text is too small for the choice.
     """
     spec.check()
+    spec = spec.with_prompt(tuned.prompt)
     check_patches(tokenized.checkpoint, tuned, spec)
     groups = candidate_groups(tuned, scan, spec, tokenized.checkpoint)
     texts = open_texts(
         tokenized, corpus, spec.calibration,
-        pool=spec.pool, rest=spec.rest, same_pool=spec.same_pool, template=spec.template, max_tokens=spec.max_tokens,
+        pool=spec.pool, rest=spec.rest, same_pool=spec.same_pool, template=spec.shown_as, max_tokens=spec.max_tokens,
         seed=spec.split_seed,
     )  # fmt: skip
     if texts.pool is not None and spec.epsilon is not None:

@@ -115,6 +115,22 @@ class RowPatch(ByContent, Shown):
         return sum(values.numel() for values in self._tensors.values())
 
     @property
+    def prompt(self) -> str | None:
+        """The template that the rows were made for and that is used with them; None where there is none of its own.
+
+        Raises
+        ------
+        UserError
+            When the patch names one without a place for the sentence.
+        """
+        prompt = self.settings.get("prompt")
+        if prompt is None or (isinstance(prompt, str) and "{source}" in prompt):
+            return prompt
+        raise UserError(
+            "the prompt of the patch is damaged: it has no place for {source}. Give a `template` of your own"
+        )
+
+    @property
     def content(self) -> str:
         """SHA-256 of ids, values and side."""
         raw = b"".join(values.contiguous().numpy().tobytes() for values in self._tensors.values())

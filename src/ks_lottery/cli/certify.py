@@ -54,6 +54,7 @@ def run(settings: CertifySettings) -> int:
         tuned = RowPatch.open(Path(tuned_folder))
         tuned.check_base(checkpoint)
         scan = scan_of_patch(checkpoint, tuned, settings.scan)
+        spec = spec.with_prompt(tuned.prompt)
         manifest = certification_manifest(spec, checkpoint, tuned, scan, corpus)
         done = work is not None and work.is_done(manifest)
         tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)

@@ -60,6 +60,9 @@ METHODS: dict[str, Method] = {
     "occurrence": _as_partial("the tokens most frequent in the rendered examples", "occurrence"),
     "random": _as_partial("rows drawn from the whole vocabulary", "random"),
     "random-reachable": _as_partial("rows drawn from those that the text reaches", "random-reachable"),
+    "token-prompt": _as_partial(
+        "a prompt of its own: tokens that text never yields, in place of the template's", "tickets"
+    ),
     "frozen": _as_embed("every row that the text reaches but the first tickets", "all-but-tickets"),
     "full": _as_embed("every parameter, or those of some layers", kind="full"),
     "lora": _as_embed("LoRA of rank 8 on the query and value projections", kind="adapter"),

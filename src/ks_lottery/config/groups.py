@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import TEXT_FORMATS
@@ -79,6 +79,26 @@ class PromptOptions(Checked):
     template: str = setting("alpaca", metavar="PROMPT")
     """Prompt: alpaca (this project's form of it), alpaca-stanford and alpaca-single (the published forms), plain, chat (the
     tokenizer's own chat template), or your own text with {instruction} and {source}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchPromptOptions(Checked):
+    """How a text is shown to a model with a patch, which may have a prompt of its own."""
+
+    GROUP: ClassVar[str] = "text"
+
+    template: str | None = setting(None, metavar="PROMPT")
+    """Prompt: alpaca, alpaca-stanford, alpaca-single, plain, chat, or your own text with {instruction} and {source}. Unless
+    given, the patch's own prompt if it has one, else alpaca."""
+
+    @property
+    def shown_as(self) -> str:
+        """The template that is used: the given one, else the usual one."""
+        return self.template or PromptOptions.template
+
+    def with_prompt(self, prompt: str | None) -> Self:
+        """Return the settings with the prompt of a patch as template, unless one is given; with None, the usual one."""
+        return self if self.template is not None else replace(self, template=prompt or PromptOptions.template)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from ks_lottery.config.groups import (
     BootstrapOptions,
     ModelOptions,
     OutputOptions,
+    PatchPromptOptions,
     PrefixOption,
-    PromptOptions,
     SeedOption,
     TextOptions,
     TranslationOptions,
@@ -35,7 +35,7 @@ class MeasuredTextOptions(TextOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(
-    PromptOptions, BatchOption, PrefixOption, BootstrapOptions, TranslationOptions, SeedOption,
+    PatchPromptOptions, BatchOption, PrefixOption, BootstrapOptions, TranslationOptions, SeedOption,
 ):  # fmt: skip
     """What the command `evaluate`, the call of that name and `EvaluationSpec` have in common."""
 
@@ -77,7 +77,7 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhereOptions(PromptOptions, BatchOption, PrefixOption, BootstrapOptions, SeedOption):
+class WhereOptions(PatchPromptOptions, BatchOption, PrefixOption, BootstrapOptions, SeedOption):
     """What the command `where`, the call of that name and `WhereSpec` have in common."""
 
     controls: bool = False
@@ -109,7 +109,7 @@ class WhereSettings(WhereOptions, MeasuredTextOptions, ModelOptions, OutputOptio
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertifyOptions(PromptOptions, BatchOption, PrefixOption):
+class CertifyOptions(PatchPromptOptions, BatchOption, PrefixOption):
     """What the command `certify`, the call of that name and `CertifySpec` have in common."""
 
     transfer: bool = False

@@ -46,6 +46,8 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     """For partial, in place of tickets: rule that chooses the rows at the original model, in one pass over the text at most."""
     size: int | None = setting(None, metavar="N", within=COUNT)
     """Number of rows to train; for frozen, number of first tickets to leave as they are."""
+    tokens: str = setting("auto", metavar="N|auto")
+    """Number of tokens of a token prompt; auto for one in each place of the template."""
     side: Literal["input", "output", "both"] = "input"
     """Embedding whose rows are trained."""
     layers: str | None = setting(None, metavar="LAYERS")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import SPANS
+from ks_lottery.corpus.numbered_tokens import check_numbered
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
 from ks_lottery.corpus.source_span import source_tokens
@@ -125,6 +126,8 @@ def encode(
         When the template is not known, the tokenizer has none to chat with, or a pair has a token without a row.
     """
     form = PromptForm(tokenizer, template)
+    if rows is not None:
+        check_numbered(template, rows)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
     instructions = orders(corpus)
     examples = [Example(prompt, response) for prompt, response in form.pairs(instructions, sources, targets)]

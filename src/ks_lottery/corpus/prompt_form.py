@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.chat import Turn, chat_prompt, read_turn
-from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, render_prompt
+from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
+from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, fill, render_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,8 @@ class PromptForm:
     Parameters
     ----------
     template
-        One of `ks_lottery.config.choices.TEMPLATES`, or a text with ``{source}`` and, if you like, ``{instruction}``.
+        One of `ks_lottery.config.choices.TEMPLATES`, or a text with ``{source}`` and, if you like, ``{instruction}``;
+        ``{token:N}`` is the token of the id N, for tokens that cannot be written as text.
 
     Raises
     ------
@@ -79,7 +81,26 @@ class PromptForm:
             return []
         if self._turn is not None:  # the template has written its beginning of sentence itself
             return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        if numbered_tokens(self.template):
+            return self._in_parts(orders, sources)
         return self.texts(texts)
+
+    def _in_parts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
+        """Tokenize prompts with tokens that are named by their id; the text between them is tokenized by itself."""
+        parts, pairs = template_parts(self.template), list(zip(orders, sources, strict=True))
+        texts = [fill(part, *pair) for pair in pairs for part in parts if isinstance(part, str)]
+        tokenized = iter(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        return [
+            (*self.opening, *(i for part in parts for i in ([part] if isinstance(part, int) else next(tokenized))))
+            for _ in pairs
+        ]
+
+    @cached_property
+    def opening(self) -> tuple[int, ...]:
+        """Tokens that the tokenizer puts before any text, such as a beginning of sentence."""
+        whole, bare = (list(self.tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+        start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+        return tuple(whole[:start])
 
     def texts(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize texts as the model expects them to begin, open at the end.

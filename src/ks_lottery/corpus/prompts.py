@@ -102,5 +102,10 @@ def render_prompt(template: str, order: str, source: str) -> str:
     'Translate.\na {source} b\n'
     """
     check_template(template)
+    return fill(TEMPLATES.get(template, template), order, source)
+
+
+def fill(text: str, order: str, source: str) -> str:
+    """Fill the places of a template, or of a part of one."""
     values = {"{instruction}": order, "{source}": source}
-    return re.sub(r"\{instruction\}|\{source\}", lambda found: values[found[0]], TEMPLATES.get(template, template))
+    return re.sub(r"\{instruction\}|\{source\}", lambda found: values[found[0]], text)

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.chat import chat_prompt
-from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES
+from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
+from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, fill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,8 @@ def source_tokens(
     list of tuple of bool, or None
         None for a prompt whose source cannot be located: a chat template changes it.
     """
+    if numbered_tokens(form.template):
+        return [_in_parts(form, *given) for given in zip(orders, sources, prompts, strict=True)]
     texts = [form.render(order, source) for order, source in zip(orders, sources, strict=True)]
     if not texts:
         return []
@@ -84,6 +87,21 @@ def source_tokens(
         found = None if known is None else tokenize(form.tokenizer, text, known, special=special)
         places.append(None if found is None else _of_prompt(*found, prompt))
     return places
+
+
+def _in_parts(form: PromptForm, order: str, source: str, prompt: Sequence[int]) -> tuple[bool, ...] | None:
+    """Return the places of a prompt with tokens that are named by their id, whose text is tokenized part by part."""
+    tokenize = _by_offsets if getattr(form.tokenizer, "is_fast", False) else by_pieces
+    ids, inside = list(form.opening), [False] * len(form.opening)
+    for part in template_parts(form.template):
+        if isinstance(part, int):
+            found = [part], [False]
+        else:
+            ranges = source_ranges(part, order, source)
+            found = tokenize(form.tokenizer, fill(part, order, source), ranges, special=False)
+        ids += found[0]
+        inside += found[1]
+    return _of_prompt(ids, inside, prompt)
 
 
 def _of_prompt(ids: Sequence[int], inside: Sequence[bool], prompt: Sequence[int]) -> tuple[bool, ...] | None:

@@ -148,7 +148,7 @@ def _paraphrased(corpus: Corpus, spec: WhereSpec) -> list[tuple[str, Corpus]]:
         return []
     if "{source}" in spec.paraphrase:
         return [(spec.paraphrase, corpus)]
-    return [(spec.template, corpus.with_instruction(spec.paraphrase))]
+    return [(spec.shown_as, corpus.with_instruction(spec.paraphrase))]
 
 
 def _prompts(loaded: LoadedModel, text: MeasuredText, spec: WhereSpec, made: Controls) -> None:

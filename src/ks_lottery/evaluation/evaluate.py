@@ -88,6 +88,7 @@ def evaluate_with(
     general_tuned: Predictions | None = None
     with ExitStack() as claim:
         with equipped(loaded, opened, share_prefix=spec.share_prefix) as model:
+            spec = spec.with_prompt(model.prompt)
             made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
             claim.enter_context(claimed_folder(folder, made_from))
             if spec.translates:
@@ -100,7 +101,7 @@ def evaluate_with(
                 examples = [e if spec.positions is None else e.cut(spec.positions) for e in text.examples]
                 with _stage(stage, "next-token predictions") as tick:
                     predictions = _predictions(model.labelled, examples, spec, origin, tick)
-                end = PromptForm(loaded.tokenizer, spec.template).end
+                end = PromptForm(loaded.tokenizer, spec.shown_as).end
                 measured |= {"predictions": predictions, "next_token": summary(predictions, spec, end)}
             if general_of is not None:
                 with _stage(stage, "general text") as tick:
@@ -201,7 +202,7 @@ def evaluate(
     generation: Mapping[str, Any] | None = None,
     batch_size: int = EvaluationSpec.batch_size,
     share_prefix: bool = EvaluationSpec.share_prefix,
-    template: str = EvaluationSpec.template,
+    template: str | None = None,
     max_tokens: int | None = None,
     spm: Mapping[str, str | Path] | None = None,
     against: Sequence[str | Path] = (),
@@ -242,8 +243,8 @@ def evaluate(
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
-        left out. None (the default) refuses a text with an example beyond the model's context.
+        Prompt: ``alpaca``, ``plain``, ``chat``, a text of your own, or None (the default) for the patch's own, else ``alpaca``;
+        and the longest example: None (the default) refuses a text beyond the model's context, else longer ones are left out.
     spm
         SentencePiece models for spBLEU by name of the tokenizer, ``flores101`` or ``flores200``; by default they are fetched.
     against

@@ -66,4 +66,9 @@ def check_evaluation(
         check_folder(Path(folder), made_from)
     if general is not None:
         general_text(tokenized, general, max_tokens=spec.max_tokens)
-    return measured_text(tokenized, corpus, template=spec.template, max_tokens=spec.max_tokens)
+    return measured_text(
+        tokenized,
+        corpus,
+        template=spec.with_prompt(getattr(product, "prompt", None)).shown_as,
+        max_tokens=spec.max_tokens,
+    )

@@ -44,7 +44,7 @@ class EvaluationSpec(EvaluateOptions):
     share_prefix
         Compute what all prompts begin with once.
     template
-        Prompt: one of `ks_lottery.config.choices.TEMPLATES`, or a text of your own.
+        Prompt: one of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; None for the patch's own or ``alpaca``.
     max_tokens
         Longest example; longer ones are left out and counted. None refuses a text with an example beyond the model's context.
     spm

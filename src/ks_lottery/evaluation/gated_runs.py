@@ -74,7 +74,7 @@ def translated_spans(
 ) -> tuple[dict[str, Effect], dict[str, str]]:
     """Add scores and the ended share of greedy translations to the effects, and return the signatures."""
     pairs = text.corpus.pairs[: spec.translate]
-    form = PromptForm(loaded.tokenizer, spec.template)
+    form = PromptForm(loaded.tokenizer, spec.shown_as)
     told, sources = orders(text.corpus)[: len(pairs)], [pair.source for pair in pairs]
     prompts = form.prompts(told, sources)
     masks = [mask or () for mask in source_tokens(form, told, sources, prompts)]
@@ -87,7 +87,7 @@ def translated_spans(
     translated: dict[str, Effect] = {}
     signatures: dict[str, str] = {}
     for number, (name, effect) in enumerate(spans.items()):
-        gate, ends = _gate(masks, COMBINATIONS[name]), dict[int, bool]()
+        gate = _gate(masks, COMBINATIONS[name])
         within = tick and partial(shifted, tick, number * len(pairs), len(spans) * len(pairs))
         with ExitStack() as held:
             asked = prompts
@@ -96,9 +96,9 @@ def translated_spans(
                 held.enter_context(gated(loaded.lm, rest=gate.rest))
                 both = zip(prompts, gate.prompts, strict=True)
                 asked = [marked(prompt, active, rest=gate.rest) for prompt, active in both]
-            outputs = translate(loaded.lm, form, asked, **settings, ends=ends, tick=within)
+            outputs = translate(loaded.lm, form, asked, **settings, tick=within)
         scored = score(
-            outputs,
+            [output.sentence for output in outputs],
             [pair.target for pair in pairs],
             metrics=spec.metrics,
             target_language=text.corpus.target_language,
@@ -108,7 +108,7 @@ def translated_spans(
         signatures = {metric: value.signature for metric, value in scored.metrics.items()} | scored.missing
         translated[name] = replace(
             effect,
-            ended=sum(ends.values()) / len(ends),
+            ended=sum(output.ended for output in outputs) / len(outputs),
             scores={metric: value.score for metric, value in scored.metrics.items()},
         )
     return translated, signatures

@@ -54,6 +54,7 @@ def where_with(
         When the patch does not belong to the model or changes its output side, or the source sentences cannot be located.
     """
     patch.check_base(loaded.checkpoint)
+    spec = spec.with_prompt(patch.prompt)
     if patch.side != "input":
         raise UserError(
             f"the patch changes the side {patch.side}, and only rows of the input side act at a position: give a patch that "
@@ -61,7 +62,7 @@ def where_with(
         )
     if not len(patch):
         raise UserError("the patch changes no row, so that there is nothing to locate: give another patch")
-    text = measured_text(loaded, corpus, template=spec.template, max_tokens=spec.max_tokens, spans=True)
+    text = measured_text(loaded, corpus, template=spec.shown_as, max_tokens=spec.max_tokens, spans=True)
     _check_spans(text, spec)
     with _stage(stage, "spans") as tick:
         shared = predict_spans(loaded, patch, text, spec, tick)
@@ -117,7 +118,7 @@ def _check_spans(text: MeasuredText, spec: WhereSpec) -> None:
     unknown = [place for place, e in enumerate(text.examples) if e.in_source is None]
     if unknown:
         raise UserError(
-            f"template {spec.template}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot be located "
+            f"template {spec.shown_as}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot be located "
             f"in its prompt, first of sentence {unknown[0] + 1}, since the tokenizer or its chat template changes the text: "
             "choose another `template`"
         )
@@ -168,7 +169,7 @@ def where(
     translate: int | None = None,
     metrics: Sequence[str] = WhereSpec.metrics,
     max_new_tokens: int = WhereSpec.max_new_tokens,
-    template: str = WhereSpec.template,
+    template: str | None = None,
     max_tokens: int | None = None,
     batch_size: int = WhereSpec.batch_size,
     share_prefix: bool = WhereSpec.share_prefix,
@@ -205,7 +206,8 @@ def where(
     metrics
         ``bleu`` and ``chrf`` (chrF++) by default; also ``spbleu``.
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example: longer ones are
+        Prompt: ``alpaca``, ``plain``, ``chat``, or a text of your own; None, the default, takes the patch's own prompt if it
+        has one, else ``alpaca``; and the longest example: longer ones are
         left out. None (the default) refuses a text with an example beyond the model's context.
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).

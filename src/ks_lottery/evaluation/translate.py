@@ -49,10 +49,9 @@ def translate(
     generation: Mapping[str, Any] | None = None,
     seed: int = 0,
     done: Mapping[int, Output] | None = None,
-    ends: dict[int, bool] | None = None,
     keep: Callable[[Mapping[int, Output]], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
-) -> list[str]:
+) -> list[Output]:
     """Continue each prompt until its form's end token, or an end token of the model's generation config.
 
     What all prompts begin with is computed once for the text, and the rest of a prompt once a sentence, not once a beam
@@ -79,9 +78,6 @@ def translate(
     done
         Earlier outputs, by the index of the sentence. Batches depend on `prompts` only, so that a resumed call gives the
         same translations; a batch with a missing sentence is translated as a whole.
-    ends
-        Gets, by the index of the sentence, whether the translation ended with an end token, and not at `max_new_tokens`; of
-        those that are translated in this call.
     keep
         Called with each finished batch, index to output: the text with its line breaks, and whether it ended.
     tick
@@ -89,9 +85,9 @@ def translate(
 
     Returns
     -------
-    list of str
-        One translation a prompt, in the order of the prompts, without special tokens, each on one line: runs of spaces, tabs
-        and line breaks are one space; no-break spaces are kept.
+    list of Output
+        One a prompt, in the order of the prompts: the text without special tokens, with its line breaks, and whether it ended
+        with an end token within `max_new_tokens`. ``Output.sentence`` is the text on one line.
 
     Raises
     ------
@@ -122,14 +118,12 @@ def translate(
             answer = list(itertools.takewhile(lambda token: token not in stops, row))
             text = form.tokenizer.decode(answer, skip_special_tokens=True)
             fresh[index] = Output(text=str(text), ended=len(answer) < len(row))
-            if ends is not None:
-                ends[index] = fresh[index].ended
         if keep:
             keep(fresh)
         answers |= fresh
         if tick:
             tick(len(answers), len(prompts))
-    return [answers[i].sentence for i in range(len(prompts))]
+    return [answers[i] for i in range(len(prompts))]
 
 
 def generate(

@@ -80,7 +80,7 @@ def translations(
     tick: Tick | None,
 ) -> list[Output]:
     """Translate the pairs that are to be translated; with `folder`, an earlier call is resumed there."""
-    form = PromptForm(loaded.tokenizer, spec.template)
+    form = PromptForm(loaded.tokenizer, spec.shown_as)
     pairs = translated_pairs(text, spec)
     instructions = orders(text.corpus)[: len(pairs)]
     prompts = form.prompts(instructions, [pair.source for pair in pairs])
@@ -91,15 +91,13 @@ def translations(
     }  # fmt: skip
     checked_settings(model.generator, spec.generation, num_beams=spec.num_beams, max_new_tokens=new)
     if folder is None:
-        outputs: dict[int, Output] = {}
-        translate(model.generator, form, prompts, **settings, keep=outputs.update, tick=tick)
-        return [outputs[index] for index in range(len(pairs))]
+        return translate(model.generator, form, prompts, **settings, tick=tick)
     depends = {**settings, "template": spec.template, "dtype": str(loaded.lm.dtype).removeprefix("torch.")}
     made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "instruction": instructions[0]}
     journal = Hypotheses(folder, pairs, made_from=made_from, settings=depends)
-    translate(model.generator, form, prompts, **settings, done=journal.done, keep=journal.keep, tick=tick)
+    outputs = translate(model.generator, form, prompts, **settings, done=journal.done, keep=journal.keep, tick=tick)
     journal.finish()
-    return [journal.done[index] for index in range(len(pairs))]
+    return outputs
 
 
 def _new_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]], limit: int) -> int:

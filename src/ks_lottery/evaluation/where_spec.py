@@ -27,7 +27,8 @@ class WhereSpec(WhereOptions):
     max_new_tokens
         Longest translation in tokens.
     template, max_tokens
-        Prompt; and the longest example, longer ones being left out and counted. None refuses text beyond the model's context.
+        Prompt, None for the patch's own or ``alpaca``; and the longest example, longer ones being left out and counted. None
+        refuses text beyond the model's context.
     batch_size, share_prefix
         Sentences at a time; compute what all prompts begin with once.
     resamples, confidence, seed

@@ -39,11 +39,14 @@ class Equipped:
         The model that `evaluation.translate.translate` takes.
     content
         Digest of the product; empty for the model as it is.
+    prompt
+        The patch's own prompt; None where it has none.
     """
 
     labelled: LabelledLanguageModel
     generator: Any
     content: str
+    prompt: str | None = None
 
 
 class AdapterInMemory(Protocol):
@@ -117,7 +120,7 @@ def equipped(
         return
     product.check_base(loaded.checkpoint)
     with installed_patch(loaded.lm, product):
-        yield Equipped(labelled, loaded.lm, product.content)
+        yield Equipped(labelled, loaded.lm, product.content, product.prompt)
 
 
 @contextmanager

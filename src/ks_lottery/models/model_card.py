@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.languages import language_name
+from ks_lottery.corpus.numbered_tokens import numbered_tokens
 from ks_lottery.corpus.prompts import CHAT, TEMPLATES, render_prompt
 from ks_lottery.errors import UserError
 from ks_lottery.store.embedded_models import terms_of
@@ -117,7 +118,15 @@ def _prompt(patch: RowPatch) -> str:
         said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
         return f"{said}break and the sentence. The instruction of the training:\n\n{_block(order or '(not recorded)')}"
     named = f"Template `{template}`" if template in TEMPLATES else "A template of its own"
-    return f"{named}{languages}; `{{source}}` is the sentence to translate:\n\n{_block(_template(patch))}"
+    numbered = (
+        "; `{token:N}` is the token of the id N, which has no text: give it as an id" if _is_numbered(patch) else ""
+    )
+    return f"{named}{languages}; `{{source}}` is the sentence to translate{numbered}:\n\n{_block(_template(patch))}"
+
+
+def _is_numbered(patch: RowPatch) -> bool:
+    """Say whether the prompt has tokens that cannot be written as text."""
+    return bool(numbered_tokens(_template(patch)))
 
 
 def _language(code: str) -> str:
@@ -129,6 +138,6 @@ def _language(code: str) -> str:
 
 def _prompt_code(patch: RowPatch) -> str:
     template = _template(patch)
-    if template:
+    if template and not _is_numbered(patch):
         return f'prompt = {json.dumps(template)}.replace("{{source}}", "Your session has expired.")\n'
     return 'prompt = "..."  # the prompt of the training, with the sentence\n'

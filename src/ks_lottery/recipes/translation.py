@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.lines import is_encodable
+from ks_lottery.corpus.numbered_tokens import check_numbered
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
 from ks_lottery.corpus.readers import LONGEST_SENTENCE
@@ -82,25 +83,30 @@ def translate_with_run(
     )
     usual = read_json(run.text_report).get("instruction")
     order = str(usual or instruction(text["source_language"], text["target_language"]))
-    form = PromptForm(loaded.tokenizer, text["template"])
     places = [place for place, sentence in enumerate(sentences) if sentence.strip()]
-    prompts = form.prompts([order] * len(places), [sentences[place] for place in places])
-    _check_lengths(prompts, places, checkpoint.context)
+    asked = [order] * len(places), [sentences[place] for place in places]
+    usual_form = PromptForm(loaded.tokenizer, text["template"])
+    form = usual_form if patch.prompt is None else PromptForm(loaded.tokenizer, patch.prompt)
+    check_numbered(form.template, checkpoint.vocabulary)
+    prompts = form.prompts(*asked)
+    usual_prompts = usual_form.prompts(*asked) if compare else []
+    _check_lengths(
+        [*prompts, *usual_prompts], [*places, *places][: len(prompts) + len(usual_prompts)], checkpoint.context
+    )
     settings: dict[str, Any] = {
         name: int(config["evaluate"][name]) for name in ("num_beams", "max_new_tokens", "batch_size")
     }
 
-    def translated(name: str) -> dict[int, str]:
-        ends: dict[int, bool] = {}
-        lines = translate(loaded.lm, form, prompts, **settings, ends=ends)
-        cut = sorted(places[index] + 1 for index, ended in ends.items() if not ended)
+    def translated(name: str, form: PromptForm, prompts: Sequence[Sequence[int]]) -> dict[int, str]:
+        outputs = translate(loaded.lm, form, prompts, **settings)
+        cut = [place + 1 for place, output in zip(places, outputs, strict=True) if not output.ended]
         if cut and warn is not None:
             warn(_cut_off(name, cut, settings["max_new_tokens"]))
-        return dict(zip(places, lines, strict=True))
+        return {place: output.sentence for place, output in zip(places, outputs, strict=True)}
 
-    originals = translated("the original model") if compare else {}
+    originals = translated("the original model", usual_form, usual_prompts) if compare else {}
     with installed_patch(loaded.lm, patch):
-        translations = translated(method)
+        translations = translated(method, form, prompts)
     return [
         Answer(source=source, small=translations.get(place, ""), original=originals.get(place, "") if compare else None)
         for place, source in enumerate(sentences)

@@ -1,4 +1,4 @@
-"""What is refused before a training: other tickets, trackers that are missing, and sharding that would not be done."""
+"""What is refused before a training: settings and tickets that do not fit, missing trackers, sharding in vain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.tuning.processes import launched
 
 if TYPE_CHECKING:
+    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -24,6 +25,18 @@ def check_rows_given(spec: TuneSpec) -> None:
             f"the tickets are an empty set, so that {spec.method} tuning has no row to train: select with a larger alpha, or "
             "a number of rows"
         )
+
+
+def check_training(spec: TuneSpec, config: TrainConfig, *, validates: bool) -> None:
+    """Refuse settings of the training that cannot be had together."""
+    if spec.method == "prefix" and config.gradient_checkpointing:
+        raise UserError(
+            "prefix tuning puts keys and values into a cache, which gradient checkpointing switches off: leave it out"
+        )
+    if spec.patience and not validates:
+        raise UserError("patience needs a validation text: give `validation`")
+    if spec.patience and spec.folder is None:
+        raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
 
 
 def check_reports(spec: TuneSpec) -> None:

@@ -13,7 +13,7 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import check_rows, encode
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.monolingual import token_counts
-from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.corpus.prompts import check_template
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import LearningRateWarning, UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
@@ -22,9 +22,10 @@ from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
-from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding
+from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding, check_training
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
+from ks_lottery.tuning.token_prompt import prompt_of_its_own
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
 from ks_lottery.tuning.tuning import Tuning
@@ -76,21 +77,14 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         spec = replace(spec, dtype=loaded_type)
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
-    if spec.method == "prefix" and config.gradient_checkpointing:
-        raise UserError(
-            "prefix tuning puts keys and values into a cache, which gradient checkpointing switches off: leave it out"
-        )
-    if isinstance(corpus, Corpus) and spec.template != "chat":
-        render_prompt(spec.template, instruction(corpus.source_language, corpus.target_language), "")
+    check_training(spec, config, validates=bool(validation))
+    check_template(spec.template)
     if spec.tickets is not None:
         spec.tickets.check_base(checkpoint)
     check_reports(spec)
-    if spec.patience and not validation:
-        raise UserError("patience needs a validation text: give `validation`")
-    if spec.patience and spec.folder is None:
-        raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
     loaded = _load(base, spec)
     check_sharding(spec, loaded)
+    spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
     examples = _encode(loaded, corpus, spec)
     held_out = [] if validation is None else _encode(loaded, validation, spec)
     if spec.kind == "rows":
@@ -102,6 +96,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         examples=examples,
         validation=held_out,
         rows=None if spec.measures else method_rows(spec, loaded, examples),
+        prompt=prompt,
         corpus=corpus if isinstance(corpus, Corpus) else None,
         validation_corpus=validation if isinstance(validation, Corpus) else None,
     )
@@ -156,6 +151,7 @@ def tune(
     tickets: Tickets | str | Path | None = None,
     by: str | None = None,
     size: int | None = None,
+    tokens: int | str = TuneSpec.tokens,
     target_text: Sequence[str] | None = None,
     side: Side = TuneSpec.side,
     layers: str | None = None,
@@ -203,14 +199,15 @@ def tune(
     method
         Rows: ``embed`` (every row the corpus reaches; the default), ``partial`` (the `tickets`), ``frozen`` (every row but the
         first `size` tickets), ``frequency``, ``occurrence``, ``random`` (of the whole vocabulary) and ``random-reachable``
-        (`size` rows, by default as many as there are tickets). Others: ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
+        (`size` rows, or as many as there are tickets), ``token-prompt`` (a prompt of tokens that text never yields). Others:
+        ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
     tickets
         Tickets, or the file that they were saved to.
     by
         For ``partial``, in place of `tickets`: a rule of `ks_lottery.config.choices.TEXT_RULES`, such as ``gradient-sum``, that
         chooses rows at the original model, in one pass over the text at most. None (the default) for none.
-    size
-        Number of rows, 1 or more.
+    size, tokens
+        Number of rows, 1 or more; number of tokens of a token prompt, or ``auto`` (the default), one a place of `template`.
     target_text
         Sentences of the target language, whose tokens ``frequency`` counts.
     side
@@ -281,8 +278,8 @@ def tune(
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
         method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, by=by, size=size,
-        frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template, dtype=dtype,
-        device=device, trust_remote_code=trust_remote_code, **chosen,
+        tokens=str(tokens), frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template,
+        dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
         evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.tickets.tickets import Tickets
 
-RowMethod = Literal["embed", "partial", "frequency", "occurrence", "random", "random-reachable", "frozen"]
+RowMethod = Literal[
+    "embed", "partial", "frequency", "occurrence", "random", "random-reachable", "token-prompt", "frozen"
+]
 AdapterMethod = Literal["lora", "qlora", "prefix", "prompt"]
 
 
@@ -26,6 +28,7 @@ class TuneKeywords(TypedDict, total=False):
     tickets: Tickets | str | Path | None
     by: str | None
     size: int | None
+    tokens: int | str
     target_text: Sequence[str] | None
     side: Side
     layers: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from ks_lottery.config.choices import MEASURED, METHODS, SIZED_METHODS, TEXT_RUL
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.train_commands import TuneOptions
 from ks_lottery.config.values import check_names
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,8 @@ class TuneSpec(TuneOptions):
         original model, before any training.
     size
         Number of rows of those methods and of `by`; for `frozen`, how many of the first tickets are frozen.
+    tokens
+        For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template.
     frequencies
         Count of each token in a text of the target language, for `frequency`.
     side
@@ -95,6 +98,7 @@ class TuneSpec(TuneOptions):
         if self.quantize is not None and self.kind == "full":
             raise UserError("full tuning trains the body, which therefore cannot be quantised: leave `quantize` out")
         self._check_rows()
+        self._check_tokens()
 
     def _check_rows(self) -> None:
         if self.by is not None:
@@ -114,6 +118,14 @@ class TuneSpec(TuneOptions):
             raise UserError(
                 "frequency tuning needs a text of the target language to count tokens in: give `target_text`"
             )
+
+    def _check_tokens(self) -> None:
+        if self.tokens != "auto" and not (re.fullmatch("[0-9]{1,9}", self.tokens) and int(self.tokens)):
+            raise UserError(f"`tokens` is {shortened(self.tokens)}, but must be a whole number of 1 or more, or auto")
+        if self.tokens != "auto" and self.method != "token-prompt":
+            raise UserError(f"`tokens` is for token-prompt tuning, not for {self.method}")
+        if self.method == "token-prompt" and self.side != "input":
+            raise UserError("a token prompt is read on the input side, where its rows are: leave `side` out")
 
     def _check_rule(self, by: str) -> None:
         if by not in TEXT_RULES:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.plan import Plan
+    from ks_lottery.tuning.token_prompt import TokenPrompt
     from ks_lottery.tuning.trainable import Progress, Trainable
     from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -51,6 +52,8 @@ class Tuning:
         Examples to train on, and those that the loss is measured on.
     rows
         Rows that are trained, for methods that train rows; None also where a pass over the text has to choose them (`chosen`).
+    prompt
+        The prompt that token-prompt tuning made; None for other methods.
     corpus, validation_corpus
         The texts that the examples came from; None where there is no text, or examples were given.
     """
@@ -61,6 +64,7 @@ class Tuning:
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rows: Tickets | None = None
+    prompt: TokenPrompt | None = None
     corpus: Corpus | None = None
     validation_corpus: Corpus | None = None
 
@@ -76,6 +80,7 @@ class Tuning:
             "seed": spec.seed,
             "dtype": str(self.loaded.lm.dtype),
             **rates,
+            **({} if self.prompt is None else {"prompt": self.prompt.template}),
             **({} if spec.side == "input" else {"side": spec.side}),
             **({} if spec.layers is None else {"layers": spec.layers}),
             **({} if spec.quantization is None else {"quantize": spec.quantization}),
@@ -231,6 +236,7 @@ class Tuning:
             sentences.append(
                 "gradient checkpointing: the shared prefix is switched off, since its keys and values must be kept"
             )
+        sentences += [] if self.prompt is None else self.prompt.sentences()
         if spec.by is not None and self.rows is not None and len(self.rows) < (spec.size or 0):
             sentences.append(f"{spec.by} has {len(self.rows):,} rows, fewer than the {spec.size:,} that were asked for")
         if "random" in {spec.method, spec.by} and self.rows is not None:
