@@ -196,6 +196,15 @@ PRESETS = {
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""
 
+DEMO_MODEL = DEFAULT_MODEL.removeprefix("asset:")
+"""Model of the demo, unless another one is given."""
+
+DEMOS = {
+    DEMO_MODEL: "the main job, English to Catalan unless given",
+    GEMMA_MODEL.removeprefix("asset:"): "a base model learns to translate by a few rows; see --accept-license",
+}
+"""Models that have a demo, and what it is."""
+
 BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 

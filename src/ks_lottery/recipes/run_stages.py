@@ -65,10 +65,7 @@ def main_recipe(job: Job) -> Recipe:
     return Recipe(
         inputs={"model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"]},
         stages=(
-            Stage(
-                name="text", title="read, clean and split the text", make=partial(_text, job),
-                inputs=("model", "corpus"), settings=settings["text"],
-            ),
+            text_stage(job),
             tuning(EMBED, "embed tuning: every row that the text reaches"),
             Stage(
                 name="scan", title="scan before against after, select tickets, transfer", make=partial(_scan, job),
@@ -89,6 +86,14 @@ def main_recipe(job: Job) -> Recipe:
                 inputs=("evaluate", "certify", "scan"), settings=settings,
             ),
         ),
+    )  # fmt: skip
+
+
+def text_stage(job: Job) -> Stage:
+    """Return the stage that every job begins with: its text, read, cleaned and split."""
+    return Stage(
+        name="text", title="read, clean and split the text", make=partial(_text, job),
+        inputs=("model", "corpus"), settings=asdict(job.config.text),
     )  # fmt: skip
 
 
@@ -174,10 +179,11 @@ def _scan(job: Job, tick: Tick) -> Made:
     )
 
 
-def _evaluate(job: Job, tick: Tick) -> Made:
+def evaluation_spec(job: Job, metrics: tuple[str, ...]) -> EvaluationSpec:
+    """Return how the models of a job are measured, as its config says."""
     settings, text = job.config.evaluate, job.config.text
-    spec = EvaluationSpec(
-        metrics=("bleu", "chrf", "accuracy"),
+    return EvaluationSpec(
+        metrics=metrics,
         translations=settings.translations,
         num_beams=settings.num_beams,
         max_new_tokens=settings.max_new_tokens,
@@ -189,6 +195,10 @@ def _evaluate(job: Job, tick: Tick) -> Made:
         confidence=settings.confidence,
         seed=job.config.seed,
     )
+
+
+def _evaluate(job: Job, tick: Tick) -> Made:
+    spec = evaluation_spec(job, metrics=("bleu", "chrf", "accuracy"))
     evaluations: dict[tuple[str, Sequence[str]], Evaluation] = {}
     files: list[Path] = []
     log: list[str] = []
@@ -214,8 +224,8 @@ def _evaluate(job: Job, tick: Tick) -> Made:
             f"{method} accuracy {summed['accuracy']:.4f}, loss {summed['loss']:.4f} on {summed['positions']} positions"
         )
         tick(number + 1, len(methods))
-    sentences = min(settings.translations, len(job.test))
-    return Made(files=files, log=[*log, f"{sentences} sentences translated, {settings.num_beams} beams"])
+    sentences = min(job.config.evaluate.translations, len(job.test))
+    return Made(files=files, log=[*log, f"{sentences} sentences translated, {spec.num_beams} beams"])
 
 
 def _certify(job: Job, tick: Tick) -> Made:
