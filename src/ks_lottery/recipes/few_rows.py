@@ -135,6 +135,7 @@ def _summary(job: Job, tick: Tick) -> Made:
             "train": len(job.train),
             "test": len(job.test),
         },
+        "confidence": job.config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "methods": {name: _figures(job, name, evaluation) for name, evaluation in evaluations.items()},
         "examples": [
@@ -184,7 +185,7 @@ def few_rows_sections(summary: Mapping[str, Any], folder: str) -> list[Section]:
         Column(title="chrF++, first line", form=".1f"),
         Column(title="chrF++", form=".1f"),
         Column(title="accuracy", form=".3f"),
-        Column(title="interval", form="interval"),
+        Column(title=f"{summary['confidence']:.0%} interval", form="interval"),
     ]
     rows = [
         [
