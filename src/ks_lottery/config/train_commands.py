@@ -47,7 +47,8 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     size: int | None = setting(None, metavar="N", within=COUNT)
     """Number of rows to train; for frozen, number of first tickets to leave as they are."""
     tokens: str = setting("auto", metavar="N|auto")
-    """Number of tokens of a token prompt; auto for one in each place of the template."""
+    """Number of tokens of a token prompt (auto: one in each place of the template), or of virtual tokens of prompt and prefix
+    tuning (auto: 10)."""
     side: Literal["input", "output", "both"] = "input"
     """Embedding whose rows are trained."""
     layers: str | None = setting(None, metavar="LAYERS")

@@ -75,9 +75,9 @@ def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
         f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS[kind]}\n\n"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
+        f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
         f"## Prompt\n\n{_prompt(patch)}\n\n"
         f"## Use\n\n{_block(f'{LOADING[kind]}{_prompt_code(patch)}{GENERATING}')}\n\n"
-        f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
         f"## Settings\n\n{_block(settings)}\n"
     )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
 
 LONGEST_NAME = 100
 """Characters of a name that is looked at."""
@@ -54,12 +54,13 @@ def is_reserved(name: str) -> bool:
     return _RESERVED.fullmatch(re.sub(r"[^a-z0-9]", "_", core)) is not None
 
 
-def unused_tokens(loaded: LoadedModel) -> list[UnusedToken]:
+def unused_tokens(loaded: Tokenized) -> list[UnusedToken]:
     """Find the tokens that no text yields which does not spell their names.
 
     These are tokens with a reserved name, such as ``<unused7>`` or ``<|reserved_special_token_0|>``, and rows of the embedding
     that have no token. Other special tokens are not among them, since the model may have learned their meaning. Tokens that
-    the config, the tokenizer or its chat template have a use for are left out, and so are those that are built of merges.
+    the config, the tokenizer or its chat template have a use for are left out, and so are those that are built of merges. Of
+    a model that is loaded, the config of its generation is asked too.
 
     Returns
     -------
@@ -79,10 +80,10 @@ def unused_tokens(loaded: LoadedModel) -> list[UnusedToken]:
     return [*named, *(UnusedToken(token) for token in sorted([*silent, *spare]))]
 
 
-def _with_a_role(loaded: LoadedModel) -> set[int]:
+def _with_a_role(loaded: Tokenized) -> set[int]:
     """Return the tokens that the config, the tokenizer or the chat template have a use for."""
     tokenizer: Any = loaded.tokenizer
-    generation = getattr(loaded.lm, "generation_config", None)
+    generation = getattr(getattr(loaded, "lm", None), "generation_config", None)
     taken = set(_ids_in(loaded.checkpoint.config))
     taken |= set(_ids_in({} if generation is None else generation.to_dict()))
     roles = [getattr(tokenizer, f"{role}_token_id", None) for role in _ROLES]

@@ -198,9 +198,9 @@ def _measure(study: Study) -> dict[str, float]:
     from ks_lottery.tuning.tune import prepare
     from ks_lottery.tuning.tune_spec import TuneSpec
 
-    spec = TuneSpec(method="embed", settings=dict(study.training), **study.prompt)
+    spec = TuneSpec(method="embed", settings=study.scale.training_of("embed"), **study.prompt)
     plan = prepare(study.loaded, study.train_examples, spec).plan()
-    train = plan.tokens * study.training["epochs"] / max(plan.seconds, 1e-9)
+    train = plan.tokens * study.scale.training.epochs / max(plan.seconds, 1e-9)
     batch = study.test_examples[:8]
     start = time.perf_counter()
     predict(LabelledLanguageModel(study.loaded.lm), batch, batch_size=len(batch))

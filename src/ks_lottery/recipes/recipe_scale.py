@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.settings import TrainConfig
+from ks_lottery.config.values import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+RATES = {"lora": 1e-3, "prompt": 3e-2}
+"""Learning rate of methods that do not train rows of the embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,14 @@ class RecipeScale:
         Longest example in tokens.
     training
         Settings of every training.
+    prompts
+        Numbers of tokens of prompts that are trained, virtual ones and those of the vocabulary.
+    rates
+        Learning rate of the methods that need another one than `training` has.
+    primary_seeds
+        Seeds of the comparisons that are fixed beforehand, at least `seeds`.
+    translations, num_beams, max_new_tokens
+        Sentences that the main systems translate with seed 0, the first ones, and how.
     resamples
         Resamples behind each interval.
     """
@@ -37,24 +49,37 @@ class RecipeScale:
     max_test: int | None
     max_tokens: int = 512
     training: TrainConfig
+    prompts: tuple[int, ...] = (18,)
+    rates: Mapping[str, float] = field(default_factory=lambda: dict(RATES))
+    primary_seeds: int = 0
+    translations: int = 0
+    num_beams: int = 1
+    max_new_tokens: int = 128
     resamples: int = 10_000
 
     def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
-        """Return the scale with the seeds and sizes that were given."""
-        return replace(self, seeds=seeds or self.seeds, sizes=tuple(sizes) or self.sizes)
+        """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
+        primary = seeds or max(self.seeds, self.primary_seeds)
+        return replace(self, seeds=seeds or self.seeds, primary_seeds=primary, sizes=tuple(sizes) or self.sizes)
+
+    def training_of(self, method: str) -> dict[str, Any]:
+        """Return the settings of a training by a method."""
+        rate = self.rates.get(method, self.training.learning_rate)
+        return {**values_of(self.training), "learning_rate": rate}
 
 
 SCALES = {
     "smoke": RecipeScale(
-        sizes=(4, 8), seeds=1, max_train=64, max_test=24, training=TrainConfig(learning_rate=1e-2, epochs=1.0),
-        resamples=1000,
+        sizes=(4, 8), prompts=(4,), seeds=1, max_train=64, max_test=24, training=TrainConfig(learning_rate=1e-2, epochs=1.0),
+        translations=2, max_new_tokens=8, resamples=1000,
     ),
     "small": RecipeScale(
-        sizes=(18,), seeds=3, max_train=256, max_test=100, training=TrainConfig(learning_rate=1e-2, epochs=1.0),
-        max_tokens=112,
+        sizes=(18, 120), prompts=(8, 18, 32), seeds=3, primary_seeds=5, max_train=512, max_test=300,
+        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=50,
     ),
     "paper": RecipeScale(
-        sizes=(18, 120), seeds=5, max_train=None, max_test=None, training=TrainConfig(learning_rate=1e-2, epochs=1.0),
+        sizes=(18, 120), prompts=(8, 18, 32), seeds=5, max_train=None, max_test=None,
+        training=TrainConfig(learning_rate=1e-2, epochs=1.0), translations=1012, num_beams=4, max_new_tokens=256,
     ),
 }  # fmt: skip
 """Name of a scale to its size."""

@@ -135,7 +135,7 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
         for pair, (train, test) in texts.items():
             study = Study(
                 name=name, pair=pair, checkpoint=checkpoint, models=models, train=train, test=test,
-                template=options.template, max_tokens=scale.max_tokens, training=values_of(scale.training),
+                template=options.template, max_tokens=scale.max_tokens, scale=scale,
             )  # fmt: skip
             studies.append(study)
     stored = StoredRecipe(

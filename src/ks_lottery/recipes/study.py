@@ -11,17 +11,27 @@ import torch
 
 from ks_lottery.corpus.batches import Example, encode
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.evaluate import predict_general
+from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
+from ks_lottery.evaluation.general_text import general_sentences
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
+from ks_lottery.models.tokenized import UnloadedModel
 from ks_lottery.models.vocabulary import token_strings
 from ks_lottery.store.manifest import digest_json, versions
+from ks_lottery.tuning.token_prompt import places_and_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.recipes.recipe_scale import RecipeScale
+
+BATCH = 8
+"""Examples a batch in which gradients are measured, and sentences a batch in which models are."""
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")
 """Entries of a model's config that change no number."""
@@ -80,8 +90,8 @@ class Study:
         Texts to train on and to measure on.
     template, max_tokens
         How they are shown to the model, and the longest example.
-    training
-        Every setting of a training, as `TrainConfig` has them.
+    scale
+        Settings of a training (`RecipeScale.training_of`), and how translations are made.
     """
 
     name: str
@@ -92,7 +102,7 @@ class Study:
     test: Corpus
     template: str
     max_tokens: int
-    training: Mapping[str, Any]
+    scale: RecipeScale
 
     @property
     def loaded(self) -> LoadedModel:
@@ -112,18 +122,47 @@ class Study:
     @cached_property
     def train_examples(self) -> list[Example]:
         """Training examples; those that are too long are left out."""
-        return self._examples(self.train)
+        return self._examples(self.train, spans=True)
 
     @cached_property
     def test_examples(self) -> list[Example]:
         """Examples that are measured on."""
         return self._examples(self.test)
 
-    def _examples(self, corpus: Corpus) -> list[Example]:
-        examples = encode(self.tokenizer, corpus, template=self.template, max_tokens=self.max_tokens)[0]
+    def _examples(self, corpus: Corpus, *, spans: bool = False) -> list[Example]:
+        examples = encode(self.tokenizer, corpus, template=self.template, max_tokens=self.max_tokens, spans=spans)[0]
         if not examples:
             raise UserError(f"{corpus.origin}: no example fits into {self.max_tokens} tokens. Give shorter sentences.")
         return examples
+
+    def own_prompts(self, sizes: Sequence[int]) -> list[int | None]:
+        """Return the sizes that a prompt of its own tokens can have (`ks_lottery.tuning.token_prompt`).
+
+        Parameters
+        ----------
+        sizes
+            Numbers of tokens that are asked for.
+
+        Returns
+        -------
+        list
+            Those of them that the template has places for and the vocabulary tokens; None, one token a place, if all places
+            can be taken.
+        """
+        counts, free = places_and_tokens(UnloadedModel(self.checkpoint, self.tokenizer), self.train, self.template)
+        most = min(sum(counts), len(free))
+        return [*(size for size in sizes if size <= most), *([None] if 0 < sum(counts) <= len(free) else [])]
+
+    @cached_property
+    def general(self) -> list[str]:
+        """General text, on which forgetting is measured: the source side of the test text."""
+        return general_sentences(self.test)
+
+    @cached_property
+    def general_original(self) -> Predictions:
+        """What the original model predicts on the general text."""
+        spec = EvaluationSpec(metrics=("accuracy",), batch_size=BATCH, max_tokens=self.max_tokens)
+        return predict_general(spec, self.loaded, self.general)
 
     @property
     def prompt(self) -> dict[str, Any]:

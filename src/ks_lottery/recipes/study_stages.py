@@ -12,15 +12,18 @@ from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.evaluation.evaluate import evaluate_with
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
+from ks_lottery.models.equipped import WEIGHTS, open_product
 from ks_lottery.models.gradients import gradients_of
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
-from ks_lottery.store.files import write_json
+from ks_lottery.recipes.study import BATCH
+from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.run_folder import SCAN_FILE
 from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tuning.token_prompt import TOKEN_PROMPT
 from ks_lottery.tuning.transfer import transfer
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -32,29 +35,39 @@ if TYPE_CHECKING:
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
 
-CODE = {"tune": 2, "scan": 1, "gradients": 2, "rows": 1, "transfer": 1, "measure": 1}
+CODE = {"tune": 2, "scan": 1, "gradients": 2, "rows": 1, "transfer": 1, "measure": 2}
 """Kind of work to the version of its code. Raise it when the same inputs and settings give other numbers; a golden test
 (tests/unit/test_study_stages.py) fails where that was forgotten."""
 
 ROWS_FILE = "rows.json"
-BATCH = 8
-"""Examples a batch in which gradients are measured, and sentences a batch in which models are."""
 
 
-def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = None) -> Stage:
-    """Return the stage that tunes by a method; with `rows`, the rows that this stage chose.
+def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = None, tokens: int | None = None) -> Stage:
+    """Return the stage that tunes by a method.
 
     Its folder has what `ks-lottery tune` writes: the product, ``rows.json`` and ``training.json``.
+
+    Parameters
+    ----------
+    rows
+        Stage that chose the rows that are trained.
+    tokens
+        Number of tokens of a prompt, virtual or of its own; None for the method's default.
     """
     what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows)}"
+    what += "" if tokens is None else f" with {tokens:,} tokens"
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
-    trained = study.reachable if rows is None else int(rows.settings["size"])
+    trained = tokens or (study.reachable if rows is None else int(rows.settings["size"]))
+    training = study.scale.training_of(method)
     return Stage(
         name=f"{study.name} {study.pair}: {what}, seed {seed}", title=_titled(study, f"{what}, seed {seed}"),
-        make=partial(_tune, study, method, seed), prepare=lambda: study.loaded, inputs=inputs, kind="tune", code=CODE["tune"],
-        settings={"method": method, "seed": seed, **study.prompt, **study.training},
+        make=partial(_tune, study, method, seed, tokens), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
+        code=CODE["tune"],
+        settings={
+            "method": method, "seed": seed, **study.prompt, **training, **({} if tokens is None else {"tokens": tokens}),
+        },
         cost=lambda: Cost(
-            pace="train", tokens=round(_tokens(study) * study.training["epochs"]),
+            pace="train", tokens=round(_tokens(study) * training["epochs"]),
             memory=study.model_bytes + 16 * trained * study.checkpoint.width,
             disk=4 * trained * study.checkpoint.width,
         ),
@@ -117,20 +130,32 @@ def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     )  # fmt: skip
 
 
-def measure_stage(study: Study, patch: Stage | None) -> Stage:
-    """Return the stage that measures the base with a patch (None: the base alone) on the test text.
+def measure_stage(study: Study, product: Stage | None, *, translate: bool = False) -> Stage:
+    """Return the stage that measures the base with the product of a tuning (None: the base alone), as `evaluate` does.
 
-    Its folder has ``predictions.parquet`` and the figures of a cell: accuracy, loss, bytes that are shipped, and what each
-    sentence adds.
+    Its folder has ``predictions.parquet`` and the figures of a cell (`figures_of`): accuracy and loss on the test text, also
+    without end-of-sentence positions, and what each sentence adds; what was forgotten on its source side; bytes that are
+    shipped.
+
+    Parameters
+    ----------
+    translate
+        Translate the first sentences too, as many as the scale says: scores, those of the first line, and what ended.
     """
-    of = "the original model" if patch is None else patch.name.partition(": ")[2]
-    inputs = {"model": study.model_input, "text": study.test_input, **({} if patch is None else {"patch": patch.name})}
+    of = "the original model" if product is None else product.name.partition(": ")[2]
+    inputs = {"model": study.model_input, "text": study.test_input}
+    inputs |= {} if product is None else {"product": product.name}
+    scale = study.scale
+    translations = min(scale.translations, len(study.test)) if translate else 0
+    generation = {"translations": translations, "num_beams": scale.num_beams, "max_new_tokens": scale.max_new_tokens}
+    what = f"measure{' and translate with' if translations else ''} {of}"
     return Stage(
-        name=f"{study.name} {study.pair}: measure {of}", title=_titled(study, f"measure {of}"),
-        make=partial(_measure, study), prepare=lambda: study.loaded, inputs=inputs, kind="measure", code=CODE["measure"],
-        settings={**study.prompt, "batch_size": BATCH},
+        name=f"{study.name} {study.pair}: {what}", title=_titled(study, what),
+        make=partial(_measure, study, translations), prepare=lambda: study.loaded, inputs=inputs, kind="measure",
+        code=CODE["measure"], settings={**study.prompt, "batch_size": BATCH, **(generation if translations else {})},
         cost=lambda: Cost(
-            pace="predict", tokens=sum(len(example) - 1 for example in study.test_examples),
+            pace="predict",
+            tokens=2 * sum(len(example) - 1 for example in study.test_examples) + translations * scale.max_new_tokens,
             memory=study.model_bytes, disk=40 * sum(len(example.response) for example in study.test_examples),
         ),
     )  # fmt: skip
@@ -148,12 +173,14 @@ def _tokens(study: Study) -> int:
     return sum(len(example) - 1 for example in study.train_examples)
 
 
-def _tune(study: Study, method: str, seed: int, work: Work) -> Made:
+def _tune(study: Study, method: str, seed: int, tokens: int | None, work: Work) -> Made:
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE) if "rows" in work.inputs else None
     spec = TuneSpec(
-        method=method, tickets=tickets, seed=seed, settings=dict(study.training), folder=work.unfinished, **study.prompt
-    )
-    result = prepare(study.loaded, study.train_examples, spec).run(tick=work)
+        method=method, tickets=tickets, tokens="auto" if tokens is None else str(tokens), seed=seed,
+        settings=study.scale.training_of(method), folder=work.unfinished, **study.prompt,
+    )  # fmt: skip
+    text = study.train if method == TOKEN_PROMPT else study.train_examples
+    result = prepare(study.loaded, text, spec).run(tick=work)
     result.save(work.folder, study.tokens)
     return Made(files=_files(work.folder))
 
@@ -188,19 +215,34 @@ def _transfer(study: Study, work: Work) -> Made:
     return Made(files=_files(work.folder))
 
 
-def _measure(study: Study, work: Work) -> Made:
-    patch = RowPatch.open(work.inputs["patch"]) if "patch" in work.inputs else None
-    spec = EvaluationSpec(metrics=("accuracy",), resamples=0, batch_size=BATCH, **study.prompt)
-    predictions = evaluate_with(spec, study.loaded, study.test, patch).predictions
-    assert predictions is not None  # noqa: S101 (accuracy was asked for)
-    predictions.save(work.folder / "predictions.parquet")
-    shipped = work.inputs["patch"] / PATCH_FILE if patch is not None else None
+def _measure(study: Study, translations: int, work: Work) -> Made:
+    folder, scale = work.inputs.get("product"), study.scale
+    product = None if folder is None else open_product(folder, study.checkpoint)
+    own = product.prompt if isinstance(product, RowPatch) else None
+    spec = EvaluationSpec(
+        metrics=("accuracy", *(("bleu", "chrf") if translations else ())), translations=translations or None,
+        num_beams=scale.num_beams, max_new_tokens=scale.max_new_tokens, batch_size=BATCH, max_tokens=study.max_tokens,
+        template=study.template if own is None else own,
+    )  # fmt: skip
+    made = evaluate_with(
+        spec, study.loaded, study.test, product, general=study.general, general_original=study.general_original
+    )
+    assert made.predictions is not None  # noqa: S101 (accuracy was asked for)
+    made.predictions.save(work.folder / "predictions.parquet")
+    content = made.content()
+    translated = {name: content[name] for name in ("scores", "first_line", "ended")} if translations else {}
+    shipped: dict[str, Any] = {"rows": 0, "parameters": 0, "bytes": 0}
+    if isinstance(product, RowPatch):
+        size = (work.inputs["product"] / PATCH_FILE).stat().st_size
+        shipped = {"rows": len(product), "parameters": product.parameters, "bytes": size}
+    elif product is not None:
+        trained = read_json(product / "training.json")["parameters"]
+        shipped = {"rows": None, "parameters": trained, "bytes": (product / WEIGHTS).stat().st_size}
     figures = {
-        "rows": 0 if patch is None else len(patch),
-        "parameters": 0 if patch is None else patch.parameters,
-        "bytes": 0 if shipped is None else shipped.stat().st_size,
-        **figures_of(predictions),
-    }
+        **shipped,
+        **figures_of(made.predictions), "without_end": content["next_token"]["without_end"],
+        "forgetting": content["forgetting"], **translated,
+    }  # fmt: skip
     write_json(work.folder / FIGURES_FILE, figures)
     work(1, 1)
     return Made(files=_files(work.folder))

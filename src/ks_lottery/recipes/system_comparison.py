@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ks_lottery.errors import UserError
-from ks_lottery.stats.crossed import CrossedDifference, crossed_bootstrap
+from ks_lottery.stats.crossed import CrossedDifference, crossed_bootstrap, crossed_ratio
 from ks_lottery.stats.multiplicity import adjust
 
 if TYPE_CHECKING:
@@ -55,13 +55,52 @@ def compare_systems(
         raise UserError(
             f"systems of {len(system)} and {len(baseline)} seeds cannot be compared: measure the same seeds"
         )
+    _check_positions([*sides[0], *sides[1]])
     positions = sides[0][0].figures["sentences"]["positions"]
-    if any(cell.figures["sentences"]["positions"] != positions for side in sides for cell in side):
-        raise UserError("cells of different test sentences cannot be compared: measure all systems on one text")
     above, below = (
         np.array([cell.figures["sentences"][METRICS[metric]] for cell in side], dtype=np.float64) for side in sides
     )
     return crossed_bootstrap(above - below, positions, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def same_positions(cells: Sequence[FinishedCell]) -> bool:
+    """Say whether cells were measured on as many positions of each sentence; a prompt of another kind can cut targets apart."""
+    return all(cell.figures["sentences"]["positions"] == cells[0].figures["sentences"]["positions"] for cell in cells)
+
+
+def _check_positions(cells: Sequence[FinishedCell]) -> None:
+    if not same_positions(cells):
+        raise UserError("cells of different test sentences cannot be compared: measure all systems on one text")
+
+
+def kept_gain(
+    system: Sequence[FinishedCell],
+    whole: Sequence[FinishedCell],
+    original: Sequence[FinishedCell],
+    *,
+    resamples: int = 10_000,
+) -> tuple[float, tuple[float, float] | None] | None:
+    """Return the share of a tuning's gain in accuracy that a system keeps, and its 95% interval (`crossed_ratio`).
+
+    Parameters
+    ----------
+    system, whole
+        One cell a seed of each, in the same order of seeds.
+    original
+        The cell of the original model.
+
+    Returns
+    -------
+    tuple or None
+        The share, and its interval: None where the interval of the gain itself contains 0. None for both where the gain is 0.
+    """
+    _check_positions([*original, *system, *whole])
+    before = np.array(original[0].figures["sentences"]["correct"], dtype=np.float64)
+    part, gain = (
+        np.array([cell.figures["sentences"]["correct"] for cell in side], dtype=np.float64) - before
+        for side in (system, whole)
+    )
+    return crossed_ratio(part, gain, resamples=resamples) if gain.sum() else None
 
 
 def holm(comparisons: Mapping[str, CrossedDifference]) -> dict[str, float]:

@@ -113,6 +113,57 @@ def crossed_bootstrap(
     )  # fmt: skip
 
 
+def crossed_ratio(
+    parts: npt.ArrayLike, wholes: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, tuple[float, float] | None]:
+    """Return a share of a gain over several seeds, and its percentile interval; seeds and sentences are resampled crossed.
+
+    Parameters
+    ----------
+    parts, wholes
+        What each sentence adds to one difference and to the other under each seed, both of shape (S, N), finite.
+    confidence, resamples, seed
+        As for `crossed_bootstrap`.
+
+    Returns
+    -------
+    tuple
+        sum(parts) / sum(wholes), and the ends of its interval; None for these where the interval of the whole contains 0, so
+        that a ratio means nothing.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a value is not finite, or the wholes sum to 0.
+
+    Examples
+    --------
+    >>> crossed_ratio([[1.0, 1.0], [1.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]], resamples=99)
+    (0.5, (0.5, 0.5))
+    """
+    part, whole = np.asarray(parts, dtype=np.float64), np.asarray(wholes, dtype=np.float64)
+    if part.ndim != 2 or part.shape != whole.shape or not part.size:
+        raise ValueError(f"shapes must be (S, N) both, but they are {part.shape} and {whole.shape}")
+    if not (np.isfinite(part).all() and np.isfinite(whole).all()) or whole.sum() == 0.0:
+        raise ValueError("all values must be finite, and the wholes must not sum to 0")
+    (seeds, sentences), generator = part.shape, np.random.Generator(np.random.PCG64(seed))
+    drawn: npt.NDArray[np.float64] = np.empty((resamples, 2))
+    step = max(1, _DRAWS // sentences)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        weights = generator.multinomial(sentences, np.full(sentences, 1.0 / sentences), size=count).astype(np.float64)
+        shares = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count)
+        for place, values in enumerate((part, whole)):
+            drawn[start : start + step, place] = ((weights @ values.T) * shares).sum(axis=1)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn[:, 1], [tail, 1.0 - tail])
+    estimate = float(part.sum() / whole.sum())
+    if low <= 0.0 <= high:
+        return estimate, None
+    ends = np.quantile(drawn[:, 0] / np.where(drawn[:, 1] == 0.0, np.nan, drawn[:, 1]), [tail, 1.0 - tail])
+    return estimate, (float(ends[0]), float(ends[1]))
+
+
 def _checked(
     numerators: npt.ArrayLike, denominators: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

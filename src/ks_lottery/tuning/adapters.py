@@ -75,7 +75,9 @@ class Adapter:
         return folder
 
 
-def adapter_config(method: str, model: nn.Module, *, base: str | None = None) -> PeftConfig:
+def adapter_config(
+    method: str, model: nn.Module, *, base: str | None = None, virtual_tokens: int = VIRTUAL_TOKENS
+) -> PeftConfig:
     """Return PEFT's config of a method for a model.
 
     Table 2 of the paper gives numbers of parameters alone. At LLaMA-7B's shapes they are those of rank 8 on query and value
@@ -88,6 +90,8 @@ def adapter_config(method: str, model: nn.Module, *, base: str | None = None) ->
         The language model; it is looked at for the names of its projections.
     base
         Folder of the base, for the file.
+    virtual_tokens
+        Of prefix and prompt, 1 or more; the paper's by default.
 
     Raises
     ------
@@ -98,9 +102,9 @@ def adapter_config(method: str, model: nn.Module, *, base: str | None = None) ->
 
     common: dict[str, Any] = {"task_type": "CAUSAL_LM", "base_model_name_or_path": base}
     if method == "prefix":
-        return PrefixTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
+        return PrefixTuningConfig(num_virtual_tokens=virtual_tokens, **common)
     if method == "prompt":
-        return PromptTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, **common)
+        return PromptTuningConfig(num_virtual_tokens=virtual_tokens, **common)
     modules = projections(model)
     if method == "lora":
         modules = [name for name in modules if name.rpartition(".")[2] in QUERY_VALUE]
@@ -137,6 +141,7 @@ def adapter_trainable(
     share_prefix: bool = True,
     described: Mapping[str, Any] | None = None,
     seed: int = 0,
+    virtual_tokens: int = VIRTUAL_TOKENS,
 ) -> Generator[Trainable[Adapter]]:
     """Put an adapter into a model inside a block; afterwards the model is as it was.
 
@@ -149,7 +154,7 @@ def adapter_trainable(
     folder = loaded.checkpoint.location
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)  # an adapter starts at random
-        config = adapter_config(method, lm, base=folder)
+        config = adapter_config(method, lm, base=folder, virtual_tokens=virtual_tokens)
         adapted: Any = get_peft_model(lm, config)
     assert isinstance(adapted, PeftModel)  # noqa: S101 (a task type was given)
     count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.batches import Example
     from ks_lottery.models.load import LoadedModel
+    from ks_lottery.models.tokenized import Tokenized
     from ks_lottery.tuning.tune_spec import TuneSpec
 
     Text = Corpus | Sequence[Example]
@@ -120,7 +121,7 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
     UserError
         When the template has no place, or too few, or the vocabulary has too few tokens that text never yields.
     """
-    counts = template_places(PromptForm(loaded.tokenizer, spec.template), usual_order(corpus))
+    counts, free = places_and_tokens(loaded, corpus, spec.template)
     places, given = sum(counts), spec.tokens
     number = places if given == "auto" else int(given)
     if not places:
@@ -132,9 +133,6 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
             f"`tokens` is {number:,}, but the template has {places:,} tokens around the source: give at most {places}, or a "
             "longer `template`"
         )
-    texts = [text for pair in corpus.pairs for text in (pair.source, pair.target)]
-    occurring = yielded(loaded.tokenizer, texts)
-    free = [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
     if number > len(free):
         remedy = f"give `tokens={len(free)}`, or another `method`" if free else "choose another `method`"
         raise UserError(
@@ -149,6 +147,19 @@ def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPr
         places=places,
         available=len(free),
     )
+
+
+def places_and_tokens(loaded: Tokenized, corpus: Corpus, template: str) -> tuple[list[int], list[UnusedToken]]:
+    """Return how many tokens each stretch of a template has, and the tokens that may take their places.
+
+    Parameters
+    ----------
+    corpus
+        The training text; tokens that occur in it are not among them.
+    """
+    counts = template_places(PromptForm(loaded.tokenizer, template), usual_order(corpus))
+    occurring = yielded(loaded.tokenizer, [text for pair in corpus.pairs for text in (pair.source, pair.target)])
+    return counts, [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
 
 
 def template_places(form: PromptForm, order: str) -> list[int]:

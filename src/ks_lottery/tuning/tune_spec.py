@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ks_lottery.tickets.tickets import Tickets
 
 
+PROMPTS = ("token-prompt", "prompt", "prefix")
+"""Methods that need a number of tokens."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TuneSpec(TuneOptions):
     """What a tuning is asked for, beside model and text.
@@ -35,7 +39,8 @@ class TuneSpec(TuneOptions):
     size
         Number of rows of those methods and of `by`; for `frozen`, how many of the first tickets are frozen.
     tokens
-        For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template.
+        For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template. For `prompt` and `prefix`:
+        number of virtual tokens, or ``auto`` for the 10 of the paper.
     frequencies
         Count of each token in a text of the target language, for `frequency`.
     side
@@ -122,8 +127,8 @@ class TuneSpec(TuneOptions):
     def _check_tokens(self) -> None:
         if self.tokens != "auto" and not (re.fullmatch("[0-9]{1,9}", self.tokens) and int(self.tokens)):
             raise UserError(f"`tokens` is {shortened(self.tokens)}, but must be a whole number of 1 or more, or auto")
-        if self.tokens != "auto" and self.method != "token-prompt":
-            raise UserError(f"`tokens` is for token-prompt tuning, not for {self.method}")
+        if self.tokens != "auto" and self.method not in PROMPTS:
+            raise UserError(f"`tokens` is for {', '.join(PROMPTS)} tuning, not for {self.method}")
         if self.method == "token-prompt" and self.side != "input":
             raise UserError("a token prompt is read on the input side, where its rows are: leave `side` out")
 

@@ -81,6 +81,7 @@ class Tuning:
             "dtype": str(self.loaded.lm.dtype),
             **rates,
             **({} if self.prompt is None else {"prompt": self.prompt.template}),
+            **({"tokens": int(spec.tokens)} if self.prompt is None and spec.tokens != "auto" else {}),
             **({} if spec.side == "input" else {"side": spec.side}),
             **({} if spec.layers is None else {"layers": spec.layers}),
             **({} if spec.quantization is None else {"quantize": spec.quantization}),
@@ -143,7 +144,10 @@ class Tuning:
             half = str(choose_dtype(spec.dtype, device)) == "torch.bfloat16"
             building = full_trainable(loaded, spec.layers, share_prefix=share, autocast=half, described=described)
         else:
-            building = adapter_trainable(loaded, spec.method, share_prefix=share, described=described, seed=spec.seed)
+            building = adapter_trainable(
+                loaded, spec.method, share_prefix=share, described=described, seed=spec.seed,
+                **({} if spec.tokens == "auto" else {"virtual_tokens": int(spec.tokens)}),
+            )  # fmt: skip
         with building as trainable:
             yield trainable
 
