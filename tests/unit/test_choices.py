@@ -16,7 +16,8 @@ from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.config import choices
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.settings import CertifyConfig, ModelConfig, RunConfig, TextConfig
-from ks_lottery.corpus.prompts import CHAT, TEMPLATES, check_template
+from ks_lottery.corpus.mixed_templates import resolved_template
+from ks_lottery.corpus.prompts import CHAT, MIXED, TEMPLATES
 from ks_lottery.corpus.readers import READERS
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.predictions import Predictions
@@ -42,7 +43,7 @@ from ks_lottery.tickets.selectors import SELECTORS
         (RECIPES, choices.RECIPES),
         (SCALES, choices.SCALES),
         ([*READERS, "dataset"], choices.TEXT_FORMATS),  # a dataset is read by its name, not by a reader of files
-        ([*TEMPLATES, CHAT], choices.TEMPLATES),  # the tokenizer brings the text of this one
+        ([*TEMPLATES, CHAT, MIXED], choices.TEMPLATES),  # the tokenizer brings the text of one, and one is several
         (multiplicity.CORRECTIONS, choices.CORRECTIONS),  # stats and config are on one floor and do not know each other
         (SIDES, choices.SIDES),
         (get_args(Side), choices.SIDES),
@@ -153,7 +154,7 @@ def test_every_correction_works(correction):
 
 def test_every_template_and_type_is_known():
     for template in choices.TEMPLATES:
-        check_template(template)
+        resolved_template(template)
     assert {str(choose_dtype(name, "cpu")) for name in choices.DTYPES[1:]} == {"torch.float32", "torch.bfloat16"}
     with pytest.raises(UserError, match="int3 is not known; there is nf4"):
         quantization_config("int3", choose_dtype("float32", "cpu"))

@@ -73,10 +73,10 @@ def test_it_is_the_calls_that_it_is_made_of(evaluation, loaded, corpus, patch):
     assert same_predictions(evaluation.predictions, predictions)
     assert evaluation.predictions.made_from["patch"] == patch.content
     assert evaluation.hypotheses == [output.sentence for output in hypotheses]
-    assert len(set(hypotheses)) > 1
+    assert len(set(evaluation.hypotheses)) > 1
     assert evaluation.sources == [pair.source for pair in pairs]
     assert evaluation.references == [pair.target for pair in pairs]
-    scores = score(hypotheses, evaluation.references, metrics=("bleu", "chrf"), resamples=20, seed=3)
+    scores = score(evaluation.hypotheses, evaluation.references, metrics=("bleu", "chrf"), resamples=20, seed=3)
     assert evaluation.scores.metrics == scores.metrics
     assert (evaluation.sentences, evaluation.scores.sentences) == (9, 3)
     assert evaluation.next_token["accuracy_interval"] == predictions.interval(resamples=20, seed=3)

@@ -99,7 +99,7 @@ def test_a_merge_over_the_boundary_is_kept_as_it_is():
 @pytest.mark.parametrize("template", [*TEMPLATES, "{instruction}: {source} ->"])
 @pytest.mark.parametrize("sentence", ["plain", "with {source} and {instruction}", r"\1 \g<0>", "100% {0} {}"])
 def test_the_sentence_stays_as_it_is(template, sentence):
-    assert sentence in render_prompt(template, "Translate.", sentence)
+    assert sentence in render_prompt(template, "Translate.", sentence, ("en", "ca"))
 
 
 @pytest.mark.parametrize("template", ["alpacca", "no place"])

@@ -12,7 +12,8 @@ import torch
 from scipy.stats import ks_2samp
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ks_lottery import UserError, read_corpus, reproduce
+import ks_lottery
+from ks_lottery import UserError, load_model, read_corpus, reproduce
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.cli.main import main
 from ks_lottery.config.recipe_commands import ReproduceOptions
@@ -20,6 +21,8 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hold_out, keep_useful
 from ks_lottery.recipes.recipe_plan import plan_recipe
 from ks_lottery.recipes.reproduce import prepare_recipe
+from ks_lottery.recipes.selector_recipe import RULES
+from ks_lottery.recipes.system_comparison import kept_gain
 from ks_lottery.store.files import read_json
 from ks_lottery.store.objects import ObjectStore
 
@@ -121,8 +124,8 @@ def test_rows_are_those_of_their_rules(made, narrow_model, texts):
 def test_a_transfer_has_the_values_of_embed_tuning(made):
     tuned = {s.key: RowPatch.open(s.folder) for s in stored(made, "tune", method="embed")}
     moved = stored(made, "transfer")
-    # Both seeds transfer by gradient and by occurrence the same rows, but other values.
-    assert len(moved) == 2 * 4
+    # Both seeds transfer by most rules the same rows, but other values.
+    assert len(moved) == 2 * len(RULES)
     for stage in moved:
         patch, whole = RowPatch.open(stage.folder), next(tuned[key] for key in stage.sources if key in tuned)
         assert len(patch) == SIZE
@@ -133,19 +136,23 @@ def test_what_seeds_share_is_made_once(made):
     assert len(stored(made, "gradients")) == 1
     assert len(stored(made, "rows", rule="occurrence")) == 1
     assert len(stored(made, "tune", method="embed")) == 2
-    assert len(made[2].cells) == 1 + 2 * (1 + 4 * 2) == len(list((made[0] / "cells").iterdir()))
+    assert (
+        len(made[2].cells)
+        == 1 + 2 * (len(("embed", "lora", "prompt")) + 2 * len(RULES))
+        == len(list((made[0] / "cells").iterdir()))
+    )
 
 
 def test_differences_are_paired_by_seed_and_sentence(made):
-    table, said = made[2].sections()
+    table, _, _, said = made[2].sections()
     row = next(row for row in table.rows if row[0] == "gradient" and row[1] == "partial")
     gaps = [
         cell_of(made, system="gradient", way="partial", seed=seed).figures["accuracy"]
         - cell_of(made, system="occurrence", way="partial", seed=seed).figures["accuracy"]
         for seed in range(2)
     ]
-    assert row[7] == pytest.approx(np.mean(gaps))
-    assert row[8][0] <= row[7] <= row[8][1]
+    assert row[8] == pytest.approx(np.mean(gaps))
+    assert row[9][0] <= row[8] <= row[9][1]
     assert "seeds and sentences are resampled crossed" in said.sentences[0]
     assert "beats" not in " ".join(said.sentences)
 
@@ -162,14 +169,14 @@ def test_a_dry_run_says_what_is_there_and_what_the_rest_takes(made, monkeypatch)
     root, settings, _ = made
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     done = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **options)))
-    assert (done.finished, done.cells, done.missing) == (19, 19, [])
+    assert (done.finished, done.cells, done.missing) == (35, 35, [])
     more = {**options, "seeds": 3, "cells": str(root / "none")}
     plan = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **more)))
     assert plan.finished == 0
     known = [s for s in plan.stages if s.state == "in the store"]
     assert len(known) == len(ObjectStore(root / "store").keys())
-    # One embed tuning, its scan, ks and random rows, 4 partial tunings, 4 transfers, 9 measurements.
-    assert len(plan.missing) == 1 + 1 + 2 + 4 + 4 + 9
+    # Embed, LoRA and prompt tuning, a scan, rows by ks, lca and chance, partial tunings, transfers, measurements.
+    assert len(plan.missing) == 3 + 1 + 3 + len(RULES) + len(RULES) + 3 + 2 * len(RULES)
     trainings = [s for s in ObjectStore(root / "store").stages()[0] if s.about["pace"] == "train"]
     speed = sum(s.about["tokens"] for s in trainings) / sum(s.about["seconds"] for s in trainings)
     embed = next(s for s in plan.missing if "embed tuning" in s.title)
@@ -196,7 +203,8 @@ def test_the_command_writes_tables_and_refuses_a_folder_of_another_recipe(made, 
     assert main([*words, "--out", str(out)]) == 0
     assert "What the tables say" in capfd.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
-        "manifest.json", "selectors-1.csv", "selectors.md", "selectors.tex", "selectors.txt",
+        "manifest.json", "selectors-1.csv", "selectors-2.csv", "selectors-3.csv", "selectors.md", "selectors.tex",
+        "selectors.txt",
     ]  # fmt: skip
     with (out / "selectors-1.csv").open() as table:
         rows = list(csv.DictReader(table))
@@ -239,6 +247,22 @@ def test_a_wrong_setting_gets_one_sentence(made, settings, problem, text_file):
     assert problem in str(caught.value)
 
 
+def test_a_file_of_templates_is_part_of_every_key_by_its_content(made, tmp_path):
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in made[1].items()}
+
+    def keys(name: str, content: str) -> list[str]:
+        file = tmp_path / name
+        file.write_text(content, encoding="utf-8")
+        options = ReproduceOptions(recipe="selectors", **{**settings, "template": f"mixed:{file}"})
+        prepared = prepare_recipe(options)
+        assert prepared.studies[0].own_prompts((2,)) == []  # a token prompt takes the places of one template
+        return prepared.stored.cell_keys()
+
+    first = keys("a.json", '["plain", "{source} ="]')
+    assert keys("b.json", '["plain",\n"{source} ="]') == first
+    assert not set(keys("a.json", '["plain", "{source} :="]')) & set(first)
+
+
 def test_texts_are_named_by_their_languages(text_file, narrow_model, tmp_path):
     for language in ("ca", "de"):
         lines = text_file.read_text(encoding="utf-8").replace("número", f"número {language}")
@@ -251,3 +275,39 @@ def test_texts_are_named_by_their_languages(text_file, narrow_model, tmp_path):
     assert (first.train.target_language, second.train.target_language) == ("ca", "de")
     assert all("número de" in pair.target for pair in second.train)
     assert len(set(first.inputs.values()) & set(second.inputs.values())) == 1  # the model
+
+
+def test_the_other_figures_are_those_of_evaluate(made, narrow_model, texts):
+    """Forgetting, end-of-sentence positions and translations of a cell are what the library's call says."""
+    cell = cell_of(made, system="prompt", seed=0)
+    (tuned,) = stored(made, "tune", method="prompt", seed=0)
+    loaded = load_model(narrow_model, dtype="float32", device="cpu")
+    settings = {"translations": 2, "num_beams": 1, "max_new_tokens": 8, "general": texts[1], "batch_size": 8}
+    found = ks_lottery.evaluate(
+        loaded, texts[1], tuned.folder, metrics=("accuracy", "bleu", "chrf"), **settings
+    ).content()
+    for name in ("accuracy", "loss", "positions"):
+        assert cell.figures["without_end"][name] == pytest.approx(found["next_token"]["without_end"][name])
+    for name in ("accuracy_difference", "loss_difference", "untouched", "positions"):
+        assert cell.figures["forgetting"][name] == pytest.approx(found["forgetting"][name])
+    for name in ("scores", "first_line", "ended"):
+        assert cell.figures[name] == json.loads(json.dumps(found[name]))
+    assert cell.figures["parameters"] == SIZE * loaded.checkpoint.width
+
+
+def test_the_share_of_a_gain_is_over_all_seeds(made):
+    before = sum(cell_of(made, system="original").figures["sentences"]["correct"])
+    parts, wholes = (
+        [
+            sum(cell_of(made, system=system, way=way, seed=seed).figures["sentences"]["correct"]) - before
+            for seed in range(2)
+        ]
+        for system, way in (("gradient", "partial"), ("embed", None))
+    )
+    cells = [
+        [cell_of(made, system=s, way=w, seed=n) for n in range(2)]
+        for s, w in (("gradient", "partial"), ("embed", None))
+    ]
+    share, bounds = kept_gain(*cells, [cell_of(made, system="original")])
+    assert share == pytest.approx(sum(parts) / sum(wholes))
+    assert bounds is None or bounds[0] <= share <= bounds[1]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from ks_lottery import Corpus, open_checkpoint
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import TEMPLATES, render_prompt
+from ks_lottery.corpus.prompts import TEMPLATES, render_prompt, template_text
 from ks_lottery.corpus.source_span import _by_offsets, by_pieces, source_ranges, source_tokens
 from ks_lottery.models.load import load_tokenizer
 
+LANGUAGES = ("en", "ca")
 ORDER = "Translate the following sentence from English to Catalan."
 SOURCES = ["The house is old and cold", "a", "  two  spaces ", "Línia — 漢字 \N{GRINNING FACE}", "### Input:\nThe dog"]
 OWN = ["Say {source} now", "{source}", "{instruction} {source}", "{source} and {source}:", "{instruction}{source}\n"]
@@ -40,11 +39,14 @@ def characters(tokenizer, ids) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("template", [*TEMPLATES, *OWN])
 def test_a_token_is_source_when_all_its_bytes_are(tokenizer, template, source):
-    form = PromptForm(tokenizer, template)
+    form = PromptForm(tokenizer, template, LANGUAGES)
     (prompt,) = form.prompts([ORDER], [source])
     (found,) = source_tokens(form, [ORDER], [source], [prompt])
     text = form.render(ORDER, source)
-    ranges = [(len(text[:a].encode()), len(text[:b].encode())) for a, b in source_ranges(template, ORDER, source)]
+    ranges = [
+        (len(text[:a].encode()), len(text[:b].encode()))
+        for a, b in source_ranges(template_text(template, LANGUAGES), ORDER, source)
+    ]
     assert all(text.encode()[a:b].decode() == source for a, b in ranges)
     spans = characters(tokenizer, prompt)
     assert found == tuple(any(a <= start and end <= b for a, b in ranges) for start, end in spans)
@@ -54,8 +56,8 @@ def test_a_token_is_source_when_all_its_bytes_are(tokenizer, template, source):
 @pytest.mark.parametrize("template", [*TEMPLATES, *OWN])
 def test_offsets_and_pieces_agree(tokenizer, template):
     for source in SOURCES:
-        text = render_prompt(template, ORDER, source)
-        ranges = source_ranges(template, ORDER, source)
+        text = render_prompt(template, ORDER, source, LANGUAGES)
+        ranges = source_ranges(template_text(template, LANGUAGES), ORDER, source)
         assert _by_offsets(tokenizer, text, ranges, special=True) == by_pieces(tokenizer, text, ranges, special=True)
 
 
@@ -111,7 +113,7 @@ def test_a_tokenizer_without_offsets_is_read_by_pieces(tokenizer, monkeypatch):
             assert "return_offsets_mapping" not in settings
             return tokenizer(text, **settings)
 
-    slow = SimpleNamespace(tokenizer=Slow(), template="alpaca", render=form.render)
+    slow = PromptForm(Slow(), "alpaca")
     assert source_tokens(slow, [ORDER] * 5, SOURCES, prompts) == wanted
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import RowPatch
@@ -32,6 +33,10 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "stages.json"
 
 
 def patch_figures(folder):
+    if (folder / "adapter_model.safetensors").is_file():
+        return {
+            "sum": sum(float(t.double().abs().sum()) for t in load_file(folder / "adapter_model.safetensors").values())
+        }
     patch = RowPatch.open(folder)
     return {"rows": patch.ids.tolist(), "sum": float(patch.values.double().abs().sum())}
 
@@ -44,7 +49,10 @@ FIGURES = {
     "gradients": lambda folder: {"sum": float(Attribution.open(folder).score("gradient").sum())},
     "rows": lambda folder: {"rows": [row["row"] for row in read_json(folder / "rows.json")["rows"]]},
     "transfer": patch_figures,
-    "measure": lambda folder: {name: read_json(folder / "figures.json")[name] for name in ("accuracy", "loss")},
+    "measure": lambda folder: {
+        **{name: read_json(folder / "figures.json")[name] for name in ("accuracy", "loss")},
+        "forgotten": read_json(folder / "figures.json")["forgetting"]["loss_difference"],
+    },
 }  # fmt: skip
 """Kind of stage to the figures of its folder that are compared."""
 
@@ -140,7 +148,7 @@ def test_raising_the_version_of_the_code_changes_the_keys_of_what_follows(
         for cell, old, new in zip(before.recipe.cells, before.cell_keys(), after.cell_keys(), strict=True)
         if old != new
     ]
-    assert set(changed) == {"gradient"}
+    assert set(changed) == {"gradient", "gradient-sum"}
 
 
 def test_a_training_that_is_stopped_resumes_to_the_same_bytes(narrow_model, text_file, tmp_path, monkeypatch):

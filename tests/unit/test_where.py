@@ -226,7 +226,7 @@ def test_rows_in_no_template_are_in_none(loaded, corpus, tuned, monkeypatch):
     counts = {row: sum(e.sequence[:-1].count(row) for e in text.examples) for row in tuned.ids.tolist()}
     banned = set()
     for template in [*TEMPLATES, spec.paraphrase]:
-        form = PromptForm(loaded.tokenizer, template)
+        form = PromptForm(loaded.tokenizer, template, (corpus.source_language, corpus.target_language))
         for prompt in form.prompts(orders(corpus), ["\x00"] * len(corpus)):
             banned |= set(prompt)
     assert not banned & set(chosen.tolist())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ks_lottery.certification.calibration import open_texts
 from ks_lottery.certification.choice import check_budget
 from ks_lottery.certification.small_models import candidate_groups, check_patches
+from ks_lottery.corpus.mixed_templates import with_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ def prepare_certification(
         When patches, tickets, text or settings do not belong together, or the calibration text is too small for the choice.
     """
     spec.check()
-    spec = spec.with_prompt(tuned.prompt)
+    spec = with_template(spec, tuned.prompt)
     check_patches(tokenized.checkpoint, tuned, spec)
     groups = candidate_groups(tuned, scan, spec, tokenized.checkpoint)
     texts = open_texts(

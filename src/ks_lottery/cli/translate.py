@@ -19,7 +19,12 @@ def run(settings: TranslateSettings) -> int:
 
     sentences = settings.sentences or [line for _, line in decoded_lines(sys.stdin.buffer, "standard input")]
     answers = translate_with_run(
-        Path(settings.run), sentences, method=settings.method, compare=settings.compare, warn=complain
+        Path(settings.run),
+        sentences,
+        method=settings.method,
+        compare=settings.compare,
+        template=settings.template,
+        warn=complain,
     )
     for answer in answers:
         if settings.compare:

@@ -184,7 +184,10 @@ SPANS = {
 TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
 """Formats of parallel text."""
 
-TEMPLATES = ("alpaca", "alpaca-stanford", "alpaca-single", "plain", "chat")
+MIX = ("alpaca", "plain", "labels", "question", "text-first")
+"""Prompt templates that `mixed` consists of, in their order."""
+
+TEMPLATES = ("alpaca", "alpaca-stanford", "alpaca-single", "plain", *MIX[2:], "request", "chat", "mixed")
 """Prompt templates that have a name; the first is the default and is this project's own form of Stanford's wording."""
 
 PRESETS = {

@@ -77,8 +77,10 @@ class PromptOptions(Checked):
     GROUP: ClassVar[str] = "text"
 
     template: str = setting("alpaca", metavar="PROMPT")
-    """Prompt: alpaca (this project's form of it), alpaca-stanford and alpaca-single (the published forms), plain, chat (the
-    tokenizer's own chat template), or your own text with {instruction} and {source}."""
+    """Prompt: alpaca (this project's form of it), alpaca-stanford and alpaca-single (the published forms), plain, labels,
+    question, text-first, request, chat (the tokenizer's own chat template), or your own text with {source} and, if you like,
+    {instruction}, {source_language} and {target_language}; mixed for each sentence in one of five, mixed:FILE in one of a
+    file's (a JSON list)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,8 @@ class PatchPromptOptions(Checked):
     GROUP: ClassVar[str] = "text"
 
     template: str | None = setting(None, metavar="PROMPT")
-    """Prompt: alpaca, alpaca-stanford, alpaca-single, plain, chat, or your own text with {instruction} and {source}. Unless
-    given, the patch's own prompt if it has one, else alpaca."""
+    """Prompt: alpaca, alpaca-stanford, alpaca-single, plain, labels, question, text-first, request, chat, mixed, mixed:FILE, or
+    your own text with {instruction} and {source}. Unless given, the patch's own prompt if it has one, else alpaca."""
 
     @property
     def shown_as(self) -> str:

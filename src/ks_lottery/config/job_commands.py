@@ -74,6 +74,8 @@ class TranslateSettings(Checked):
     """Method of the run whose rows are used: partial, transfer, embed, ..."""
     compare: bool = False
     """Show the original model's answer beside it."""
+    template: str | None = setting(None, metavar="PROMPT")
+    """Prompt in place of the patch's own or the run's: the name of one (not mixed), or your own text with {source}."""
 
     def __post_init__(self) -> None:
         """Refuse an empty sentence, which only a file or standard input may have, as an empty line."""

@@ -123,11 +123,13 @@ def encode(
     Raises
     ------
     UserError
-        When the template is not known, the tokenizer has none to chat with, or a pair has a token without a row.
+        When the template is not known or cannot be read, the tokenizer has none to chat with, or a pair has a token without a
+        row.
     """
-    form = PromptForm(tokenizer, template)
+    form = PromptForm(tokenizer, template, (corpus.source_language, corpus.target_language))
     if rows is not None:
-        check_numbered(template, rows)
+        for one in form.templates:
+            check_numbered(one, rows)
     sources, targets = ([getattr(pair, side) for pair in corpus.pairs] for side in ("source", "target"))
     instructions = orders(corpus)
     examples = [Example(prompt, response) for prompt, response in form.pairs(instructions, sources, targets)]

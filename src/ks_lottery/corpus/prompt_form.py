@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ks_lottery.corpus.chat import Turn, chat_prompt, read_turn
+from ks_lottery.corpus.mixed_templates import mixed_place, mixed_templates
 from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
-from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, fill, render_prompt
+from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, fill, render_prompt, template_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 
 def special_token(tokenizer: PreTrainedTokenizerBase, *names: str) -> int:
@@ -41,22 +44,56 @@ class PromptForm:
     Parameters
     ----------
     template
-        One of `ks_lottery.config.choices.TEMPLATES`, or a text with ``{source}`` and, if you like, ``{instruction}``;
-        ``{token:N}`` is the token of the id N, for tokens that cannot be written as text.
+        One of `ks_lottery.config.choices.TEMPLATES`; a text with ``{source}`` and, if you like, ``{instruction}``,
+        ``{source_language}`` and ``{target_language}``, where ``{token:N}`` is the token of the id N, for tokens that cannot
+        be written as text; or ``mixed:FILE`` for each sentence in one of the templates of a file.
+    languages
+        Codes or names of the source and the target language; None is enough for a template that does not name them.
 
     Raises
     ------
     UserError
-        When the template is not known, or is ``chat`` and the tokenizer has no chat template that can be used.
+        When the template is not known or its file cannot be used, or is ``chat`` and the tokenizer has no chat template that
+        can be used.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: str = "alpaca"
+    languages: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Check the template."""
-        check_template(self.template)
+        if not self.forms:
+            check_template(self.template)
         _ = self.end
+
+    @cached_property
+    def forms(self) -> tuple[PromptForm, ...]:
+        """The forms that a mix consists of; none for one template."""
+        return tuple(PromptForm(self.tokenizer, name, self.languages) for name in mixed_templates(self.template))
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates that prompts are made with: one, or those of a mix."""
+        return tuple(form.template for form in self.forms) or (self.template,)
+
+    @cached_property
+    def text(self) -> str:
+        """The text of the one template, with the names of the languages."""
+        return template_text(self.template, self.languages)
+
+    def form_of(self, source: str) -> PromptForm:
+        """Return the form that a sentence gets: this one, or of a mix the one that the sentence alone decides."""
+        return self.forms[mixed_place(source, len(self.forms))] if self.forms else self
+
+    def by_form(self, sources: Sequence[str], made: Callable[[PromptForm, list[int]], Sequence[T]]) -> list[T]:
+        """Call `made` with each form of a mix and the places of its sentences, and return all results in order of `sources`."""
+        places = [mixed_place(source, len(self.forms)) for source in sources]
+        results: dict[int, T] = {}
+        for number, form in enumerate(self.forms):
+            here = [i for i, place in enumerate(places) if place == number]
+            results |= dict(zip(here, made(form, here), strict=True))
+        return [results[i] for i in range(len(places))]
 
     @cached_property
     def _turn(self) -> Turn | None:
@@ -69,13 +106,19 @@ class PromptForm:
 
     def render(self, order: str, source: str) -> str:
         """Return the text of a prompt; with ``chat`` its special tokens are written out."""
+        if self.forms:
+            return self.form_of(source).render(order, source)
         if self._turn is None:
-            return render_prompt(self.template, order, source)
+            return render_prompt(self.template, order, source, self.languages)
         message = render_prompt(TEMPLATES["plain"], order, source).strip()
         return chat_prompt(self.tokenizer, message) + self._turn.opening
 
     def prompts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize prompts as the model expects a text to begin, open at the end; one a pair of order and sentence."""
+        if self.forms:
+            return self.by_form(
+                sources, lambda form, at: form.prompts([orders[i] for i in at], [sources[i] for i in at])
+            )
         texts = [self.render(order, source) for order, source in zip(orders, sources, strict=True)]
         if not texts:
             return []
@@ -87,7 +130,7 @@ class PromptForm:
 
     def _in_parts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize prompts with tokens that are named by their id; the text between them is tokenized by itself."""
-        parts, pairs = template_parts(self.template), list(zip(orders, sources, strict=True))
+        parts, pairs = template_parts(self.text), list(zip(orders, sources, strict=True))
         texts = [fill(part, *pair) for pair in pairs for part in parts if isinstance(part, str)]
         tokenized = iter(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
         return [
@@ -122,6 +165,9 @@ class PromptForm:
 
         Of what is tokenized as one text, as many tokens are the prompt as it has by itself, as in Stanford Alpaca's training.
         """
+        if self.forms:
+            given = (orders, sources, targets)
+            return self.by_form(sources, lambda form, at: form.pairs(*([listed[i] for i in at] for listed in given)))
         prompts = self.prompts(orders, sources)
         if self.template not in JOINT or not prompts:
             return list(zip(prompts, self.responses(targets), strict=True))

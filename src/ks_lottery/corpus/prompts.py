@@ -29,6 +29,10 @@ TEMPLATES = {
         "### Instruction:\n{instruction}\n### Input:\n{source}\n### Response:"
     ),
     "plain": "{instruction}\n{source}\n",
+    "labels": "{source_language}:\n{source}\n\n{target_language}:\n",
+    "question": 'How do you say this in {target_language}?\n\n"{source}"\n\nAnswer:\n',
+    "text-first": "{source}\n\n---\nThe text above, put from {source_language} into {target_language}:\n",
+    "request": "Please give me the {target_language} version of this {source_language} text: {source}\nHere it is:\n",
 }
 """Name to template.
 
@@ -36,13 +40,22 @@ TEMPLATES = {
   tokenized apart.
 - ``alpaca-stanford``: Stanford Alpaca's own, which is also in one file of the paper's authors (arXiv 2311.09071).
 - ``alpaca-single``: single line breaks, as in another file of theirs.
+- ``labels``, ``question``, ``text-first``: our own short ones, with words and a layout of their own; they name the languages
+  and show no instruction. They are part of ``mixed``.
+- ``request``: another one of these, which is no part of ``mixed``, to test on.
 """
+
+LANGUAGES = ("{source_language}", "{target_language}")
+"""Places of the names of the languages in a template."""
 
 JOINT = frozenset({"alpaca-stanford", "alpaca-single"})
 """Templates whose prompt and response are tokenized as one text, as their authors do."""
 
 CHAT = "chat"
 """Name of the template that the tokenizer brings along; see `ks_lottery.corpus.chat`."""
+
+MIXED = "mixed"
+"""Name of the template that is several; see `ks_lottery.corpus.mixed_templates`."""
 
 
 def instruction(source_language: str, target_language: str) -> str:
@@ -68,7 +81,7 @@ def usual_order(corpus: Corpus) -> str:
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that is neither known nor has a place for the sentence.
+    """Refuse a template that is neither known nor has a place for the sentence; a mix is several, and checked elsewhere.
 
     Raises
     ------
@@ -78,23 +91,65 @@ def check_template(template: str) -> None:
     if template in {*TEMPLATES, CHAT} or "{source}" in template:
         return
     raise UserError(
-        f"unknown template {shortened(template)}: use {', '.join([*TEMPLATES, CHAT])}, or a text of your own that contains "
-        "{source}"
+        f"unknown template {shortened(template)}: use {', '.join([*TEMPLATES, CHAT, MIXED])}, or a text of your own that "
+        "contains {source}"
     )
 
 
-def render_prompt(template: str, order: str, source: str) -> str:
+def template_text(template: str, languages: tuple[str, str] | None = None) -> str:
+    """Return the text of a template, with the names of the languages in their places.
+
+    Parameters
+    ----------
+    template
+        A name of `TEMPLATES`, or a text of your own.
+    languages
+        Codes or names of the source and target language; None is enough for a template that does not name them.
+
+    Raises
+    ------
+    UserError
+        When the template names languages, and none are given or one is not known.
+
+    Examples
+    --------
+    >>> template_text("In {target_language}: {source}", ("en", "ca"))
+    'In Catalan: {source}'
+    """
+    text = TEMPLATES.get(template, template)
+    if not any(place in text for place in LANGUAGES):
+        return text
+    if languages is None:
+        raise UserError(f"template {shortened(template)} names the languages of the text: give them as `languages`")
+    source, target = languages
+    return with_languages(text, language_name(source), language_name(target))
+
+
+def with_languages(text: str, source: str, target: str) -> str:
+    """Write the names of two languages into their places in a template.
+
+    >>> with_languages("{source_language}: {source}", "English", "Catalan")
+    'English: {source}'
+    """
+    names: dict[str, str] = dict(zip(LANGUAGES, (source, target), strict=True))
+    return re.sub("|".join(map(re.escape, LANGUAGES)), lambda found: names[found[0]], text)
+
+
+def render_prompt(template: str, order: str, source: str, languages: tuple[str, str] | None = None) -> str:
     r"""Fill a template of text.
 
     Parameters
     ----------
     template
-        A name of `TEMPLATES`, or a text of your own with ``{source}`` and, if you like, ``{instruction}``.
+        A name of `TEMPLATES`, or a text of your own with ``{source}`` and, if you like, ``{instruction}``,
+        ``{source_language}`` and ``{target_language}``.
+    languages
+        Codes or names of the two, for a template that names them; see `template_text`.
 
     Raises
     ------
     UserError
-        When the template is neither known nor has a place for the sentence.
+        When the template is neither known nor has a place for the sentence, or it names languages that are not given.
 
     Examples
     --------
@@ -102,7 +157,7 @@ def render_prompt(template: str, order: str, source: str) -> str:
     'Translate.\na {source} b\n'
     """
     check_template(template)
-    return fill(TEMPLATES.get(template, template), order, source)
+    return fill(template_text(template, languages), order, source)
 
 
 def fill(text: str, order: str, source: str) -> str:

@@ -115,9 +115,13 @@ def hash_fraction(text: str, seed: int = 0) -> float:
     The first 7 bytes of the SHA-256 of its `sentence_key`, as a big-endian integer, over 2^56. With another seed than 0, of the
     seed in decimal digits, a space, which no key holds, and the key.
     """
-    salt = "" if seed == 0 else f"{seed} "
-    digest = hashlib.sha256((salt + sentence_key(text)).encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
+    return salted_fraction("" if seed == 0 else str(seed), text)
+
+
+def salted_fraction(salt: str, text: str) -> float:
+    """Return the same for any salt: with another, another number, which tells nothing of the first."""
+    key = f"{salt} {sentence_key(text)}" if salt else sentence_key(text)
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big") / 2**56
 
 
 @checks_names

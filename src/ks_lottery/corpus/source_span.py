@@ -65,6 +65,17 @@ def source_tokens(
     list of tuple of bool, or None
         None for a prompt whose source cannot be located: a chat template changes it.
     """
+    if form.forms:
+        return form.by_form(
+            sources,
+            lambda one, places: source_tokens(
+                one,
+                [orders[i] for i in places],
+                [sources[i] for i in places],
+                [prompts[i] for i in places],
+                None if targets is None else [targets[i] for i in places],
+            ),
+        )
     if numbered_tokens(form.template):
         return [_in_parts(form, *given) for given in zip(orders, sources, prompts, strict=True)]
     texts = [form.render(order, source) for order, source in zip(orders, sources, strict=True)]
@@ -77,7 +88,7 @@ def source_tokens(
         ]
     else:
         pairs = zip(orders, sources, strict=True)
-        ranges: list[list[Range] | None] = [source_ranges(form.template, order, source) for order, source in pairs]
+        ranges: list[list[Range] | None] = [source_ranges(form.text, order, source) for order, source in pairs]
     if targets is not None and form.template in JOINT:
         texts = [f"{text}{target}" for text, target in zip(texts, targets, strict=True)]
     tokenize = _by_offsets if getattr(form.tokenizer, "is_fast", False) else by_pieces
@@ -93,7 +104,7 @@ def _in_parts(form: PromptForm, order: str, source: str, prompt: Sequence[int]) 
     """Return the places of a prompt with tokens that are named by their id, whose text is tokenized part by part."""
     tokenize = _by_offsets if getattr(form.tokenizer, "is_fast", False) else by_pieces
     ids, inside = list(form.opening), [False] * len(form.opening)
-    for part in template_parts(form.template):
+    for part in template_parts(form.text):
         if isinstance(part, int):
             found = [part], [False]
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
@@ -88,7 +89,7 @@ def evaluate_with(
     general_tuned: Predictions | None = None
     with ExitStack() as claim:
         with equipped(loaded, opened, share_prefix=spec.share_prefix) as model:
-            spec = spec.with_prompt(model.prompt)
+            spec = with_template(spec, model.prompt)
             made_from = {"base": loaded.checkpoint.describe(), "made": model.content, "text": corpus.fingerprint}
             claim.enter_context(claimed_folder(folder, made_from))
             if spec.translates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.evaluation.evaluation import check_folder
 from ks_lottery.evaluation.general_text import general_text
 from ks_lottery.evaluation.hypotheses import read_hypotheses
@@ -69,6 +70,6 @@ def check_evaluation(
     return measured_text(
         tokenized,
         corpus,
-        template=spec.with_prompt(getattr(product, "prompt", None)).shown_as,
+        template=with_template(spec, getattr(product, "prompt", None)).shown_as,
         max_tokens=spec.max_tokens,
     )

@@ -74,7 +74,7 @@ def translated_spans(
 ) -> tuple[dict[str, Effect], dict[str, str]]:
     """Add scores and the ended share of greedy translations to the effects, and return the signatures."""
     pairs = text.corpus.pairs[: spec.translate]
-    form = PromptForm(loaded.tokenizer, spec.shown_as)
+    form = PromptForm(loaded.tokenizer, spec.shown_as, (text.corpus.source_language, text.corpus.target_language))
     told, sources = orders(text.corpus)[: len(pairs)], [pair.source for pair in pairs]
     prompts = form.prompts(told, sources)
     masks = [mask or () for mask in source_tokens(form, told, sources, prompts)]

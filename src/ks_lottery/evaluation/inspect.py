@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.reader import Checkpoint
@@ -12,6 +12,7 @@ from ks_lottery.config.train_commands import InspectSettings
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.inspection import inspect_corpus
+from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.selection import keep_useful
 from ks_lottery.corpus.source import open_corpus
@@ -112,8 +113,9 @@ def inspect(
     if max_tokens < 8:
         raise UserError(f"max_tokens is {max_tokens}, but must be 8 or more")
     checkpoint = open_checkpoint(model)
-    form = PromptForm(load_tokenizer(checkpoint), template)
+    form = PromptForm(load_tokenizer(checkpoint), resolved_template(template))
     read = open_corpus(text)
+    form = replace(form, languages=(read.source_language, read.target_language))
     corpus, cleaning = read, None
     if clean:
         corpus, report = keep_useful(
@@ -145,7 +147,7 @@ def inspect(
         {
             "text": about,
             "model": {"name": checkpoint.name, "vocabulary": checkpoint.vocabulary, "context": checkpoint.context},
-            "template": template,
+            "template": form.template,
             "end": content["end"],
             "lengths": content["lengths"],
             "shared_prefix": common_length([example.prompt for example in trained]),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.corpus.source import open_corpus
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 from ks_lottery.evaluation.controls import controls_of
 from ks_lottery.evaluation.effects import effect_of
 from ks_lottery.evaluation.gated_runs import COMBINATIONS, predict_spans, shifted, translated_spans
@@ -54,7 +55,7 @@ def where_with(
         When the patch does not belong to the model or changes its output side, or the source sentences cannot be located.
     """
     patch.check_base(loaded.checkpoint)
-    spec = spec.with_prompt(patch.prompt)
+    spec = with_template(spec, patch.prompt)
     if patch.side != "input":
         raise UserError(
             f"the patch changes the side {patch.side}, and only rows of the input side act at a position: give a patch that "
@@ -118,9 +119,9 @@ def _check_spans(text: MeasuredText, spec: WhereSpec) -> None:
     unknown = [place for place, e in enumerate(text.examples) if e.in_source is None]
     if unknown:
         raise UserError(
-            f"template {spec.shown_as}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot be located "
-            f"in its prompt, first of sentence {unknown[0] + 1}, since the tokenizer or its chat template changes the text: "
-            "choose another `template`"
+            f"template {shortened(spec.shown_as)}: the source of {len(unknown):,} of {len(text.examples):,} sentences cannot "
+            f"be located in its prompt, first of sentence {unknown[0] + 1}, since the tokenizer or its chat template changes "
+            "the text: choose another `template`"
         )
 
 

@@ -80,7 +80,7 @@ def translations(
     tick: Tick | None,
 ) -> list[Output]:
     """Translate the pairs that are to be translated; with `folder`, an earlier call is resumed there."""
-    form = PromptForm(loaded.tokenizer, spec.shown_as)
+    form = PromptForm(loaded.tokenizer, spec.shown_as, (text.corpus.source_language, text.corpus.target_language))
     pairs = translated_pairs(text, spec)
     instructions = orders(text.corpus)[: len(pairs)]
     prompts = form.prompts(instructions, [pair.source for pair in pairs])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.numbered_tokens import numbered_tokens
-from ks_lottery.corpus.prompts import CHAT, TEMPLATES, render_prompt
+from ks_lottery.corpus.prompts import CHAT, LANGUAGES, TEMPLATES, fill, with_languages
 from ks_lottery.errors import UserError
 from ks_lottery.store.embedded_models import terms_of
 
@@ -100,11 +100,26 @@ def _given(patch: RowPatch, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _template(patch: RowPatch) -> str:
-    """Return the prompt with the instruction, where it is known, and with ``{source}``; empty where only a tokenizer has it."""
-    template = _given(patch, "template")
-    known = template in TEMPLATES or "{source}" in template
-    return render_prompt(template, _given(patch, "instruction") or "{instruction}", "{source}") if known else ""
+def _prompts(patch: RowPatch) -> list[str]:
+    """Return the prompts with instruction and languages, where these are known, and with ``{source}``.
+
+    One, or those of a mix; none where only a tokenizer has it.
+    """
+    mix: Any = patch.settings.get("templates")
+    given = _given(patch, "template")
+    texts = mix if isinstance(mix, list) else [TEMPLATES.get(given, given)]
+    order, names = _given(patch, "instruction") or "{instruction}", _languages(patch) or LANGUAGES
+    return [
+        fill(with_languages(text, *names), order, "{source}")
+        for text in texts
+        if isinstance(text, str) and "{source}" in text
+    ]
+
+
+def _languages(patch: RowPatch) -> tuple[str, str] | None:
+    """Return the names of the languages of the training; None where the patch does not record both."""
+    source, target = (_given(patch, f"{side}_language") for side in ("source", "target"))
+    return (_language(source), _language(target)) if source and target else None
 
 
 def _prompt(patch: RowPatch) -> str:
@@ -112,21 +127,24 @@ def _prompt(patch: RowPatch) -> str:
     template, order = _given(patch, "template"), _given(patch, "instruction")
     if not template:
         return "The patch does not record its prompt. Give the model the prompt of the training."
-    names = [_given(patch, f"{side}_language") for side in ("source", "target")]
-    languages = f", from {_language(names[0])} to {_language(names[1])}" if all(names) else ""
+    names, prompts = _languages(patch), _prompts(patch)
+    languages = f", from {names[0]} to {names[1]}" if names else ""
     if template == CHAT:
         said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
         return f"{said}break and the sentence. The instruction of the training:\n\n{_block(order or '(not recorded)')}"
     named = f"Template `{template}`" if template in TEMPLATES else "A template of its own"
+    if len(prompts) > 1:
+        named = f"{len(prompts)} templates, each sentence in one of them by a hash of the sentence"
     numbered = (
         "; `{token:N}` is the token of the id N, which has no text: give it as an id" if _is_numbered(patch) else ""
     )
-    return f"{named}{languages}; `{{source}}` is the sentence to translate{numbered}:\n\n{_block(_template(patch))}"
+    blocks = "\n\nor\n\n".join(map(_block, prompts))
+    return f"{named}{languages}; `{{source}}` is the sentence to translate{numbered}:\n\n{blocks}"
 
 
 def _is_numbered(patch: RowPatch) -> bool:
-    """Say whether the prompt has tokens that cannot be written as text."""
-    return bool(numbered_tokens(_template(patch)))
+    """Say whether a prompt has tokens that cannot be written as text."""
+    return any(numbered_tokens(prompt) for prompt in _prompts(patch))
 
 
 def _language(code: str) -> str:
@@ -137,7 +155,7 @@ def _language(code: str) -> str:
 
 
 def _prompt_code(patch: RowPatch) -> str:
-    template = _template(patch)
-    if template and not _is_numbered(patch):
-        return f'prompt = {json.dumps(template)}.replace("{{source}}", "Your session has expired.")\n'
+    prompts = _prompts(patch)
+    if prompts and not _is_numbered(patch):
+        return f'prompt = {json.dumps(prompts[0])}.replace("{{source}}", "Your session has expired.")\n'
     return 'prompt = "..."  # the prompt of the training, with the sentence\n'

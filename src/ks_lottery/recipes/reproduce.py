@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names, did_you_mean, values_of
-from ks_lottery.corpus.prompts import check_template
+from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
 from ks_lottery.recipes.selector_recipe import selector_recipe
@@ -122,7 +122,7 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
             raise UserError(
                 f"`{parameter}` is {name!r}, but must be one of {', '.join(known)}{did_you_mean(name, known)}"
             )
-    check_template(options.template)
+    options = replace(options, template=resolved_template(options.template))
     for pair in options.pairs:
         parse_pair(pair)
     store, cells = ObjectStore(options.store), Cells(options.cells)

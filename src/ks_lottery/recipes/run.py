@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import check_template
 from ks_lottery.corpus.source import load_text
 from ks_lottery.models.load import load_tokenizer, open_checkpoint
 from ks_lottery.recipes.executor import execute
@@ -46,6 +47,7 @@ def run(
         For bad input, a folder of another config, a full disk, or when another process works in the folder.
     """
     folder = RunFolder(path)
+    config = replace(config, text=replace(config.text, template=resolved_template(config.text.template)))
     with screen.stage("open model and text"):
         job = _prepare(config, folder)
     recipe = recipe_of(job)
@@ -64,7 +66,6 @@ def run(
 def _prepare(config: RunConfig, folder: RunFolder) -> Job:
     """Open model and text and check them, before anything is written."""
     folder.check(config)
-    check_template(config.text.template)
     checkpoint = open_checkpoint(config.model.name)
     _ = checkpoint.embedding
     split, report = load_text(config.text)

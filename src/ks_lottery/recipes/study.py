@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.corpus.batches import Example, encode
+from ks_lottery.corpus.mixed_templates import is_mixed
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.evaluate import predict_general
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -147,8 +148,10 @@ class Study:
         -------
         list
             Those of them that the template has places for and the vocabulary tokens; None, one token a place, if all places
-            can be taken.
+            can be taken. Empty where the template is a mix of several.
         """
+        if is_mixed(self.template):
+            return []
         counts, free = places_and_tokens(UnloadedModel(self.checkpoint, self.tokenizer), self.train, self.template)
         most = min(sum(counts), len(free))
         return [*(size for size in sizes if size <= most), *([None] if 0 < sum(counts) <= len(free) else [])]

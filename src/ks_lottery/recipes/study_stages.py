@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
 
-CODE = {"tune": 2, "scan": 1, "gradients": 2, "rows": 1, "transfer": 1, "measure": 2}
+CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2}
 """Kind of work to the version of its code. Raise it when the same inputs and settings give other numbers; a golden test
 (tests/unit/test_study_stages.py) fails where that was forgotten."""
 
@@ -111,7 +111,8 @@ def rows_stage(study: Study, rule: str, size: int, seed: int, basis: Stage | Non
     read = {"basis": basis.name} if basis is not None else {"text": study.train_input}
     drawn = {"seed": seed} if rule.startswith("random") else {}
     title = f"{size} rows by {rule}"
-    title += f", seed {seed}" if drawn or rule in SCORES else ""
+    of_a_tuning = basis is not None and basis.kind in {"scan", "tune"}
+    title += f", seed {seed}" if drawn or of_a_tuning else ""
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_rows, study, rule, size, seed),
         inputs={"model": study.model_input, **read}, kind="rows", code=CODE["rows"],

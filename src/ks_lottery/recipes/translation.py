@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.lines import is_encodable
+from ks_lottery.corpus.mixed_templates import is_mixed, mixed_templates
 from ks_lottery.corpus.numbered_tokens import check_numbered
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
 from ks_lottery.corpus.readers import LONGEST_SENTENCE
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.sides import installed_patch
@@ -44,12 +45,16 @@ def translate_with_run(
     *,
     method: str = TranslateSettings.method,
     compare: bool = TranslateSettings.compare,
+    template: str | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Answer]:
     """Translate sentences with the patch of a method, and with `compare` with the original model too.
 
     Parameters
     ----------
+    template
+        Prompt, one of `ks_lottery.config.choices.TEMPLATES` or a text of your own, but not ``mixed``. None (the default) for
+        the patch's own if it has one, else that of the run.
     warn
         Called with one sentence for each model that has translations without an end: those that were cut off.
 
@@ -61,14 +66,20 @@ def translate_with_run(
     Raises
     ------
     UserError
-        When the folder is no run, the run has no such patch yet, there is nothing to translate, or a sentence is not UTF-8 or
-        does not fit into the context of the model.
+        When the folder is no run, the run has no such patch yet, there is nothing to translate, a sentence is not UTF-8 or
+        does not fit into the context of the model, or the template is not known or is ``mixed``.
     """
     run = RunFolder(folder)
     config = run.config()
     if not sentences:
         raise UserError("there is nothing to translate: give a sentence, or lines on standard input")
     _check_sentences(sentences)
+    usual = config["text"]["template"] if template is None else template
+    if is_mixed(usual):
+        raise UserError(
+            f"{'the run was made with' if template is None else '`template` is'} a mix of prompts, but translations have one: "
+            f"name one of them by `template`, such as {shortened(mixed_templates(usual)[0])}"
+        )
     if not (run.method(method) / PATCH_FILE).is_file():
         methods = sorted(path.parent.name for path in folder.glob(f"*/{PATCH_FILE}"))
         raise UserError(
@@ -81,12 +92,13 @@ def translate_with_run(
     loaded = load_model(
         checkpoint, dtype=model["dtype"], device=model["device"], trust_remote_code=model["trust_remote_code"]
     )
-    usual = read_json(run.text_report).get("instruction")
-    order = str(usual or instruction(text["source_language"], text["target_language"]))
+    languages = (text["source_language"], text["target_language"])
+    order = str(read_json(run.text_report).get("instruction") or instruction(*languages))
     places = [place for place, sentence in enumerate(sentences) if sentence.strip()]
     asked = [order] * len(places), [sentences[place] for place in places]
-    usual_form = PromptForm(loaded.tokenizer, text["template"])
-    form = usual_form if patch.prompt is None else PromptForm(loaded.tokenizer, patch.prompt)
+    usual_form = PromptForm(loaded.tokenizer, usual, languages)
+    own = patch.prompt if template is None else None
+    form = usual_form if own is None else PromptForm(loaded.tokenizer, own)
     check_numbered(form.template, checkpoint.vocabulary)
     prompts = form.prompts(*asked)
     usual_prompts = usual_form.prompts(*asked) if compare else []

@@ -58,22 +58,36 @@ def parse_object(text: str | bytes, name: str, remedy: str = "get the file again
 
 
 def read_object(path: Path, remedy: str = "get the file again") -> dict[str, Any]:
-    """Read a file that must hold one JSON object; see `parse_json`.
+    """Read a file that must hold one JSON object; see `parse_object`.
 
     Raises
     ------
     UserError
         Also when the file does not exist, is not a regular file, or cannot be read.
     """
+    return parse_object(_bytes_of(path, remedy), str(path), remedy)
+
+
+def read_content(path: Path, remedy: str = "get the file again") -> Any:
+    """Read a file of JSON of any kind; see `parse_json`.
+
+    Raises
+    ------
+    UserError
+        Also when the file does not exist, is not a regular file, or cannot be read.
+    """
+    return parse_json(_bytes_of(path, remedy), str(path), remedy)
+
+
+def _bytes_of(path: Path, remedy: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
             what = "a folder" if path.is_dir() else "not a regular file"
             raise UserError(f"{path} is {what}: {remedy}")
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path} is larger than the {LARGEST:,} bytes of JSON that are read: {remedy}")
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    return parse_object(content, str(path), remedy)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ks_lottery.corpus.corpus import Corpus
+from ks_lottery.corpus.mixed_templates import is_mixed
 from ks_lottery.corpus.numbered_tokens import by_number, numbered_tokens, template_parts
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.prompts import usual_order
+from ks_lottery.corpus.prompts import LANGUAGES, usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.models.unused_tokens import UnusedToken, unused_tokens, yielded
 from ks_lottery.tickets.tickets import Tickets
@@ -156,8 +157,19 @@ def places_and_tokens(loaded: Tokenized, corpus: Corpus, template: str) -> tuple
     ----------
     corpus
         The training text; tokens that occur in it are not among them.
+
+    Raises
+    ------
+    UserError
+        When the template is a mix of several.
     """
-    counts = template_places(PromptForm(loaded.tokenizer, template), usual_order(corpus))
+    if is_mixed(template):
+        raise UserError(
+            "token-prompt tuning takes the places of one template, and `template` is a mix of several: name one of them, such "
+            "as alpaca"
+        )
+    form = PromptForm(loaded.tokenizer, template, (corpus.source_language, corpus.target_language))
+    counts = template_places(form, usual_order(corpus))
     occurring = yielded(loaded.tokenizer, [text for pair in corpus.pairs for text in (pair.source, pair.target)])
     return counts, [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
 
@@ -234,7 +246,8 @@ def _has_its_tokens(prompt: Sequence[int], ids: Sequence[int], begin: int, count
 
 def _is_plain(text: str) -> bool:
     """Say whether a text means itself in a template."""
-    return bool(text) and "{source}" not in text and "{instruction}" not in text and template_parts(text) == [text]
+    places = ("{source}", "{instruction}", *LANGUAGES)
+    return bool(text) and not any(place in text for place in places) and template_parts(text) == [text]
 
 
 def _around(texts: Sequence[str], counts: Sequence[int]) -> str:

@@ -12,8 +12,8 @@ from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import check_rows, encode
 from ks_lottery.corpus.corpus import Corpus
+from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.monolingual import token_counts
-from ks_lottery.corpus.prompts import check_template
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import LearningRateWarning, UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
@@ -78,7 +78,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
     check_training(spec, config, validates=bool(validation))
-    check_template(spec.template)
+    spec = replace(spec, template=resolved_template(spec.template))
     if spec.tickets is not None:
         spec.tickets.check_base(checkpoint)
     check_reports(spec)
@@ -217,7 +217,7 @@ def tune(
     quantize
         ``nf4``: the frozen body in 4 bits (needs bitsandbytes); ``qlora`` always has that.
     template, max_tokens
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own; and the longest example (512 tokens).
+        Prompt: ``alpaca`` (the default), another name, ``mixed``, or a text of your own; and the longest example (512 tokens).
     preset
         ``paper``: the training settings of the paper and of its authors' scripts (`ks_lottery.config.presets`), in place of
         every setting that has its default value; None (the default) for none.

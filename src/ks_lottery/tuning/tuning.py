@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
 from ks_lottery.corpus.batches import span_occurrences
+from ks_lottery.corpus.mixed_templates import mixed_texts
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
@@ -89,9 +90,9 @@ class Tuning:
         }
 
     @property
-    def _prompt(self) -> dict[str, str]:
+    def _prompt(self) -> dict[str, Any]:
         """How sentences are shown to the model, which whoever uses the result must know."""
-        template = {"template": self.spec.template}
+        template = {"template": self.spec.template, **mixed_texts(self.spec.template)}
         if self.corpus is None:
             return template
         names = ("source_language", "target_language")
