@@ -282,7 +282,7 @@ def test_the_other_figures_are_those_of_evaluate(made, narrow_model, texts):
     cell = cell_of(made, system="prompt", seed=0)
     (tuned,) = stored(made, "tune", method="prompt", seed=0)
     loaded = load_model(narrow_model, dtype="float32", device="cpu")
-    settings = {"translations": 2, "num_beams": 1, "max_new_tokens": 8, "general": texts[1], "batch_size": 8}
+    settings = {"translations": 2, "num_beams": 1, "max_new_tokens": 8, "general": texts[1], "batch_size": 32}
     found = ks_lottery.evaluate(
         loaded, texts[1], tuned.folder, metrics=("accuracy", "bleu", "chrf"), **settings
     ).content()

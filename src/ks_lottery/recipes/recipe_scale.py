@@ -57,10 +57,13 @@ class RecipeScale:
     max_new_tokens: int = 128
     resamples: int = 10_000
 
-    def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
-        """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
-        primary = seeds or max(self.seeds, self.primary_seeds)
-        return replace(self, seeds=seeds or self.seeds, primary_seeds=primary, sizes=tuple(sizes) or self.sizes)
+    def given(self, *, seeds: int | None, sizes: Sequence[int], learning_rate: float | None) -> RecipeScale:
+        """Return the scale with what was given; given seeds are also those of the fixed comparisons."""
+        training = self.training if learning_rate is None else replace(self.training, learning_rate=learning_rate)
+        return replace(
+            self, seeds=seeds or self.seeds, primary_seeds=seeds or max(self.seeds, self.primary_seeds),
+            sizes=tuple(sizes) or self.sizes, training=training,
+        )  # fmt: skip
 
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""

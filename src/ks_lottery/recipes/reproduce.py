@@ -126,7 +126,7 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
     for pair in options.pairs:
         parse_pair(pair)
     store, cells = ObjectStore(options.store), Cells(options.cells)
-    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes)
+    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes, learning_rate=options.learning_rate)
     texts = {pair: study_texts(options, pair, scale) for pair in options.pairs}
     models = OneModel.of(options)
     studies: list[Study] = []
@@ -191,6 +191,7 @@ def reproduce(
     data: str | None = ReproduceOptions.data,
     seeds: int | None = ReproduceOptions.seeds,
     sizes: Sequence[int] = ReproduceOptions.sizes,
+    learning_rate: float | None = ReproduceOptions.learning_rate,
     template: str = ReproduceOptions.template,
     store: str | Path | None = None,
     cells: str | Path | None = None,
@@ -216,6 +217,8 @@ def reproduce(
         `data`, a fifth of the training text is measured on.
     seeds, sizes
         Number of seeds, and numbers of rows, in place of those of the scale.
+    learning_rate
+        Of every method that trains rows, above 0, in place of that of the scale.
     template
         Prompt, as for `tune`.
     store
@@ -245,7 +248,7 @@ def reproduce(
 
     options = ReproduceOptions(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
-        seeds=seeds, sizes=tuple(sizes), template=template, store=None if store is None else str(store),
+        seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     screen = Screen(total=0) if progress else Screen(total=0, console=Console(file=StringIO()))

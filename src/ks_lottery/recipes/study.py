@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.recipes.recipe_scale import RecipeScale
 
-BATCH = 8
-"""Examples a batch in which gradients are measured, and sentences a batch in which models are."""
+BATCH = 32
+"""Sentences a batch in which models are measured."""
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")
 """Entries of a model's config that change no number."""

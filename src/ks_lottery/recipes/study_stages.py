@@ -29,6 +29,7 @@ from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ks_lottery.evaluation.predictions import Predictions
@@ -42,7 +43,15 @@ CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure
 ROWS_FILE = "rows.json"
 
 
-def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = None, tokens: int | None = None) -> Stage:
+def tune_stage(
+    study: Study,
+    method: str,
+    seed: int,
+    *,
+    rows: Stage | None = None,
+    tokens: int | None = None,
+    epochs: float | None = None,
+) -> Stage:
     """Return the stage that tunes by a method.
 
     Its folder has what `ks-lottery tune` writes: the product, ``rows.json`` and ``training.json``.
@@ -53,15 +62,18 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
         Stage that chose the rows that are trained.
     tokens
         Number of tokens of a prompt, virtual or of its own; None for the method's default.
+    epochs
+        Passes over the text, in place of those of the scale.
     """
-    what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows)}"
+    what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows, seed)}"
     what += "" if tokens is None else f" with {tokens:,} tokens"
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
     trained = tokens or (study.reachable if rows is None else int(rows.settings["size"]))
-    training = study.scale.training_of(method)
+    what += "" if epochs is None else f" for {epochs:g} epochs"
+    training = {**study.scale.training_of(method), **({} if epochs is None else {"epochs": epochs})}
     return Stage(
         name=f"{study.name} {study.pair}: {what}, seed {seed}", title=_titled(study, f"{what}, seed {seed}"),
-        make=partial(_tune, study, method, seed, tokens), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
+        make=partial(_tune, study, method, seed, tokens, training), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
         code=CODE["tune"],
         settings={
             "method": method, "seed": seed, **study.prompt, **training, **({} if tokens is None else {"tokens": tokens}),
@@ -76,9 +88,9 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
 
 def scan_stage(study: Study, embed: Stage) -> Stage:
     """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
-    seed = embed.settings["seed"]
+    of = embed.name.partition(": ")[2]
     return Stage(
-        name=f"{study.name} {study.pair}: scan, seed {seed}", title=_titled(study, f"scan, seed {seed}"),
+        name=f"{study.name} {study.pair}: scan of {of}", title=_titled(study, f"scan of {of}"),
         make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
         code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
     )  # fmt: skip
@@ -90,7 +102,7 @@ def gradients_stage(study: Study) -> Stage:
         name=f"{study.name} {study.pair}: gradients", title=_titled(study, "gradients in one pass"),
         make=partial(_gradients, study), prepare=lambda: study.loaded,
         inputs={"model": study.model_input, "text": study.train_input},
-        kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": BATCH},
+        kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": study.scale.training.batch_size},
         cost=lambda: Cost(
             pace="gradient", tokens=_tokens(study), disk=24 * study.reachable,
             memory=study.model_bytes + 8 * study.reachable * study.checkpoint.width,
@@ -111,8 +123,10 @@ def rows_stage(study: Study, rule: str, size: int, seed: int, basis: Stage | Non
     read = {"basis": basis.name} if basis is not None else {"text": study.train_input}
     drawn = {"seed": seed} if rule.startswith("random") else {}
     title = f"{size} rows by {rule}"
-    of_a_tuning = basis is not None and basis.kind in {"scan", "tune"}
-    title += f", seed {seed}" if drawn or of_a_tuning else ""
+    if drawn:
+        title += f", seed {seed}"
+    elif basis is not None and basis.kind in {"scan", "tune"}:
+        title += f" after {basis.name.partition(': ')[2]}"
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_rows, study, rule, size, seed),
         inputs={"model": study.model_input, **read}, kind="rows", code=CODE["rows"],
@@ -123,7 +137,8 @@ def rows_stage(study: Study, rule: str, size: int, seed: int, basis: Stage | Non
 
 def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     """Return the stage that puts the tuned values of chosen rows into a patch of their own."""
-    title = f"transfer of {_chosen(rows)}, seed {embed.settings['seed']}"
+    seed = embed.settings["seed"]
+    title = f"transfer of {_chosen(rows, seed)}, seed {seed}"
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_transfer, study),
         inputs={"model": study.model_input, "tuned": embed.name, "rows": rows.name}, kind="transfer",
@@ -162,8 +177,8 @@ def measure_stage(study: Study, product: Stage | None, *, translate: bool = Fals
     )  # fmt: skip
 
 
-def _chosen(rows: Stage) -> str:
-    return f"{rows.settings['size']} rows by {rows.settings['rule']}"
+def _chosen(rows: Stage, seed: int) -> str:
+    return rows.name.partition(": ")[2].removesuffix(f", seed {seed}")
 
 
 def _titled(study: Study, title: str) -> str:
@@ -174,11 +189,11 @@ def _tokens(study: Study) -> int:
     return sum(len(example) - 1 for example in study.train_examples)
 
 
-def _tune(study: Study, method: str, seed: int, tokens: int | None, work: Work) -> Made:
+def _tune(study: Study, method: str, seed: int, tokens: int | None, training: Mapping[str, Any], work: Work) -> Made:
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE) if "rows" in work.inputs else None
     spec = TuneSpec(
         method=method, tickets=tickets, tokens="auto" if tokens is None else str(tokens), seed=seed,
-        settings=study.scale.training_of(method), folder=work.unfinished, **study.prompt,
+        settings=training, folder=work.unfinished, **study.prompt,
     )  # fmt: skip
     text = study.train if method == TOKEN_PROMPT else study.train_examples
     result = prepare(study.loaded, text, spec).run(tick=work)
@@ -192,7 +207,8 @@ def _scan(study: Study, work: Work) -> Made:
 
 
 def _gradients(study: Study, work: Work) -> Made:
-    gradients_of(study.loaded, study.train_examples, batch_size=BATCH, tick=work).save(work.folder)
+    size = study.scale.training.batch_size
+    gradients_of(study.loaded, study.train_examples, batch_size=size, tick=work).save(work.folder)
     return Made(files=_files(work.folder))
 
 

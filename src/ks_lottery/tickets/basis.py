@@ -60,7 +60,7 @@ def basis_of(
     scan, file
         The scan, and its file: a run keeps the attribution beside it.
     corpus
-        Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there,
+        Text that frequency, occurrence, template and random-reachable look at; the gradients are measured there,
         on the original model.
     attribution
         Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan.
