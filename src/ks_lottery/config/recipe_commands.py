@@ -20,7 +20,7 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     scale: str = setting("small", choices=SCALES, first=True)
     """Size of the recipe."""
     model: tuple[str, ...] = setting((DEFAULT_MODEL,), metavar="MODEL", first=True)
-    """Models: folders, GGUF files, hub ids, or asset:smollm2-135m-instruct."""
+    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     seeds: int | None = setting(None, metavar="N", first=True, within=Range(kind=int, low=1, high=1000))
     """Number of seeds of training, from 0; that of the scale unless given."""
     sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)

@@ -28,11 +28,11 @@ LOCATED = "partial"
 """The method whose rows `measure_where` measures."""
 
 
-def evaluation_spec(job: Job) -> EvaluationSpec:
-    """Return how a run evaluates each method."""
+def evaluation_spec(job: Job, metrics: tuple[str, ...] = ("bleu", "chrf", "accuracy")) -> EvaluationSpec:
+    """Return how the models of a job are measured, as its config says."""
     settings, text = job.config.evaluate, job.config.text
     return EvaluationSpec(
-        metrics=("bleu", "chrf", "accuracy"),
+        metrics=metrics,
         translations=settings.translations,
         num_beams=settings.num_beams,
         max_new_tokens=settings.max_new_tokens,

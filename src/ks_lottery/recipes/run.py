@@ -22,14 +22,18 @@ from ks_lottery.store.run_folder import RunFolder
 from ks_lottery.store.work_folder import other_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ks_lottery.config.settings import EvaluateConfig, RunConfig
     from ks_lottery.corpus.selection import Split
+    from ks_lottery.recipes.stage import Recipe
     from ks_lottery.report.screen import Screen
 
 
-def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
+def run(
+    config: RunConfig, path: Path, screen: Screen, recipe_of: Callable[[Job], Recipe] = main_recipe
+) -> dict[str, Any]:
     """Do the main job, or what is missing of it, and return its summary.
 
     Parameters
@@ -38,6 +42,8 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
         Folder of the run; made by an earlier call with the same config, or new.
     screen
         Where progress is shown.
+    recipe_of
+        Makes the recipe of a job; by default the main job.
 
     Raises
     ------
@@ -48,12 +54,13 @@ def run(config: RunConfig, path: Path, screen: Screen) -> dict[str, Any]:
     config = replace(config, text=replace(config.text, template=resolved_template(config.text.template)))
     with screen.stage("open model and text"):
         job = _prepare(config, folder)
-    recipe = main_recipe(job)
+    recipe = recipe_of(job)
     screen.total = len(recipe.stages)
     with folder.locked():
         threads = torch.get_num_threads()
         names = {"model": "model", "text": "corpus", "general text": "general"}
         inputs = {name: recipe.inputs[each] for name, each in names.items()}
+        inputs |= {} if recipe_of is main_recipe else {"recipe": recipe.name}
         before = folder.claim(config, inputs, threads)
         if before != threads and not folder.summary.is_file():
             screen.say(f"        {other_threads(before, threads)}")

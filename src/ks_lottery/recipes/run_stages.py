@@ -66,10 +66,7 @@ def main_recipe(job: Job) -> Recipe:
             "model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"], "general": digest_json(job.general),
         },
         stages=(
-            Stage(
-                name="text", title="read, clean and split the text", make=partial(_text, job),
-                inputs=("model", "corpus"), settings=settings["text"],
-            ),
+            text_stage(job),
             tuning(EMBED, "embed tuning: every row that the text reaches"),
             Stage(
                 name="scan", title="scan before against after, select tickets, transfer", make=partial(_scan, job),
@@ -94,6 +91,14 @@ def main_recipe(job: Job) -> Recipe:
                 inputs=("evaluate", "where", "certify", "scan"), settings=settings,
             ),
         ),
+    )  # fmt: skip
+
+
+def text_stage(job: Job) -> Stage:
+    """Return the stage that every job begins with: its text, read, cleaned and split."""
+    return Stage(
+        name="text", title="read, clean and split the text", make=partial(_text, job),
+        inputs=("model", "corpus"), settings=asdict(job.config.text),
     )  # fmt: skip
 
 

@@ -44,6 +44,11 @@ def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, 
     ]
 
 
+def run_sections(summary: Mapping[str, Any], folder: str) -> list[Section]:
+    """Return a run with the tickets that its summary names; see `summary_sections`."""
+    return summary_sections(summary, summary["tickets"], folder)
+
+
 def methods_section(methods: Mapping[str, Any], confidence: float) -> Section:
     """Return the comparison of all methods."""
     columns = [
