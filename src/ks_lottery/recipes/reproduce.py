@@ -17,6 +17,7 @@ from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
 from ks_lottery.recipes.study import OneModel, Study, open_study_model
 from ks_lottery.recipes.study_texts import parse_pair, study_texts
+from ks_lottery.recipes.where_recipe import where_recipe
 from ks_lottery.store.cells import Cells
 from ks_lottery.store.objects import ObjectStore
 from ks_lottery.store.work_folder import WorkFolder
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from ks_lottery.recipes.stored import StageMaker
     from ks_lottery.report.screen import Screen
 
-RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {"selectors": selector_recipe}
+RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
+    "selectors": selector_recipe,
+    "where": where_recipe,
+}
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
 `ks_lottery.config.choices.RECIPES`, which has their help."""
 
@@ -76,7 +80,7 @@ def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | No
     for pair in options.pairs:
         parse_pair(pair)
     store, cells = ObjectStore(options.store), Cells(options.cells)
-    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes)
+    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes, learning_rate=options.learning_rate)
     texts = {pair: study_texts(options, pair, scale) for pair in options.pairs}
     models = OneModel.of(options) if conditions is None else OneModel.under(conditions, options)
     studies: list[Study] = []
@@ -177,6 +181,7 @@ def reproduce(
     data: str | None = ReproduceOptions.data,
     seeds: int | None = ReproduceOptions.seeds,
     sizes: Sequence[int] = ReproduceOptions.sizes,
+    learning_rate: float | None = ReproduceOptions.learning_rate,
     template: str = ReproduceOptions.template,
     store: str | Path | None = None,
     cells: str | Path | None = None,
@@ -203,6 +208,8 @@ def reproduce(
         `data`, a fifth of the training text is measured on.
     seeds, sizes
         Number of seeds, and numbers of rows, in place of those of the scale.
+    learning_rate
+        Of every method that trains rows, above 0, in place of that of the scale.
     template
         Prompt, as for `tune`.
     store
@@ -235,7 +242,8 @@ def reproduce(
 
     options = ReproduceOptions(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
-        seeds=seeds, sizes=tuple(sizes), template=template, store=None if store is None else str(store),
+        seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template,
+        store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
         workers=workers,
     )  # fmt: skip

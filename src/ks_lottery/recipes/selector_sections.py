@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.recipes.system_comparison import claim, compare_systems, holm, kept_gain, same_positions
+from ks_lottery.recipes.system_comparison import (
+    claim,
+    compare_systems,
+    differing_conditions,
+    holm,
+    kept_gain,
+    paired,
+    same_positions,
+)
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -63,17 +71,17 @@ def _rows(cells: Sequence[FinishedCell], resamples: int) -> list[_Row]:
     for cell in cells:
         systems.setdefault((cell.about["system"], cell.about["size"], cell.about["way"]), []).append(cell)
     original = systems.get(("original", None, None))
-    embed = {cell.about["seed"]: cell for cell in systems.get(("embed", None, None), [])}
+    embed = systems.get(("embed", None, None), [])
     rows: list[_Row] = []
     for (system, size, way), group in systems.items():
         compared: dict[str, Any] = {}
-        baseline = systems.get((BASELINE, size, way))
-        if baseline is not None and system != BASELINE and same_positions([*group, *baseline]):
+        measured, baseline = paired(group, systems.get((BASELINE, size, way), []))
+        if baseline and system != BASELINE and same_positions([*measured, *baseline]):
             compared = {
-                metric: compare_systems(group, baseline, metric, resamples=resamples) for metric in ("accuracy", "loss")
+                metric: compare_systems(measured, baseline, metric, resamples=resamples)
+                for metric in ("accuracy", "loss")
             }
-        tuned = [cell for cell in group if cell.about["seed"] in embed]
-        whole = [embed[cell.about["seed"]] for cell in tuned]
+        tuned, whole = paired(group, embed)
         if original is not None and tuned and system != "embed" and same_positions([*tuned, *whole, *original]):
             compared["kept"] = kept_gain(tuned, whole, original, resamples=resamples)
         rows.append(_Row(system=system, size=size, way=way, cells=group, **compared))
@@ -178,9 +186,4 @@ def _sentences(finished: Sequence[FinishedCell], primary: Mapping[str, CrossedDi
     if seeds < 3:
         drawn = "one draw" if seeds == 1 else f"{seeds} draws"
         sentences.append(f"Random rows are {drawn} here; a comparison with chance needs at least 3 seeds.")
-    conditions = {str(sorted(cell.conditions.items(), key=str)) for cell in finished}
-    if len(conditions) > 1:
-        sentences.append(
-            f"The cells were computed under {len(conditions)} different conditions (threads, device or versions)."
-        )
-    return sentences
+    return [*sentences, *differing_conditions(finished)]

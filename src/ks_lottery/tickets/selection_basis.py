@@ -39,10 +39,12 @@ class Basis:
         For ``ks`` without a size: rows with p < alpha, or with p in [low, high).
     correction
         Of p for the number of rows, with alpha or interval.
+    without
+        Selector, one of `ks_lottery.config.choices.EXCLUSIONS`, all of whose rows are left out; None for none.
     tickets
         For ``tickets`` and ``all-but-tickets``.
     attribution
-        What a tuning recorded or a pass measured, for ``lca``, ``gradient`` and ``gradient-sum``.
+        What a tuning recorded or a pass measured, for ``lca``, ``gradient``, ``gradient-sum`` and ``gradient-adam``.
     gradients
         Measures the gradients of the original model over a text, in place of `attribution`. Called only by selectors that
         need them.
@@ -61,6 +63,7 @@ class Basis:
     alpha: float | None = None
     interval: tuple[float, float] | None = None
     correction: str = "none"
+    without: str | None = None
     tickets: Tickets | None = None
     attribution: Attribution | None = None
     gradients: Callable[[], Attribution] | None = None
