@@ -163,7 +163,7 @@ def test_raising_the_version_of_the_code_changes_the_keys_of_what_follows(
         for cell, old, new in zip(before.recipe.cells, before.cell_keys(), after.cell_keys(), strict=True)
         if old != new
     ]
-    assert set(changed) == {"gradient", "gradient-sum"}
+    assert set(changed) == {*MEASURED, "move-of-120-after-a-quarter"}
 
 
 def test_a_training_that_is_stopped_resumes_to_the_same_bytes(narrow_model, text_file, tmp_path, monkeypatch):
