@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config.choices import SPANS
+from ks_lottery.config.choices import MEASURED, SPANS
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.recipes import study_stages
 from ks_lottery.recipes.reproduce import prepare_recipe
