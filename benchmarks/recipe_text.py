@@ -4,7 +4,7 @@
 
 DATA holds ``ntrex128.{eng,cat,spa,...}`` with ``ntrex128.documents`` (the document of each line) and
 ``flores200.dev.{eng,cat}_Latn``, one sentence a line. OUT gets ``train.{ca,es,...}.tsv``, NTREX less 25 of its documents, in
-the order of a hash of the source sentence, and ``test.{ca,es,...}.tsv``: FLORES dev for Catalan, which is published for choosing
+the order of a hash of the source sentence; ``test.{ca,es,...}.tsv`` are FLORES dev for Catalan, made for choosing
 settings, and those 25 documents for all others. ``held.ca.tsv`` has the 25 documents in Catalan, on which the learning rates of
 LoRA and prompt tuning were chosen.
 """
