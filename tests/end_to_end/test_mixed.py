@@ -212,3 +212,23 @@ def test_a_bad_file_is_one_line_and_exit_code_2(command, content, tied_model, sh
     assert said.count("\n") == 1
     assert str(file) in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("by", ["ks", "lca", "gradient-sum", "occurrence"])
+def test_select_without_the_template_takes_rows_of_no_prompt(tied_model, short, tuned, tmp_path, by):
+    scan, out = tmp_path / "scan.parquet", tmp_path / "tickets.json"
+    assert main(["scan", str(tied_model), str(tuned), "--out", str(scan)]) in {0, 1}
+    text = ["--corpus", str(short), "--template", "mixed"]
+    call = ["select", str(scan), "--by", by, *(["--attribution", str(tuned)] if by == "lca" else [])]
+    assert main([*call, *text, "--top-k", "5", "--without", "template", "--out", str(out)]) == 0
+    rows = Tickets.open(out).rows.tolist()
+    assert (
+        main([*call, *([] if by in {"ks", "lca"} else text), "--top-k", "384", "--out", str(tmp_path / "all.json")])
+        == 0
+    )
+    ranked = Tickets.open(tmp_path / "all.json").rows.tolist()
+    counts = SpanCounts.open(tuned)
+    at = dict(zip(counts.ids.tolist(), counts.counts["instruction"].tolist(), strict=True))
+    assert rows == [row for row in ranked if not at.get(row, 0)][:5]
+    assert any(at.get(row, 0) for row in ranked[:5])
+    assert main([*call, "--top-k", "5", "--without", "template", "--out", str(out)]) == 2  # the template of which text?

@@ -224,7 +224,10 @@ def test_the_command_writes_tables_and_refuses_a_folder_of_another_recipe(made, 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"recipe": "selector"}, "`recipe` is 'selector', but must be one of selectors; did you mean selectors?"),
+        (
+            {"recipe": "selector"},
+            "`recipe` is 'selector', but must be one of selectors, where; did you mean selectors?",
+        ),
         ({"scale": "tiny"}, "`scale` is 'tiny', but must be one of"),
         ({"pairs": ["en"]}, "'en' is no pair of languages"),
         ({"pairs": ["en-ca", "en-ca"]}, "values that differ"),

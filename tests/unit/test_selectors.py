@@ -203,3 +203,41 @@ def test_template_rows_are_ranked_by_their_count_in_the_examples():
     assert select_rows("template", replace(basis, size=1)).rows.tolist() == [2]
     with pytest.raises(UserError, match="needs to know which tokens of a prompt are the source"):
         select_rows("template", replace(basis, examples=lambda: [Example((1, 4), (2,))]))
+
+
+@pytest.mark.parametrize(
+    "by", ["ks", "kl", "occurrence", "template", "random", "random-reachable", "gradient-sum", "frequency"]
+)
+def test_rows_without_those_of_the_template_are_the_first_of_the_others(make_scan, by):
+    template = {1, 2, 3}
+    examples = [Example((1, 4, 4, 2, 9), (4, 2, 6), in_source=(False, True, True, False, True))]
+    examples.append(Example((1, 4, 3), (2, 6, 7), in_source=(False, True, False)))
+    score = np.array([0.1, 5.0, 9.0, 0.3, 2.0, 4.0])
+    basis = Basis(
+        vocabulary=10, size=3, seed=4, scan=make_scan([3, 60, 50, 9, 40, 30, 20, 10, 8, 0], 64),
+        attribution=Attribution(
+            ids=np.array([0, 1, 2, 4, 6, 7]), scores={"gradient-sum": score}, occurrences=np.ones(6, dtype=np.int64)
+        ),
+        examples=lambda: examples, reachable=lambda: np.array([1, 2, 3, 4, 6, 7, 9]), frequencies={1: 9, 4: 3, 6: 5, 2: 8},
+    )  # fmt: skip
+    found = select_rows(by, replace(basis, without="template"))
+    every = select_rows(by, replace(basis, size=10)).rows.tolist()
+    assert found.rows.tolist() == [row for row in every if row not in template][:3]
+    assert len(found) == (0 if by == "template" else 3)
+    assert found.rule["without"] == "template"
+    assert found.rule.get("top_k", found.rule.get("size")) == 3
+    if not by.startswith("random"):
+        assert len(found.scores) == len(found)
+
+
+def test_tickets_below_alpha_without_rows_of_the_template(make_scan):
+    examples = [Example((1, 4), (2,), in_source=(False, True))]
+    basis = Basis(
+        vocabulary=5, alpha=0.05, scan=make_scan([0, 64, 40, 3, 50], 64), examples=lambda: examples,
+        reachable=lambda: np.array([1, 2, 4]), without="template",
+    )  # fmt: skip
+    assert select_rows("ks", basis).rows.tolist() == [4, 2]
+    with pytest.raises(UserError, match="selection by template needs the training examples"):
+        select_rows("ks", replace(basis, examples=None))
+    with pytest.raises(UserError, match="`without` is source, but must be one of template"):
+        select_rows("ks", replace(basis, without="source"))

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.choices import SPANS
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.recipes import study_stages
 from ks_lottery.recipes.reproduce import prepare_recipe
@@ -53,26 +54,40 @@ FIGURES = {
         **{name: read_json(folder / "figures.json")[name] for name in ("accuracy", "loss")},
         "forgotten": read_json(folder / "figures.json")["forgetting"]["loss_difference"],
     },
+    "where": lambda folder: {
+        **{
+            name: [effect[name] for part in ("spans", "controls") for effect in read_json(folder / "figures.json")[part]]
+            for name in ("accuracy", "loss", "difference_interval")
+        },
+        "tokens": read_json(folder / "figures.json")["tokens"]["spans"],
+    },
+    "origin": lambda folder: {name: read_json(folder / "figures.json")[name] for name in ("rows", *SPANS)},
 }  # fmt: skip
 """Kind of stage to the figures of its folder that are compared."""
 
+WHERE_KINDS = ("where", "origin")
+"""Kinds of stages that the recipe `where` adds."""
+
 
 def computed(model, text, root):
-    """Return the figures of every stage of a small recipe, by its name, under its kind."""
-    options = ReproduceOptions(
-        recipe="selectors", scale="smoke", model=(model,), train=text, sizes=(3,), store=str(root), dtype="float32",
-        device="cpu",
-    )  # fmt: skip
+    """Return the figures of every stage of a small recipe, and of the kinds that another one adds, by name, under the kind."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stored = prepare_recipe(options).stored
-        stored.execute(Screen(0, Console(file=io.StringIO())))
+        for recipe in ("selectors", "where"):
+            options = ReproduceOptions(
+                recipe=recipe, scale="smoke", model=(model,), train=text, sizes=(3,), store=str(root), dtype="float32",
+                device="cpu",
+            )  # fmt: skip
+            stored = prepare_recipe(options).stored
+            stored.execute(Screen(0, Console(file=io.StringIO())))
     finally:
         torch.set_num_threads(threads)
     figures = {kind: {} for kind in CODE}
     for stage in stored.store.stages()[0]:
         about = stage.about
+        if about["recipe"] == "where" and about["stage"] not in WHERE_KINDS:
+            continue  # the first recipe has stages of this kind
         figures[about["stage"]][about["title"]] = FIGURES[about["stage"]](stage.folder)
     return figures
 

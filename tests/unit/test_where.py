@@ -309,6 +309,31 @@ def test_it_is_saved_and_opened_and_shows_itself(measured, tmp_path):
     assert other != measured
 
 
+def test_what_each_sentence_adds_is_that_of_plain_passes(measured, loaded, corpus, tuned, tmp_path):
+    found = ks_lottery.where(loaded, corpus, tuned, by_sentence=True)
+    assert measured.by_sentence == {}
+    assert set(found.by_sentence) == set(COMBINATIONS)
+    for name, patch in (("nowhere", None), ("everywhere", tuned)):
+        one_by_one = [alone(loaded, replace(corpus, pairs=(pair,)), patch) for pair in corpus.pairs]
+        added = found.by_sentence[name]
+        assert added["positions"] == [len(one) for one in one_by_one]
+        assert added["correct"] == [int(one.correct.sum()) for one in one_by_one]
+        assert added["loss"] == pytest.approx([float(-one.log_p.sum()) for one in one_by_one], rel=1e-4)
+    for effect in found.spans:
+        added = found.by_sentence[effect.name]
+        assert effect.accuracy == pytest.approx(sum(added["correct"]) / sum(added["positions"]))
+    file = found.save(tmp_path / "where.json")
+    assert Where.open(file) == found
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["by_sentence"]["source"]["loss"][0] = "much"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="is not whole"):
+        Where.open(file)
+    del content["by_sentence"]  # as older versions wrote it
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert Where.open(file) == replace(found, by_sentence={})
+
+
 def test_a_damaged_file_is_refused(measured, tmp_path):
     file = measured.save(tmp_path / "where.json")
     content = json.loads(file.read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ def run(settings: SelectSettings) -> int:
         alpha=settings.alpha,
         interval=settings.interval,
         correction=settings.correction,
+        without=settings.without,
         seed=settings.seed,
         corpus=None if settings.corpus is None else settings.first_text(settings.corpus),
         template=settings.template,

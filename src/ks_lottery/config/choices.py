@@ -120,6 +120,9 @@ ATTRIBUTIONS = ("lca", "gradient", "gradient-sum")
 MEASURED = ("gradient", "gradient-sum")
 """Those of them that one pass over a text at the original model measures."""
 
+EXCLUSIONS = {"template": "rows of the prompt template and the instruction"}
+"""Rows that any ranking can leave out: what ``select --without`` offers; the keys are selectors."""
+
 TEXT_RULES = {
     name: RANKINGS[name].replace("recorded by embed tuning or ", "")
     for name in ("gradient-sum", "gradient", "template", "occurrence", "random-reachable", "random")
@@ -202,6 +205,8 @@ BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
 RECIPES = {
     "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "
     "trained alone and transferred, beside embed tuning",
+    "where": "what the rows do: in which spans of a text they act, and whether the rows of the prompt template or all others "
+    "carry the gain",
 }
 """Recipes of `reproduce`: tables that are made from models and texts by one command."""
 

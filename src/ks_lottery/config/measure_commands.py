@@ -86,6 +86,8 @@ class WhereOptions(PatchPromptOptions, BatchOption, PrefixOption, BootstrapOptio
     """Prompt of your own for the controls: another instruction, or a template with {source}."""
     translate: int | None = setting(None, metavar="N", within=COUNT)
     """Translate the first N sentences too, greedily; none unless given."""
+    by_sentence: bool = False
+    """Save what each sentence adds to accuracy and loss, in each combination of spans."""
     metrics: Sequence[str] = setting(
         ("bleu", "chrf"), choices=tuple(name for name in METRICS if name != "accuracy"), metavar="METRIC"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ks_lottery.config.choices import COMPARISONS, CORRECTIONS, RANKINGS, UNITS
+from ks_lottery.config.choices import COMPARISONS, CORRECTIONS, EXCLUSIONS, RANKINGS, UNITS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import OutputOptions, PromptOptions, SeedOption, TextOptions
 from ks_lottery.config.ranges import SHARE, WHOLE
@@ -57,6 +57,8 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
     """The first K rows by the ranking."""
     by: str = setting("ks", choices=RANKINGS, metavar="RANKING")
     """Ranking of the rows."""
+    without: str | None = setting(None, choices=EXCLUSIONS, metavar="ROWS")
+    """Rows to leave out: template, those of the prompt template and the instruction in the corpus."""
     correction: str = setting("none", choices=CORRECTIONS)
     """Correction of p for the number of rows."""
     tensor: str | None = setting(None, metavar="NAME")

@@ -104,6 +104,7 @@ def where_with(
         tokens=tokens,
         signatures=signatures,
         notes=notes,
+        by_sentence={name: found[name].by_sentence() for name in COMBINATIONS} if spec.by_sentence else {},
         made_from={
             "base": loaded.checkpoint.describe(), "patch": patch.content, "text": corpus.fingerprint,
         },
@@ -168,6 +169,7 @@ def where(
     controls: bool = WhereSpec.controls,
     paraphrase: str | None = None,
     translate: int | None = None,
+    by_sentence: bool = WhereSpec.by_sentence,
     metrics: Sequence[str] = WhereSpec.metrics,
     max_new_tokens: int = WhereSpec.max_new_tokens,
     template: str | None = None,
@@ -204,6 +206,8 @@ def where(
     translate
         Number of first sentences that are translated too, greedily, with `metrics` and at most `max_new_tokens` (256) tokens;
         None, the default, translates none.
+    by_sentence
+        Keep what each sentence adds to accuracy and loss, in each combination of spans; off by default.
     metrics
         ``bleu`` and ``chrf`` (chrF++) by default; also ``spbleu``.
     template, max_tokens
@@ -231,9 +235,9 @@ def where(
         the context, or the source sentences cannot be located in the prompts.
     """
     spec = WhereSpec(
-        controls=controls, paraphrase=paraphrase, translate=translate, metrics=metrics, max_new_tokens=max_new_tokens,
-        template=template, max_tokens=max_tokens, batch_size=batch_size, share_prefix=share_prefix, resamples=resamples,
-        confidence=confidence, seed=seed,
+        controls=controls, paraphrase=paraphrase, translate=translate, by_sentence=by_sentence, metrics=metrics,
+        max_new_tokens=max_new_tokens, template=template, max_tokens=max_tokens, batch_size=batch_size,
+        share_prefix=share_prefix, resamples=resamples, confidence=confidence, seed=seed,
     )  # fmt: skip
     corpus = open_corpus(corpus)
     opened = patch if isinstance(patch, RowPatch) else RowPatch.open(patch)

@@ -104,6 +104,26 @@ class Predictions(ByContent, Shown):
         """Mean negative log-probability of the reference, in nats a token."""
         return float(-self.log_p.mean())
 
+    def by_sentence(self) -> dict[str, list[Any]]:
+        """Return what each sentence adds to accuracy and loss.
+
+        Returns
+        -------
+        dict
+            Lists with one entry for each sentence, up to the last that has positions: ``positions``, ``correct`` answers, and
+            the summed ``loss`` in nats, to 6 decimals.
+        """
+        size = int(self.sentence.max()) + 1
+
+        def summed(values: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+            return np.bincount(self.sentence, weights=values, minlength=size)
+
+        return {
+            "positions": summed().tolist(),
+            "correct": summed(self.correct).astype(int).tolist(),
+            "loss": summed(-self.log_p).round(6).tolist(),
+        }
+
     def interval(
         self,
         *,

@@ -14,7 +14,7 @@ from ks_lottery.report.notebook import Shown, to_html
 from ks_lottery.store.content import ByContent, data_frame
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
-from ks_lottery.store.schema import MAKE_AGAIN
+from ks_lottery.store.schema import MAKE_AGAIN, is_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,6 +54,8 @@ class Where(ByContent, Shown):
         Of the metrics of the translations, by metric; of one that could not be computed, why.
     notes
         What is missing and why, one sentence each.
+    by_sentence
+        For each combination of spans what each sentence adds (`Predictions.by_sentence`); empty where it was not asked for.
     made_from
         What identifies the ``base``, the ``patch`` and the ``text``.
     settings
@@ -69,6 +71,7 @@ class Where(ByContent, Shown):
     tokens: Mapping[str, int] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    by_sentence: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     made_from: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,6 +108,7 @@ class Where(ByContent, Shown):
         return {
             **plain,
             "notes": list(self.notes),
+            "by_sentence": {name: dict(added) for name, added in self.by_sentence.items()},
             "spans": [effect.as_dict() for effect in self.spans],
             "controls": [effect.as_dict() for effect in self.controls],
         }
@@ -144,8 +148,25 @@ class Where(ByContent, Shown):
         saved = read_json(Path(path).expanduser(), "where")
         try:
             effects = {name: tuple(Effect.of(effect) for effect in saved[name]) for name in ("spans", "controls")}
-            opened = cls(**effects, **{name: saved[name] for name in FIELDS})
+            opened = cls(
+                **effects, by_sentence=_added(saved.get("by_sentence", {})), **{name: saved[name] for name in FIELDS}
+            )
             _ = repr(opened), to_html(opened.sections())  # what cannot be shown is damaged: say so here, not later
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: what `where` saved is not whole: {MAKE_AGAIN}") from error
         return opened
+
+
+def _added(saved: Any) -> dict[str, dict[str, list[float]]]:
+    """Return what each sentence adds, read from a file; older files do not have it.
+
+    Raises
+    ------
+    ValueError
+        When it is something else than lists of as many numbers.
+    """
+    added = {str(name): {str(what): list(values) for what, values in lists.items()} for name, lists in saved.items()}
+    every = [values for lists in added.values() for values in lists.values()]
+    if any(len(values) != len(every[0]) or not all(map(is_number, values)) for values in every):
+        raise ValueError("lists of different lengths, or something else than numbers")
+    return added

@@ -22,17 +22,20 @@ DIRECTION = "random direction, draw "
 def where_sections(content: Mapping[str, Any]) -> list[Section]:
     """Return the sections of `Where.as_dict`."""
     spans, controls = content["spans"], content["controls"]
-    sections = [Section(title="rows active in", columns=_columns(content, "spans"), rows=[_row(e) for e in spans])]
+    sections = [
+        Section(title="rows active in", columns=effect_columns(content, "spans"), rows=[effect_row(e) for e in spans])
+    ]
     if content["translated"]:
         sections.append(_translations(content))
     if controls:
         sections.append(
-            Section(title="controls", columns=_columns(content, "control"), rows=_control_rows(controls), keys=1)
+            Section(title="controls", columns=effect_columns(content, "control"), rows=control_rows(controls), keys=1)
         )
     return [*sections, Section(sentences=[*_sentences(content), *content["notes"], conclusion(content)])]
 
 
-def _columns(content: Mapping[str, Any], what: str) -> list[Column]:
+def effect_columns(content: Mapping[str, Any], what: str) -> list[Column]:
+    """Return the columns of a table of effects; `what` is the title of the first."""
     level = f"{content['settings'].get('confidence', 0.95):.0%} interval"
     return [
         Column(title=what),
@@ -47,7 +50,8 @@ def _columns(content: Mapping[str, Any], what: str) -> list[Column]:
     ]
 
 
-def _row(effect: Mapping[str, Any]) -> list[Any]:
+def effect_row(effect: Mapping[str, Any]) -> list[Any]:
+    """Return the values of `effect_columns` for one effect."""
     names = (
         "name",
         "rows",
@@ -62,14 +66,14 @@ def _row(effect: Mapping[str, Any]) -> list[Any]:
     return [effect[name] for name in names]
 
 
-def _control_rows(controls: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def control_rows(controls: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """Return one row a control; the draws of a random direction as one, with the mean, and the range as its interval."""
     draws = [effect for effect in controls if effect["name"].startswith(DIRECTION)]
     rows: list[list[Any]] = []
     for effect in controls:
         if effect in draws[1:]:
             continue
-        rows.append(_row(effect) if effect not in draws else _mean_row(draws))
+        rows.append(effect_row(effect) if effect not in draws else _mean_row(draws))
     return rows
 
 

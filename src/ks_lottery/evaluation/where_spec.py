@@ -22,6 +22,8 @@ class WhereSpec(WhereOptions):
         A prompt of the user's own for the controls: an instruction, or a template with ``{source}``; it switches them on.
     translate
         First sentences that are translated too, greedily; None for none.
+    by_sentence
+        Keep what each sentence adds to accuracy and loss, in each combination of spans.
     metrics
         Of the translations: keys of `config.choices.METRICS` but ``accuracy``.
     max_new_tokens
@@ -70,7 +72,7 @@ class WhereSpec(WhereOptions):
     def as_dict(self) -> dict[str, Any]:
         """Return every setting that the numbers depend on, as plain values."""
         names = (
-            "controls", "paraphrase", "translate", "metrics", "max_new_tokens", "template", "max_tokens", "batch_size",
-            "share_prefix", "resamples", "confidence", "seed",
+            "controls", "paraphrase", "translate", "by_sentence", "metrics", "max_new_tokens", "template", "max_tokens",
+            "batch_size", "share_prefix", "resamples", "confidence", "seed",
         )  # fmt: skip
         return {**{name: getattr(self, name) for name in names}, "metrics": list(self.metrics)}

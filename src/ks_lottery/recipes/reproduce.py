@@ -15,6 +15,7 @@ from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
 from ks_lottery.recipes.study import OneModel, Study, open_study_model
 from ks_lottery.recipes.study_texts import parse_pair, study_texts
+from ks_lottery.recipes.where_recipe import where_recipe
 from ks_lottery.report.delimited import to_csv
 from ks_lottery.report.latex import to_latex
 from ks_lottery.report.markdown import to_markdown
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from ks_lottery.report.screen import Screen
     from ks_lottery.report.section import Section
 
-RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {"selectors": selector_recipe}
+RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
+    "selectors": selector_recipe,
+    "where": where_recipe,
+}
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
 `ks_lottery.config.choices.RECIPES`, which has their help."""
 

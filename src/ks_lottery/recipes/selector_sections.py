@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.recipes.system_comparison import claim, compare_systems, holm, kept_gain, same_positions
+from ks_lottery.recipes.system_comparison import (
+    claim,
+    compare_systems,
+    differing_conditions,
+    holm,
+    kept_gain,
+    same_positions,
+)
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -178,9 +185,4 @@ def _sentences(finished: Sequence[FinishedCell], primary: Mapping[str, CrossedDi
     if seeds < 3:
         drawn = "one draw" if seeds == 1 else f"{seeds} draws"
         sentences.append(f"Random rows are {drawn} here; a comparison with chance needs at least 3 seeds.")
-    conditions = {str(sorted(cell.conditions.items(), key=str)) for cell in finished}
-    if len(conditions) > 1:
-        sentences.append(
-            f"The cells were computed under {len(conditions)} different conditions (threads, device or versions)."
-        )
-    return sentences
+    return [*sentences, *differing_conditions(finished)]

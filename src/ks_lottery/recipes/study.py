@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,8 @@ class Study:
         How they are shown to the model, and the longest example.
     scale
         Settings of a training (`RecipeScale.training_of`), and how translations are made.
+    variant
+        What names of stages and inputs add, where the texts are shown in another prompt than that of the recipe (`shown_in`).
     """
 
     name: str
@@ -104,6 +106,15 @@ class Study:
     template: str
     max_tokens: int
     scale: RecipeScale
+    variant: str = ""
+
+    def shown_in(self, template: str) -> Study:
+        """Return the same model and texts in another prompt; with stages of its own, but for what does not depend on it."""
+        return replace(self, template=template, variant=f" in prompt {template}")
+
+    def titled(self, title: str) -> str:
+        """Return what the screen calls a stage."""
+        return f"{self.pair}, {self.name.rstrip('/').rsplit('/', maxsplit=1)[-1]}: {title}"
 
     @property
     def loaded(self) -> LoadedModel:
@@ -190,12 +201,12 @@ class Study:
     @property
     def train_input(self) -> str:
         """Name of the training text, in tokens of the model, as an input."""
-        return f"training text {self.pair} for {self.name}"
+        return f"training text {self.pair}{self.variant} for {self.name}"
 
     @property
     def test_input(self) -> str:
         """Name of the test text, in tokens of the model, as an input."""
-        return f"test text {self.pair} for {self.name}"
+        return f"test text {self.pair}{self.variant} for {self.name}"
 
     @property
     def model_bytes(self) -> int:

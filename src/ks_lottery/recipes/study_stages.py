@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
@@ -29,13 +27,14 @@ from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
 
-CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2}
+CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2, "where": 1, "origin": 1}
 """Kind of work to the version of its code. Raise it when the same inputs and settings give other numbers; a golden test
 (tests/unit/test_study_stages.py) fails where that was forgotten."""
 
@@ -56,11 +55,12 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
     """
     what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows)}"
     what += "" if tokens is None else f" with {tokens:,} tokens"
+    what += study.variant
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
     trained = tokens or (study.reachable if rows is None else int(rows.settings["size"]))
     training = study.scale.training_of(method)
     return Stage(
-        name=f"{study.name} {study.pair}: {what}, seed {seed}", title=_titled(study, f"{what}, seed {seed}"),
+        name=f"{study.name} {study.pair}: {what}, seed {seed}", title=study.titled(f"{what}, seed {seed}"),
         make=partial(_tune, study, method, seed, tokens), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
         code=CODE["tune"],
         settings={
@@ -78,7 +78,7 @@ def scan_stage(study: Study, embed: Stage) -> Stage:
     """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
     seed = embed.settings["seed"]
     return Stage(
-        name=f"{study.name} {study.pair}: scan, seed {seed}", title=_titled(study, f"scan, seed {seed}"),
+        name=f"{study.name} {study.pair}: scan, seed {seed}", title=study.titled(f"scan, seed {seed}"),
         make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
         code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
     )  # fmt: skip
@@ -87,7 +87,8 @@ def scan_stage(study: Study, embed: Stage) -> Stage:
 def gradients_stage(study: Study) -> Stage:
     """Return the stage that measures the gradient of each row in one pass over the text, at the original model."""
     return Stage(
-        name=f"{study.name} {study.pair}: gradients", title=_titled(study, "gradients in one pass"),
+        name=f"{study.name} {study.pair}: gradients{study.variant}",
+        title=study.titled(f"gradients in one pass{study.variant}"),
         make=partial(_gradients, study), prepare=lambda: study.loaded,
         inputs={"model": study.model_input, "text": study.train_input},
         kind="gradients", code=CODE["gradients"], settings={**study.prompt, "batch_size": study.scale.training.batch_size},
@@ -98,36 +99,44 @@ def gradients_stage(study: Study) -> Stage:
     )  # fmt: skip
 
 
-def rows_stage(study: Study, rule: str, size: int, seed: int, basis: Stage | None = None) -> Stage:
+def rows_stage(
+    study: Study, rule: str, size: int | None, seed: int, basis: Stage | None = None, *, without: str | None = None
+) -> Stage:
     """Return the stage that chooses rows; its folder has ``rows.json``.
 
     Parameters
     ----------
     rule
         A selector, one of `ks_lottery.config.choices.SELECTORS`.
+    size
+        Number of rows; None for all that the rule can choose.
     basis
         Stage of the scan or of the gradients that the rule reads; None for rules that read the text.
+    without
+        Rows that are left out, one of `ks_lottery.config.choices.EXCLUSIONS`; None for none.
     """
-    read = {"basis": basis.name} if basis is not None else {"text": study.train_input}
+    read = {} if basis is None else {"basis": basis.name}
+    shown = study.prompt if basis is None or without is not None else {}
+    read |= {"text": study.train_input} if shown else {}
     drawn = {"seed": seed} if rule.startswith("random") else {}
-    title = f"{size} rows by {rule}"
+    settings = {"rule": rule, "size": size, **({} if without is None else {"without": without}), **drawn, **shown}
+    title = f"{_described(settings)}{study.variant}"
     of_a_tuning = basis is not None and basis.kind in {"scan", "tune"}
     title += f", seed {seed}" if drawn or of_a_tuning else ""
     return Stage(
-        name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_rows, study, rule, size, seed),
-        inputs={"model": study.model_input, **read}, kind="rows", code=CODE["rows"],
-        settings={"rule": rule, "size": size, **drawn, **({} if basis is not None else study.prompt)},
-        cost=lambda: Cost(disk=100 * size),
+        name=f"{study.name} {study.pair}: {title}", title=study.titled(title),
+        make=partial(_rows, study, rule, size, seed, without), inputs={"model": study.model_input, **read}, kind="rows",
+        code=CODE["rows"], settings=settings, cost=lambda: Cost(disk=100 * (size or study.reachable)),
     )  # fmt: skip
 
 
 def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     """Return the stage that puts the tuned values of chosen rows into a patch of their own."""
-    title = f"transfer of {_chosen(rows)}, seed {embed.settings['seed']}"
+    title = f"transfer of {_chosen(rows)}{study.variant}, seed {embed.settings['seed']}"
     return Stage(
-        name=f"{study.name} {study.pair}: {title}", title=_titled(study, title), make=partial(_transfer, study),
+        name=f"{study.name} {study.pair}: {title}", title=study.titled(title), make=partial(_transfer, study),
         inputs={"model": study.model_input, "tuned": embed.name, "rows": rows.name}, kind="transfer",
-        code=CODE["transfer"], cost=lambda: Cost(disk=4 * rows.settings["size"] * study.checkpoint.width),
+        code=CODE["transfer"], cost=lambda: Cost(disk=4 * (rows.settings["size"] or study.reachable) * study.checkpoint.width),
     )  # fmt: skip
 
 
@@ -149,9 +158,9 @@ def measure_stage(study: Study, product: Stage | None, *, translate: bool = Fals
     scale = study.scale
     translations = min(scale.translations, len(study.test)) if translate else 0
     generation = {"translations": translations, "num_beams": scale.num_beams, "max_new_tokens": scale.max_new_tokens}
-    what = f"measure{' and translate with' if translations else ''} {of}"
+    what = f"measure{' and translate with' if translations else ''}{study.variant and f'{study.variant}:'} {of}"
     return Stage(
-        name=f"{study.name} {study.pair}: {what}", title=_titled(study, what),
+        name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
         make=partial(_measure, study, translations), prepare=lambda: study.loaded, inputs=inputs, kind="measure",
         code=CODE["measure"], settings={**study.prompt, "batch_size": BATCH, **(generation if translations else {})},
         cost=lambda: Cost(
@@ -163,11 +172,12 @@ def measure_stage(study: Study, product: Stage | None, *, translate: bool = Fals
 
 
 def _chosen(rows: Stage) -> str:
-    return f"{rows.settings['size']} rows by {rows.settings['rule']}"
+    return _described(rows.settings)
 
 
-def _titled(study: Study, title: str) -> str:
-    return f"{study.pair}, {study.name.rstrip('/').rsplit('/', maxsplit=1)[-1]}: {title}"
+def _described(settings: Mapping[str, Any]) -> str:
+    number = "all" if settings["size"] is None else settings["size"]
+    return f"{number} rows by {settings['rule']}" + (" outside the template" if settings.get("without") else "")
 
 
 def _tokens(study: Study) -> int:
@@ -197,11 +207,12 @@ def _gradients(study: Study, work: Work) -> Made:
     return Made(files=_files(work.folder))
 
 
-def _rows(study: Study, rule: str, size: int, seed: int, work: Work) -> Made:
+def _rows(study: Study, rule: str, size: int | None, seed: int, without: str | None, work: Work) -> Made:
     basis = Basis(
         vocabulary=study.checkpoint.vocabulary,
-        size=size,
+        size=study.checkpoint.vocabulary if size is None else size,
         seed=seed,
+        without=without,
         scan=Scan.open(work.inputs["basis"] / SCAN_FILE) if rule in SCORES else None,
         attribution=Attribution.open(work.inputs["basis"]) if rule in ATTRIBUTIONS else None,
         examples=lambda: study.train_examples,
@@ -256,20 +267,9 @@ def figures_of(predictions: Predictions) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``accuracy``; ``loss``, in nats a token; ``sentences``: lists of ``positions``, of ``correct`` answers, and of the
-        summed ``loss`` in nats, to 6 decimals, one entry a sentence.
+        ``accuracy``; ``loss``, in nats a token; and ``sentences`` (`Predictions.by_sentence`).
     """
-    place = predictions.sentence
-    size = int(place.max()) + 1
-    return {
-        "accuracy": predictions.accuracy,
-        "loss": predictions.loss,
-        "sentences": {
-            "positions": np.bincount(place, minlength=size).tolist(),
-            "correct": np.bincount(place, weights=predictions.correct, minlength=size).astype(int).tolist(),
-            "loss": np.bincount(place, weights=-predictions.log_p, minlength=size).round(6).tolist(),
-        },
-    }
+    return {"accuracy": predictions.accuracy, "loss": predictions.loss, "sentences": predictions.by_sentence()}
 
 
 def _files(folder: Path) -> list[Path]:

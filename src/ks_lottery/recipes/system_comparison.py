@@ -68,6 +68,14 @@ def same_positions(cells: Sequence[FinishedCell]) -> bool:
     return all(cell.figures["sentences"]["positions"] == cells[0].figures["sentences"]["positions"] for cell in cells)
 
 
+def differing_conditions(cells: Sequence[FinishedCell]) -> list[str]:
+    """Say in one sentence under how many conditions cells were computed; nothing where it is one."""
+    conditions = {str(sorted(cell.conditions.items(), key=str)) for cell in cells}
+    if len(conditions) < 2:
+        return []
+    return [f"The cells were computed under {len(conditions)} different conditions (threads, device or versions)."]
+
+
 def _check_positions(cells: Sequence[FinishedCell]) -> None:
     if not same_positions(cells):
         raise UserError("cells of different test sentences cannot be compared: measure all systems on one text")

@@ -44,6 +44,7 @@ def basis_of(
     alpha: float | None = None,
     interval: tuple[float, float] | None = None,
     correction: str = SelectSettings.correction,
+    without: str | None = SelectSettings.without,
     seed: int = SelectSettings.seed,
     corpus: TextSource | None = None,
     template: str = SelectSettings.template,
@@ -59,9 +60,11 @@ def basis_of(
         Selector, one of `ks_lottery.config.choices.RANKINGS`.
     scan, file
         The scan, and its file: a run keeps the attribution beside it.
+    without
+        Rows that are left out, one of `ks_lottery.config.choices.EXCLUSIONS`; None for none.
     corpus
-        Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there,
-        on the original model.
+        Text that frequency, occurrence, template and random-reachable look at, and whose template `without` leaves out;
+        gradient and gradient-sum are measured there, on the original model.
     attribution
         Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan.
     model
@@ -76,16 +79,19 @@ def basis_of(
         When something is missing, cannot be read, or belongs to another model or tuning than the scan.
     """
     basis = Basis(
-        vocabulary=len(scan), size=size, seed=seed, scan=scan, alpha=alpha, interval=interval, correction=correction
-    )
-    if by in SCORES:
-        return basis
-    check_size(by, size)
+        vocabulary=len(scan), size=size, seed=seed, scan=scan, alpha=alpha, interval=interval, correction=correction,
+        without=without,
+    )  # fmt: skip
+    if by not in SCORES:
+        check_size(by, size)
     if by in ATTRIBUTIONS:
-        return replace(
-            basis, attribution=_attribution_for(by, scan, Path(file), corpus, template, attribution, model, stage)
+        # With `without`, the corpus may be there for its template alone.
+        only_template = without is not None and (by not in MEASURED or attribution is not None)
+        read = None if only_template else corpus
+        basis = replace(
+            basis, attribution=_attribution_for(by, scan, Path(file), read, template, attribution, model, stage)
         )
-    if corpus is None:
+    if corpus is None or (without is None and by in (*SCORES, *ATTRIBUTIONS)):
         return basis
     from ks_lottery.corpus.monolingual import read_sentences, token_counts
     from ks_lottery.models.load import load_tokenizer, open_checkpoint
@@ -94,12 +100,14 @@ def basis_of(
     checkpoint = open_checkpoint(model_of(scan, model))
     tokenizer = load_tokenizer(checkpoint)
     if by == "frequency":
-        return replace(basis, frequencies=token_counts(tokenizer, read_sentences(corpus)))
+        basis = replace(basis, frequencies=token_counts(tokenizer, read_sentences(corpus)))
+    if by == "frequency" and without is None:
+        return basis
     padding = checkpoint.config.get("pad_token_id")
 
     @cache
     def examples() -> Sequence[Example]:
-        return _examples(tokenizer, corpus, template, spans=by == "template")
+        return _examples(tokenizer, corpus, template, spans="template" in (by, without))
 
     def reachable() -> npt.NDArray[np.int64]:
         return reachable_rows([e.sequence for e in examples()], padding if isinstance(padding, int) else None)

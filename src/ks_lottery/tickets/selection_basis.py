@@ -39,6 +39,8 @@ class Basis:
         For ``ks`` without a size: rows with p < alpha, or with p in [low, high).
     correction
         Of p for the number of rows, with alpha or interval.
+    without
+        Selector, one of `ks_lottery.config.choices.EXCLUSIONS`, all of whose rows are left out; None for none.
     tickets
         For ``tickets`` and ``all-but-tickets``.
     attribution
@@ -61,6 +63,7 @@ class Basis:
     alpha: float | None = None
     interval: tuple[float, float] | None = None
     correction: str = "none"
+    without: str | None = None
     tickets: Tickets | None = None
     attribution: Attribution | None = None
     gradients: Callable[[], Attribution] | None = None

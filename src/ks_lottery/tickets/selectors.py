@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED, SCORES
+from ks_lottery.config.choices import ATTRIBUTIONS, EXCLUSIONS, MEASURED, SCORES
 from ks_lottery.errors import UserError
 from ks_lottery.tickets.selection_basis import Basis, check_size, need
 from ks_lottery.tickets.text_selectors import TEXT_SELECTORS, every_reachable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 def select_rows(by: str, basis: Basis) -> Tickets:
     """Select rows by one of `SELECTORS`.
 
+    With `Basis.without`, rows are ranked or drawn without those: of a ranking, the first `Basis.size` of the others.
+
     Raises
     ------
     UserError
@@ -30,7 +33,18 @@ def select_rows(by: str, basis: Basis) -> Tickets:
     """
     if by not in SELECTORS:
         raise UserError(f"selector {by} is not known; there are {', '.join(SELECTORS)}")
-    return SELECTORS[by](basis)
+    return SELECTORS[by](basis) if basis.without is None else _without(by, basis.without, basis)
+
+
+def _without(by: str, excluded: str, basis: Basis) -> Tickets:
+    if excluded not in EXCLUSIONS:
+        raise UserError(f"`without` is {excluded}, but must be one of {', '.join(EXCLUSIONS)}")
+    every = replace(basis, size=basis.vocabulary)
+    size = basis.size if basis.size is None else check_size(by, basis.size)
+    ranked = SELECTORS[by](basis if size is None else every)
+    others = (ranked - SELECTORS[excluded](every)).head(len(ranked) if size is None else size)
+    sized = {name: size for name in ("size", "top_k") if name in ranked.rule}
+    return replace(others, rule={**ranked.rule, **sized, "without": excluded})
 
 
 def _by_score(by: str) -> Callable[[Basis], Tickets]:
