@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
+    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.recipes.recipe_scale import RecipeScale
@@ -94,7 +95,8 @@ class Study:
     scale
         Settings of a training (`RecipeScale.training_of`), and how translations are made.
     variant
-        What names of stages and inputs add, where the texts are shown in another prompt than that of the recipe (`shown_in`).
+        What names of stages and inputs add, where prompt, training or rows are not those of the recipe (`shown_in`,
+        `trained_by`, `called`).
     """
 
     name: str
@@ -111,6 +113,14 @@ class Study:
     def shown_in(self, template: str) -> Study:
         """Return the same model and texts in another prompt; with stages of its own, but for what does not depend on it."""
         return replace(self, template=template, variant=f" in prompt {template}")
+
+    def trained_by(self, training: TrainConfig, variant: str) -> Study:
+        """Return the same model and texts with one training for every method, under names that end in `variant`."""
+        return replace(self, scale=replace(self.scale, training=training, rates={}), variant=variant)
+
+    def called(self, variant: str) -> Study:
+        """Return the same study with stages of other names, such as for rows that were chosen on another text."""
+        return replace(self, variant=variant)
 
     def titled(self, title: str) -> str:
         """Return what the screen calls a stage."""

@@ -57,7 +57,7 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
     what += "" if tokens is None else f" with {tokens:,} tokens"
     what += study.variant
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
-    trained = tokens or (study.reachable if rows is None else int(rows.settings["size"]))
+    trained = tokens or (study.reachable if rows is None else rows.settings["size"] or study.reachable)
     training = study.scale.training_of(method)
     return Stage(
         name=f"{study.name} {study.pair}: {what}, seed {seed}", title=study.titled(f"{what}, seed {seed}"),
@@ -76,9 +76,9 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
 
 def scan_stage(study: Study, embed: Stage) -> Stage:
     """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
-    seed = embed.settings["seed"]
+    what = f"scan{study.variant}, seed {embed.settings['seed']}"
     return Stage(
-        name=f"{study.name} {study.pair}: scan, seed {seed}", title=study.titled(f"scan, seed {seed}"),
+        name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
         make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
         code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
     )  # fmt: skip
@@ -100,7 +100,14 @@ def gradients_stage(study: Study) -> Stage:
 
 
 def rows_stage(
-    study: Study, rule: str, size: int | None, seed: int, basis: Stage | None = None, *, without: str | None = None
+    study: Study,
+    rule: str,
+    size: int | None,
+    seed: int,
+    basis: Stage | None = None,
+    *,
+    without: str | None = None,
+    alpha: float | None = None,
 ) -> Stage:
     """Return the stage that chooses rows; its folder has ``rows.json``.
 
@@ -114,18 +121,21 @@ def rows_stage(
         Stage of the scan or of the gradients that the rule reads; None for rules that read the text.
     without
         Rows that are left out, one of `ks_lottery.config.choices.EXCLUSIONS`; None for none.
+    alpha
+        In place of a size, for the rule ``ks``: choose the rows with p < alpha, which may be none.
     """
     read = {} if basis is None else {"basis": basis.name}
     shown = study.prompt if basis is None or without is not None else {}
     read |= {"text": study.train_input} if shown else {}
     drawn = {"seed": seed} if rule.startswith("random") else {}
     settings = {"rule": rule, "size": size, **({} if without is None else {"without": without}), **drawn, **shown}
+    settings |= {} if alpha is None else {"alpha": alpha}
     title = f"{_described(settings)}{study.variant}"
     of_a_tuning = basis is not None and basis.kind in {"scan", "tune"}
     title += f", seed {seed}" if drawn or of_a_tuning else ""
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=study.titled(title),
-        make=partial(_rows, study, rule, size, seed, without), inputs={"model": study.model_input, **read}, kind="rows",
+        make=partial(_rows, study, rule, size, seed, without, alpha), inputs={"model": study.model_input, **read}, kind="rows",
         code=CODE["rows"], settings=settings, cost=lambda: Cost(disk=100 * (size or study.reachable)),
     )  # fmt: skip
 
@@ -176,6 +186,8 @@ def _chosen(rows: Stage) -> str:
 
 
 def _described(settings: Mapping[str, Any]) -> str:
+    if "alpha" in settings:
+        return f"rows with p < {settings['alpha']:g}"
     number = "all" if settings["size"] is None else settings["size"]
     return f"{number} rows by {settings['rule']}" + (" outside the template" if settings.get("without") else "")
 
@@ -207,10 +219,13 @@ def _gradients(study: Study, work: Work) -> Made:
     return Made(files=_files(work.folder))
 
 
-def _rows(study: Study, rule: str, size: int | None, seed: int, without: str | None, work: Work) -> Made:
+def _rows(
+    study: Study, rule: str, size: int | None, seed: int, without: str | None, alpha: float | None, work: Work
+) -> Made:
     basis = Basis(
         vocabulary=study.checkpoint.vocabulary,
-        size=study.checkpoint.vocabulary if size is None else size,
+        size=study.checkpoint.vocabulary if size is None and alpha is None else size,
+        alpha=alpha,
         seed=seed,
         without=without,
         scan=Scan.open(work.inputs["basis"] / SCAN_FILE) if rule in SCORES else None,
