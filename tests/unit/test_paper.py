@@ -53,3 +53,37 @@ def test_tickets_of_the_paper_are_as_many_as_it_says():
     assert max(map(len, tickets.values())) == 18  # table 1: fewer than or as many as 18 at p < 0.05
     assert all(values == sorted(set(values)) for values in tickets.values())
     assert {13, 278, 29871} <= set.intersection(*map(set, tickets.values()))
+
+
+def test_tables_3_and_8_have_the_same_tickets():
+    assert [row["row"] for row in paper_table("table3").rows] == paper_table("table8").values(
+        model="LLaMA-7B", pair="en-ca"
+    )
+
+
+def test_relative_and_ratio_rank_alike_in_the_paper():
+    """They differ by 1, so their ranks agree; a figure that was copied wrong shows here."""
+    table = paper_table("table3")
+    places = [list(table.columns).index(name) for name in ("relative", "ratio")]
+    assert all(row["values"][places[0]] == row["values"][places[1]] for row in table.rows)
+
+
+def test_tables_5_and_7_have_the_same_predictions():
+    """Table 5 is en-ca of table 7, in percent."""
+    for alpha in (0.05, 0.1, 0.5, 1.0):
+        shares = paper_table("table7").value("en-ca", model="LLaMA-7B", alpha=alpha, figure="prediction")
+        assert paper_table("table5").value("prediction", model="LLaMA-7B", alpha=alpha) == pytest.approx(100 * shares)
+
+
+def test_certified_is_predicted_at_alpha_1_and_less_below_it():
+    table = paper_table("table7")
+    for alpha in (0.0, 0.05, 0.1, 0.5, 1.0):
+        certified, predicted = (
+            table.values(model="LLaMA-7B", alpha=alpha, figure=figure) for figure in ("certified", "prediction")
+        )
+        assert certified == predicted if alpha == 1 else all(c < p for c, p in zip(certified, predicted, strict=True))
+
+
+def test_shares_of_table_6_are_shares():
+    assert all(0 < value < 1 for row in paper_table("table6").rows for value in row["values"])
+    assert paper_table("table6").value("en-da", model="LLaMA-7B", alpha=0.05) == 0.33
