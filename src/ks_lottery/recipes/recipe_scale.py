@@ -16,6 +16,21 @@ RATES = {"lora": 1e-3, "prompt": 3e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
+class PowerGrid:
+    """Trainings of the recipe `power`: embed tuning at each learning rate, for each number of steps, with each batch.
+
+    Parameters
+    ----------
+    rates, steps, batches
+        Learning rates, steps, and examples a step.
+    """
+
+    rates: tuple[float, ...]
+    steps: tuple[int, ...]
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeScale:
     """Size of a recipe.
 
@@ -41,6 +56,10 @@ class RecipeScale:
         Sentences that the main systems translate with seed 0, the first ones, and how.
     resamples
         Resamples behind each interval.
+    levels
+        Number of alphas of a table that are computed, its first and last among them; None for all.
+    power
+        Trainings of the recipe `power`.
     """
 
     sizes: tuple[int, ...]
@@ -56,11 +75,24 @@ class RecipeScale:
     num_beams: int = 1
     max_new_tokens: int = 128
     resamples: int = 10_000
+    levels: int | None = None
+    power: PowerGrid
 
     def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
         """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
         primary = seeds or max(self.seeds, self.primary_seeds)
         return replace(self, seeds=seeds or self.seeds, primary_seeds=primary, sizes=tuple(sizes) or self.sizes)
+
+    def levels_of(self, alphas: Sequence[float]) -> tuple[float, ...]:
+        """Return the alphas of a table that are computed: all, or as many as `levels` says, at equal distances.
+
+        >>> SCALES["smoke"].levels_of((0.0, 0.05, 0.1, 0.5, 1.0))
+        (0.0, 0.1, 1.0)
+        """
+        if self.levels is None or len(alphas) <= self.levels:
+            return tuple(alphas)
+        last = len(alphas) - 1
+        return tuple(alphas[round(place * last / (self.levels - 1))] for place in range(self.levels))
 
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""
@@ -71,15 +103,18 @@ class RecipeScale:
 SCALES = {
     "smoke": RecipeScale(
         sizes=(4, 8), prompts=(4,), seeds=1, max_train=64, max_test=24, training=TrainConfig(learning_rate=1e-2, epochs=1.0),
-        translations=2, max_new_tokens=8, resamples=1000,
+        translations=2, max_new_tokens=8, resamples=1000, levels=3,
+        power=PowerGrid(rates=(1e-4, 1e-2), steps=(4, 8), batches=(4, 8)),
     ),
     "small": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=3, primary_seeds=5, max_train=512, max_test=300,
         training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=50,
+        power=PowerGrid(rates=(1e-3, 3e-3, 1e-2), steps=(32, 64), batches=(4, 8)),
     ),
     "paper": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=5, max_train=None, max_test=None,
         training=TrainConfig(learning_rate=1e-2, epochs=1.0), translations=1012, num_beams=4, max_new_tokens=256,
+        power=PowerGrid(rates=(2e-5, 1e-3, 1e-2), steps=(78, 234, 1172), batches=(8, 128)),
     ),
 }  # fmt: skip
 """Name of a scale to its size."""
