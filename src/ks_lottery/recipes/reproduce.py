@@ -10,6 +10,7 @@ from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names, did_you_mean, values_of
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.errors import UserError
+from ks_lottery.recipes.analysis_recipe import explanation_recipe, module_recipe, power_recipe
 from ks_lottery.recipes.certification_recipe import CERTIFICATION_RECIPES
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
 from ks_lottery.recipes.selector_recipe import selector_recipe
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
     "selectors": selector_recipe,
     "where": where_recipe,
+    "table3": explanation_recipe,
     **CERTIFICATION_RECIPES,
+    "figure6": module_recipe,
+    "power": power_recipe,
 }
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
 `ks_lottery.config.choices.RECIPES`, which has their help."""
