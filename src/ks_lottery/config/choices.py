@@ -207,6 +207,16 @@ RECIPES = {
     "trained alone and transferred, beside embed tuning",
     "where": "what the rows do: in which spans of a text they act, and whether the rows of the prompt template or all others "
     "carry the gain",
+    "table3": "what the tickets are: token, frequency, p, ranks by the other scores, and where their tokens occur",
+    "table5": "verified, certified and prediction accuracy over alpha, partial tuning, by the rule both",
+    "table7": "certified and prediction accuracy over alpha, partial tuning, by theorem 2",
+    "figure4": "the same with tau, over every alpha of tables 5 and 7",
+    "figure7": "tau, certified and prediction accuracy over alpha, partial transfer, from one embed tuning a seed",
+    "table6": "share of the tickets of each alpha whose values agree between partial and embed tuning",
+    "figure6": "which kinds of modules change where each layer is tuned alone",
+    "power": "at which learning rate, steps and batch embed tuning finds tickets, with advice for the model",
+    "transfer-matrix": "tickets of one language trained on another one, and all languages trained together; two pairs or more",
+    "all": "every recipe; what they share is made once",
 }
 """Recipes of `reproduce`: tables that are made from models and texts by one command."""
 

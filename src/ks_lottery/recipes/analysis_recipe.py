@@ -59,7 +59,7 @@ def module_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
 
 
 def power_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
-    """Return the recipe `power`: embed tuning at each learning rate, number of steps and batch, and transfers of its tickets."""
+    """Return the recipe `power`: embed tuning at each rate, number of steps and batch, and the transfer of its tickets."""
     parts = RecipeParts()
     grid = scale.power
     for study in studies:

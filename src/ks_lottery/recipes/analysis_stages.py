@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
 from ks_lottery.recipes.study_stages import CODE, ROWS_FILE
@@ -33,8 +32,8 @@ ALPHA = 0.05
 def explain_stage(study: Study, embed: Stage, scan: Stage, rows: Stage) -> Stage:
     """Return the stage that explains tickets, as `explain` does: p, ranks by each score, frequency, origin.
 
-    The figures of its cell are those of `Explanation.as_dict` with ``power``, what the test could see (`Scan.power`). Frequencies
-    are counted in the target side of the training text.
+    The figures of its cell are those of `Explanation.as_dict` with ``power``, what the test could see (`Scan.power`).
+    Frequencies are counted in the target side of the training text.
     """
     what = f"explain {rows.name.partition(': ')[2]}"
     return Stage(
@@ -106,15 +105,17 @@ def _explain(study: Study, work: Work) -> Made:
 
 
 def _layer(study: Study, layer: int, seed: int, work: Work) -> Made:
-    models, place = study.models, next(m for m in map(LAYER.search, study.checkpoint.tensors) if m and int(m[1]) == layer)
+    models, named = study.models, map(LAYER.search, study.checkpoint.tensors)
+    place = next(match for match in named if match and int(match[1]) == layer)
+    where: dict[str, Any] = {"dtype": models.dtype, "device": models.device}
     spec = TuneSpec(
         method="full", layers=str(layer), seed=seed, settings=study.scale.training_of("full"), folder=work.unfinished,
-        dtype=models.dtype, device=models.device, trust_remote_code=models.trust_remote_code, **study.prompt,
+        trust_remote_code=models.trust_remote_code, **where, **study.prompt,
     )  # fmt: skip
     tuned = prepare(study.checkpoint, study.train_examples, spec).run(tick=work).product
     scan = compare(
-        study.checkpoint, tuned.loaded.lm, units="all", tensors=f"{place.string[: place.end()]}*", alpha=ALPHA, compare_as="float32",
-        ignore_tokenizer=True,
+        study.checkpoint, tuned.loaded.lm, units="all", tensors=f"{place.string[: place.end()]}*", alpha=ALPHA,
+        compare_as="float32", ignore_tokenizer=True,
     ).scan  # fmt: skip
     scan.save(work.folder / SCAN_FILE)
     return Made(files=[work.folder / SCAN_FILE])

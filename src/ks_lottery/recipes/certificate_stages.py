@@ -36,7 +36,8 @@ LEVEL = 0.05
 """Level of the second test of table 6, which the paper does not name; the same for each alpha."""
 
 SHOWN = (
-    "positions", "sentences", "counted", "original_accuracy", "tuned_accuracy", "half_gap_range", "full", "levels", "guarantees",
+    "positions", "sentences", "counted", "original_accuracy", "tuned_accuracy", "half_gap_range", "full", "levels",
+    "guarantees",
 )  # fmt: skip
 """What the figures of a cell have of `Certificate.as_dict`."""
 
@@ -51,7 +52,7 @@ def certify_stage(
 ) -> Stage:
     """Return the stage that certifies small models against embed tuning on the test text, as `certify` does.
 
-    Its folder has the certificate, and the figures of a cell: taus, what is verified and certified by each rule, the audit, the
+    Its folder has the certificate, and the figures of a cell: taus, what each rule verifies and certifies, the audit, the
     guarantees, and ``by_sentence``, what each sentence adds (`sentence_figures`).
 
     Parameters
@@ -94,7 +95,9 @@ def alike_stage(study: Study, embed: Stage, partially: Stage, rows: Stage) -> St
 
 
 def _certify(study: Study, alphas: Sequence[float], work: Work, *, partially: bool) -> Made:
-    smalls = {named(alpha): RowPatch.open(work.inputs[f"small {named(alpha)}"]) for alpha in alphas} if partially else {}
+    smalls = (
+        {named(alpha): RowPatch.open(work.inputs[f"small {named(alpha)}"]) for alpha in alphas} if partially else {}
+    )
     spec = CertifySpec(
         small=smalls, config=CertifyConfig(alphas=tuple(alphas)), calibration=CALIBRATION, template=study.template,
         max_tokens=study.max_tokens, batch_size=BATCH,
@@ -136,7 +139,12 @@ def sentence_figures(certified: Certified) -> dict[str, Any]:
             mark = columns[f"{rule}_empirical"][own]
             levels[level.name] |= {rule: added(mark), f"{rule} violations": added(mark & ~right)}
     positions = np.bincount(tuned.sentence, minlength=size).tolist()
-    return {"positions": positions, "original": added(original.correct), "tuned": added(tuned.correct), "levels": levels}
+    return {
+        "positions": positions,
+        "original": added(original.correct),
+        "tuned": added(tuned.correct),
+        "levels": levels,
+    }
 
 
 def _alike(work: Work) -> Made:

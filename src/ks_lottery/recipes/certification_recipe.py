@@ -57,14 +57,14 @@ CERTIFICATION_TABLES = (
     CertificationTable(name="figure4", partially=True, rule="theorem", alphas=PARTIAL_ALPHAS),
     CertificationTable(name="figure7", partially=False, rule="theorem", alphas=TRANSFER_ALPHAS),
 )
-"""Table 5 of the paper has certified accuracies below the original model's accuracy, which the rule ``both`` explains; the others
-follow theorem 2."""
+"""Table 5 of the paper has certified accuracies below the original model's accuracy, which the rule ``both`` explains; the
+others follow theorem 2."""
 
 
 def tickets_tuned_alone(
     parts: RecipeParts, study: Study, embed: Stage, scan: Stage, alphas: Sequence[float], seed: int
 ) -> Mapping[float, tuple[Stage, Stage]]:
-    """Return for each alpha its rows, and the partial tuning of them; at alpha 1, where no row is left out, embed tuning itself."""
+    """Return for each alpha its rows and the partial tuning of them; at alpha 1, which selects every row, embed tuning."""
     made: dict[float, tuple[Stage, Stage]] = {}
     for alpha in alphas:
         rows = parts.known(rows_stage(study, "ks", None, seed, scan, alpha=alpha))

@@ -1,4 +1,4 @@
-"""Tables of the recipes `table5`, `table7`, `figure4` and `figure7`: what is certified, predicted and guaranteed, over alpha."""
+"""Tables of the recipes `table5`, `table7`, `figure4` and `figure7`: what is certified, predicted, guaranteed at each alpha."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def paper_figure(name: str, pair: str, alpha: float, figure: str) -> float | Non
 
 
 def _findings(cells: Sequence[FinishedCell], levels: Sequence[AlphaLevel]) -> list[str]:
-    """Say where the certified accuracy is a lower bound of the prediction accuracy, what was violated, and what had no ticket."""
+    """Say where certified accuracy is a lower bound of prediction accuracy, what was violated, and what had no ticket."""
     sentences: list[str] = []
     below, above = ([f"{one.alpha:g}" for one in levels if test(one)] for test in (_is_bound, _is_no_bound))
     if below:
@@ -240,17 +240,20 @@ def _reading(finished: Sequence[FinishedCell], rule: str) -> list[str]:
     figures = finished[0].figures
     delta = figures["guarantees"][0]["delta"] if figures["guarantees"] else None
     sentences = [
-        f"Certified: by {RULE_SENTENCES[rule]}. The bound is no guarantee for a deep network; violations count where it fails.",
-        f"Of the first {figures['counted']['bound']} positions of each sentence; tau is the largest D of the rows not selected.",
+        f"Certified: by {RULE_SENTENCES[rule]}.",
+        "The bound is no guarantee for a deep network; violations count where it fails.",
+        f"Counted: the first {figures['counted']['bound']} positions of each sentence. tau: the largest D of rows not selected.",
         "Each difference is paired by seed and sentence, with its 95% interval; seeds and sentences are resampled crossed.",
     ]
     if delta is not None:
         counted = figures["counted"]["guarantee"]
         first = "whole sentences" if counted == "all" else f"the first {counted} positions of each sentence"
         sentences.append(
-            f"The last bounds are guarantees from the half of the test text that the table does not report on, over {first}: for "
-            f"each model alone, each fails with probability {delta:g} at most, whatever the model is; the least over seeds."
+            f"at least: guarantees from the half of the test text that the table does not report on, over {first}. Each holds "
+            f"for one model and fails with probability {delta:g} at most, whatever the model is; the least over seeds is shown."
         )
     if any(cell.about["way"] == "partial" for cell in finished):
-        sentences.append("The rows of each alpha are tuned alone; at alpha 1 no row is left out, so it is embed tuning.")
+        sentences.append(
+            "The rows of each alpha are tuned alone; at alpha 1 no row is left out, so it is embed tuning."
+        )
     return [*sentences, *differing_conditions(finished)]

@@ -20,9 +20,9 @@ def module_tables(finished: Sequence[FinishedCell]) -> list[Section]:
         cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
         sections += [_layers(", ".join(place), cells), _kinds(", ".join(place), cells)]
     said = [
-        "Each layer is tuned alone, in float32, and compared with the base in float32; the embedding by embed tuning. A unit is a "
-        "row of a matrix or a whole vector; D and p are of the unit with the smallest p, with the first seed.",
-        "The paper: fewer than two LayerNorm parameters of each layer pass at p < 0.05, and other changes are in the embedding.",
+        "Each layer is tuned alone, in float32, and compared with the base in float32; the embedding by embed tuning.",
+        "A unit is a row of a matrix or a whole vector; D and p are of the unit with the smallest p, with the first seed.",
+        "The paper: fewer than two LayerNorm parameters of each layer pass at p < 0.05; other changes are in the embedding.",
         "Counts are descriptive. Units differ in width, and a wide unit passes with a smaller D.",
     ]
     return [*sections, Section(title="How to read it", sentences=[*said, *differing_conditions(finished)])]

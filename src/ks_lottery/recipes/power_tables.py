@@ -1,4 +1,4 @@
-"""Tables of the recipe `power`: at which learning rate, steps and batch embed tuning finds tickets, and advice for the model."""
+"""Tables of the recipe `power`: at which rate, steps and batch embed tuning finds tickets, and advice for the model."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def power_tables(finished: Sequence[FinishedCell]) -> list[Section]:
         trainings = trainings_of(cells)
         sections += [_table(", ".join(place), trainings), _advice(", ".join(place), trainings)]
     said = [
-        "reach: half the learning rate times the steps, over the median standard deviation of a row: the furthest that Adam moves "
-        "a row under a cosine. short by: the factor by which moves are too small, measured with the first seed.",
-        "agreement: share of positions that the transfer of the tickets answers like embed tuning, on half of the test text, first "
-        "20 positions. Figures are means over seeds and descriptive.",
+        "reach: half the learning rate times the steps, over the median standard deviation of a row: the furthest that Adam "
+        "moves a row under a cosine. short by: the factor by which moves are too small, measured with the first seed.",
+        "agreement: share of positions that the transfer of the tickets answers like embed tuning, on half of the test text, "
+        "first 20 positions. Figures are means over seeds and descriptive.",
     ]
     return [*sections, Section(title="How to read it", sentences=[*said, *differing_conditions(finished)])]
 
@@ -115,7 +115,9 @@ def _table(title: str, trainings: Sequence[TrainedAt]) -> Section:
                 one.power[0]["needed"], one.tuned, one.level.predicted, one.level.original, one.agreement,
             ]
         )  # fmt: skip
-    return Section(title=f"{title}: embed tuning at each learning rate, steps and batch", columns=columns, rows=rows, keys=3)
+    return Section(
+        title=f"{title}: embed tuning at each learning rate, steps and batch", columns=columns, rows=rows, keys=3
+    )
 
 
 def _advice(title: str, trainings: Sequence[TrainedAt]) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names, did_you_mean, values_of
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.errors import UserError
+from ks_lottery.recipes.all_recipes import ALL, combined_recipe
 from ks_lottery.recipes.analysis_recipe import explanation_recipe, module_recipe, power_recipe
 from ks_lottery.recipes.certification_recipe import CERTIFICATION_RECIPES
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
@@ -17,6 +19,7 @@ from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
 from ks_lottery.recipes.study import OneModel, Study, open_study_model
 from ks_lottery.recipes.study_texts import parse_pair, study_texts
+from ks_lottery.recipes.transfer_matrix import transfer_matrix_recipe
 from ks_lottery.recipes.where_recipe import where_recipe
 from ks_lottery.report.delimited import to_csv
 from ks_lottery.report.latex import to_latex
@@ -36,14 +39,17 @@ if TYPE_CHECKING:
     from ks_lottery.report.screen import Screen
     from ks_lottery.report.section import Section
 
-RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
+_RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
     "selectors": selector_recipe,
     "where": where_recipe,
     "table3": explanation_recipe,
     **CERTIFICATION_RECIPES,
     "figure6": module_recipe,
     "power": power_recipe,
+    "transfer-matrix": transfer_matrix_recipe,
 }
+
+RECIPES = {**_RECIPES, ALL: partial(combined_recipe, _RECIPES)}
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
 `ks_lottery.config.choices.RECIPES`, which has their help."""
 

@@ -20,7 +20,7 @@ KINDS = {
     "feed-forward": r"mlp|feed_forward|ffn|(^|\.)fc\d|expert|gate",
     "embedding": r"embed|(^|\.)w[tp]e\b|lm_head",
 }
-"""Kind of a module to a pattern for the names of its tensors; the first that matches counts, so norms inside attention are norms."""
+"""Kind of a module to a pattern for the names of its tensors; the first that matches counts: a norm in attention is a norm."""
 
 
 def kind_of(tensor: str) -> str:
