@@ -242,7 +242,7 @@ def _reading(finished: Sequence[FinishedCell], rule: str) -> list[str]:
     sentences = [
         f"Certified: by {RULE_SENTENCES[rule]}.",
         "The bound is no guarantee for a deep network; violations count where it fails.",
-        f"Counted: the first {figures['counted']['bound']} positions of each sentence. tau: the largest D of rows not selected.",
+        f"Counted: first {figures['counted']['bound']} positions of a sentence. tau: the largest D of all rows not selected.",
         "Each difference is paired by seed and sentence, with its 95% interval; seeds and sentences are resampled crossed.",
     ]
     if delta is not None:
