@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ from ks_lottery.store.manifest import digest_json, versions
 from ks_lottery.tuning.token_prompt import places_and_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
@@ -69,6 +70,10 @@ class OneModel:
             )
         return self.current
 
+    def release(self) -> None:
+        """Forget the model that is kept, so that its memory is free."""
+        self.current = None
+
     def conditions(self) -> dict[str, Any]:
         """Return what decides numbers on this machine beside inputs and settings."""
         if self.device == "cuda":
@@ -93,6 +98,8 @@ class Study:
         How they are shown to the model, and the longest example.
     scale
         Settings of a training (`RecipeScale.training_of`), and how translations are made.
+    spm
+        SentencePiece models that translations are scored with too, by the name of the tokenizer.
     variant
         What names of stages and inputs add, where the texts are shown in another prompt than that of the recipe (`shown_in`).
     """
@@ -106,6 +113,7 @@ class Study:
     template: str
     max_tokens: int
     scale: RecipeScale
+    spm: Mapping[str, Path] = field(default_factory=dict[str, Path])
     variant: str = ""
 
     def shown_in(self, template: str) -> Study:
