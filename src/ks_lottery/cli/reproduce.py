@@ -17,6 +17,7 @@ def run(settings: ReproduceSettings) -> int:
         raise UserError("`measure` measures steps for a dry run: give `dry_run` too")
     from ks_lottery.recipes.recipe_plan import plan_recipe
     from ks_lottery.recipes.reproduce import prepare_recipe, reproduce_with
+    from ks_lottery.report.drawing import MISSING, can_draw
     from ks_lottery.report.screen import Screen
 
     screen = Screen(total=0)
@@ -31,4 +32,6 @@ def run(settings: ReproduceSettings) -> int:
     screen.show(made.sections())
     if out is not None:
         screen.say(f"Every table lies in {out}.")
+        if made.charts and not can_draw():
+            screen.say(f"{MISSING[0].upper()}{MISSING[1:]}.")
     return 0

@@ -217,6 +217,13 @@ RECIPES = {
     "power": "at which learning rate, steps and batch embed tuning finds tickets, with advice for the model",
     "transfer-matrix": "tickets of one language trained on another one, and all languages trained together; two pairs or more",
     "all": "every recipe; what they share is made once",
+    "table1": "whether tickets are enough: full and embed tuning beside partial tuning, partial transfer and random rows",
+    "figure1": "table 1, with its figure",
+    "table2": "methods with few parameters: QLoRA, LoRA, prefix and prompt tuning beside partial, embed and full tuning",
+    "table4": "the best number of rows of partial tuning, partial transfer and frequency tuning",
+    "figure8": "table 4, with the figure of scores by number of rows",
+    "figure5": "what tuning all other rows still gains, by the number of tickets that are frozen, with its figure",
+    "table8": "tickets of several languages side by side, with what two seeds and two prompts of one language share",
 }
 """Recipes of `reproduce`: tables that are made from models and texts by one command."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.analysis_stages import (
     ALPHA,
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 def explanation_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `table3`: the tickets at p < 0.05 of each seed."""
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     for study in studies:
         parts.inputs |= study.inputs
-        for seed in range(scale.seeds):
+        for seed in scale.every_seed:
             embed = parts.known(tune_stage(study, "embed", seed))
             scan = parts.known(scan_stage(study, embed))
             rows = parts.known(rows_stage(study, "ks", None, seed, scan, alpha=ALPHA))
@@ -45,10 +45,10 @@ def explanation_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
 
 def module_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `figure6`: the embedding by embed tuning, and each layer by full tuning of it alone."""
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     for study in studies:
         parts.inputs |= study.inputs
-        for seed in range(scale.seeds):
+        for seed in scale.every_seed:
             embed = parts.known(tune_stage(study, "embed", seed))
             scan = parts.known(scan_stage(study, embed))
             parts.cell(study, kinds_stage(study, scan), figure="modules", layer=None, seed=seed)
@@ -60,7 +60,7 @@ def module_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
 
 def power_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `power`: embed tuning at each rate, number of steps and batch, and the transfer of its tickets."""
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     grid = scale.power
     for study in studies:
         parts.inputs |= study.inputs
@@ -68,10 +68,10 @@ def power_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
             training = training_of(scale.training, len(study.train_examples), rate, steps, batch)
             trained = study.trained_by(training, f" at {rate:g} for {steps} steps of {batch}")
             parts.inputs |= trained.inputs
-            for seed in range(scale.seeds):
+            for seed in scale.every_seed:
                 embed = parts.known(tune_stage(trained, "embed", seed))
                 scan = parts.known(scan_stage(trained, embed))
-                about = {"rate": rate, "steps": steps, "batch": batch, "seed": seed}
+                about: dict[str, Any] = {"rate": rate, "steps": steps, "batch": batch, "seed": seed}
                 parts.cell(trained, power_stage(trained, embed, scan), figure="power", **about)
                 parts.cell(trained, certify_stage(trained, embed, scan, [ALPHA]), figure="certificate", **about)
     return parts.recipe("power", power_tables)

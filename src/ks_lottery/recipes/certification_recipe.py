@@ -75,10 +75,10 @@ def tickets_tuned_alone(
 
 def certification_recipe(table: CertificationTable, studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe of one table or figure: a certificate for each seed, of all alphas."""
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     for study in studies:
         parts.inputs |= study.inputs
-        for seed in range(scale.seeds):
+        for seed in scale.every_seed:
             embed = parts.known(tune_stage(study, "embed", seed))
             scan = parts.known(scan_stage(study, embed))
             smalls = None
@@ -97,10 +97,10 @@ def certification_recipe(table: CertificationTable, studies: Sequence[Study], sc
 
 def tuning_agreement_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `table6`: alpha selects the tickets, and the level of the second test is the same for each of them."""
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     for study in studies:
         parts.inputs |= study.inputs
-        for seed in range(scale.seeds):
+        for seed in scale.every_seed:
             embed = parts.known(tune_stage(study, "embed", seed))
             scan = parts.known(scan_stage(study, embed))
             every = tickets_tuned_alone(parts, study, embed, scan, scale.levels_of(AGREEMENT_ALPHAS), seed)

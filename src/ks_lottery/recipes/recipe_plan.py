@@ -146,7 +146,7 @@ def plan_recipe(prepared: PreparedRecipe, *, measure: bool = False) -> RecipePla
         stages.append(PlannedStage(title=stage.title, state=states[stage.name], cost=cost, seconds=seconds))
     return RecipePlan(
         stages=stages,
-        cells=len(stored.recipe.cells),
+        cells=sum(stored.present()),
         finished=finished,
         free=_free(stored.store.root),
         measured=measured,
@@ -160,7 +160,7 @@ def _states(stored: StoredRecipe) -> tuple[dict[str, str], int]:
     """
     recipe = stored.recipe
     done = [stored.cells.read(key) is not None for key in stored.cell_keys()]
-    needed = {cell.stage for cell, is_done in zip(recipe.cells, done, strict=True) if not is_done}
+    needed = {cell.stage for cell, is_done in zip(recipe.cells, done, strict=True) if not (is_done or cell.needs)}
     digests, there = dict(recipe.inputs), set[str]()
     for stage in recipe.stages:
         if all(name in digests for name in stage.roles.values()):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RATES = {"lora": 1e-3, "prompt": 3e-2}
+RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3, "prefix": 1e-2, "prompt": 3e-2}
 """Learning rate of methods that do not train rows of the embedding."""
 
 
@@ -60,6 +61,19 @@ class RecipeScale:
         Number of alphas of a table that are computed, its first and last among them; None for all.
     power
         Trainings of the recipe `power`.
+    preset
+        Settings of every training that have a name (`ks_lottery.config.choices.PRESETS`), in place of `training` and `rates`;
+        None for none.
+    first_seed
+        The first seed of training.
+    alphas
+        Thresholds of p that choose rows, beside the numbers of `sizes`.
+    draws
+        Least number of draws of random rows.
+    translates_every
+        Whether the main systems translate with every seed, not with the first one alone.
+    models
+        Models where the user gives none; empty for the embedded one.
     """
 
     sizes: tuple[int, ...]
@@ -77,6 +91,26 @@ class RecipeScale:
     resamples: int = 10_000
     levels: int | None = None
     power: PowerGrid
+    preset: str | None = None
+    first_seed: int = 0
+    alphas: tuple[float, ...] = ()
+    draws: int = 3
+    translates_every: bool = False
+    models: tuple[str, ...] = ()
+
+    @property
+    def every_seed(self) -> range:
+        """Seeds of training."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def every_draw(self) -> range:
+        """Seeds of random rows: those of training, and more where these are fewer than `draws`."""
+        return range(self.first_seed, self.first_seed + max(self.seeds, self.draws))
+
+    def translates(self, seed: int) -> bool:
+        """Say whether systems with this seed translate."""
+        return self.translates_every or seed == self.first_seed
 
     def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
         """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
@@ -96,6 +130,8 @@ class RecipeScale:
 
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""
+        if self.preset is not None:
+            return values_of(TrainConfig(**tune_preset(self.preset, method, {})["settings"]))
         rate = self.rates.get(method, self.training.learning_rate)
         return {**values_of(self.training), "learning_rate": rate}
 

@@ -7,28 +7,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names, did_you_mean, values_of
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.spm import find_model
 from ks_lottery.recipes.all_recipes import ALL, combined_recipe
 from ks_lottery.recipes.analysis_recipe import explanation_recipe, module_recipe, power_recipe
 from ks_lottery.recipes.certification_recipe import CERTIFICATION_RECIPES
+from ks_lottery.recipes.opened_studies import OpenedStudies
+from ks_lottery.recipes.overlap_recipe import overlap_recipe
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
+from ks_lottery.recipes.reproduction import Reproduction, about_of
+from ks_lottery.recipes.score_recipes import efficiency_recipe, existence_recipe, frozen_recipe, token_recipe
 from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
-from ks_lottery.recipes.study import OneModel, Study, open_study_model
-from ks_lottery.recipes.study_texts import parse_pair, study_texts
+from ks_lottery.recipes.study import OneModel, Study
+from ks_lottery.recipes.table_scale import table_pairs, table_scale
 from ks_lottery.recipes.transfer_matrix import transfer_matrix_recipe
 from ks_lottery.recipes.where_recipe import where_recipe
-from ks_lottery.report.delimited import to_csv
-from ks_lottery.report.latex import to_latex
-from ks_lottery.report.markdown import to_markdown
-from ks_lottery.report.notebook import Shown
-from ks_lottery.report.terminal import to_text
-from ks_lottery.store.cells import Cells, FinishedCell
-from ks_lottery.store.files import write_text
-from ks_lottery.store.manifest import manifest
+from ks_lottery.store.cells import Cells
 from ks_lottery.store.objects import ObjectStore
 from ks_lottery.store.work_folder import WorkFolder
 
@@ -37,24 +36,33 @@ if TYPE_CHECKING:
 
     from ks_lottery.recipes.stage import Recipe
     from ks_lottery.report.screen import Screen
-    from ks_lottery.report.section import Section
 
-_RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
+TABLES: dict[str, Callable[[str, Sequence[Study], RecipeScale], Recipe]] = {
+    "table1": existence_recipe, "figure1": existence_recipe, "table2": efficiency_recipe, "table4": token_recipe,
+    "figure8": token_recipe, "figure5": frozen_recipe, "table8": overlap_recipe,
+}  # fmt: skip
+"""Recipes of the paper's score tables, which have sizes of their own (`table_scale`)."""
+
+RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
     "selectors": selector_recipe,
     "where": where_recipe,
+    **{name: partial(recipe, name) for name, recipe in TABLES.items()},
     "table3": explanation_recipe,
     **CERTIFICATION_RECIPES,
     "figure6": module_recipe,
     "power": power_recipe,
     "transfer-matrix": transfer_matrix_recipe,
 }
-
-RECIPES = {**_RECIPES, ALL: partial(combined_recipe, _RECIPES)}
 """Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
-`ks_lottery.config.choices.RECIPES`, which has their help."""
+`ks_lottery.config.choices.RECIPES`, which has their help, and also `all`."""
 
-KEPT_APART = ("store", "cells", "device", "trust_remote_code")
-"""Options that no figure depends on."""
+OWN_SCALE = ("selectors", "where")
+"""Recipes that are not of the paper, and have the sizes of `SCALES`; all others have those of `table_scale`."""
+
+DEFAULT_PAIRS = ("en-ca",)
+
+KEPT_APART = ("store", "cells", "device", "trust_remote_code", "spm")
+"""Options that no figure depends on, or, of `spm`, whose content is in the keys of the cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,58 +81,6 @@ class PreparedRecipe:
     stored: StoredRecipe
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Reproduction(Shown):
-    """What a recipe made.
-
-    Parameters
-    ----------
-    recipe
-        Name of the recipe.
-    cells
-        What was measured.
-    keys
-        Key of each cell.
-    tables
-        Tables and sentences.
-    arguments
-        What the recipe was called with.
-    """
-
-    recipe: str
-    cells: Sequence[FinishedCell]
-    keys: Sequence[str]
-    tables: Sequence[Section]
-    arguments: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        return f"Reproduction({self.recipe}, {len(self.cells)} cells)"
-
-    def sections(self) -> Sequence[Section]:
-        """Return the tables, and what they say."""
-        return self.tables
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the tables into a new folder: all as text, Markdown and LaTeX, and each as CSV; return the folder.
-
-        Raises
-        ------
-        UserError
-            When it has something else than the same tables, or cannot be written.
-        """
-        out = Path(folder).expanduser()
-        work, about = WorkFolder(out), _about(self.keys, self.arguments)
-        if not work.is_done(about):
-            with work.publish(about) as place:
-                write_text(place / f"{self.recipe}.txt", to_text(self.tables))
-                write_text(place / f"{self.recipe}.md", to_markdown(self.tables))
-                write_text(place / f"{self.recipe}.tex", to_latex(self.tables))
-                filled = [section for section in self.tables if section.rows]
-                for number, section in enumerate(filled, start=1):
-                    write_text(place / f"{self.recipe}-{number}.csv", to_csv(section))
-        return out
-
-
 def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
     """Open models and texts of a recipe, and check them, before anything is computed.
 
@@ -133,32 +89,54 @@ def prepare_recipe(options: ReproduceOptions) -> PreparedRecipe:
     UserError
         When a name is not known, or a model, a text, the store or the cells cannot be read.
     """
-    for name, known, parameter in ((options.recipe, RECIPES, "recipe"), (options.scale, SCALES, "scale")):
+    names = (*RECIPES, ALL)
+    for name, known, parameter in ((options.recipe, names, "recipe"), (options.scale, SCALES, "scale")):
         if name not in known:
             raise UserError(
                 f"`{parameter}` is {name!r}, but must be one of {', '.join(known)}{did_you_mean(name, known)}"
             )
     options = replace(options, template=resolved_template(options.template))
-    for pair in options.pairs:
-        parse_pair(pair)
     store, cells = ObjectStore(options.store), Cells(options.cells)
-    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes)
-    texts = {pair: study_texts(options, pair, scale) for pair in options.pairs}
-    models = OneModel.of(options)
-    studies: list[Study] = []
-    for name in options.model:
-        checkpoint = open_study_model(name)
-        for pair, (train, test) in texts.items():
-            study = Study(
-                name=name, pair=pair, checkpoint=checkpoint, models=models, train=train, test=test,
-                template=options.template, max_tokens=scale.max_tokens, scale=scale,
-            )  # fmt: skip
-            studies.append(study)
+    given = {name: Path(file) for name, file in options.spm.items()}
+    spm = {name: find_model(name, given).path for name in given}
+    opened = OpenedStudies(models=OneModel.of(options), spm=spm)
+    studies, recipe = _every(options, opened) if options.recipe == ALL else _built(options, opened)
+    arguments = arguments_of(options if options.recipe == ALL else _resolved(options)[0])
     stored = StoredRecipe(
-        recipe=RECIPES[options.recipe](studies, scale), store=store, cells=cells, conditions=models.conditions(),
-        arguments=arguments_of(options),
-    )  # fmt: skip
+        recipe=recipe, store=store, cells=cells, conditions=opened.models.conditions(), arguments=arguments
+    )
     return PreparedRecipe(studies=studies, stored=stored)
+
+
+def _built(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study], Recipe]:
+    """Return the studies of a recipe and the recipe."""
+    options, scale = _resolved(options)
+    studies = opened.studies(options, scale)
+    return studies, RECIPES[options.recipe](studies, scale)
+
+
+def _every(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study], Recipe]:
+    """Return the studies of every recipe, and one recipe of all that can be built of these models and texts."""
+    studies: list[Study] = []
+    recipes: dict[str, Recipe] = {}
+    left_out: dict[str, str] = {}
+    for name in RECIPES:
+        try:
+            own, recipes[name] = _built(replace(options, recipe=name), opened)
+            studies += own
+        except UserError as error:
+            left_out[name] = str(error)
+    return studies, combined_recipe(recipes, left_out)
+
+
+def _resolved(options: ReproduceOptions) -> tuple[ReproduceOptions, RecipeScale]:
+    """Return the options with the models and pairs that the recipe has where none are given, and the size of the recipe."""
+    is_table = options.recipe not in OWN_SCALE
+    scale = table_scale(options.recipe, options.scale) if is_table else SCALES[options.scale]
+    pairs = table_pairs(options.recipe, options.scale) if is_table else DEFAULT_PAIRS
+    model = options.model or scale.models or (DEFAULT_MODEL,)
+    options = replace(options, model=model, pairs=options.pairs or pairs)
+    return options, scale.given(seeds=options.seeds, sizes=options.sizes)
 
 
 def arguments_of(options: ReproduceOptions) -> dict[str, Any]:
@@ -179,21 +157,19 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
     with screen.stage("open models and texts"):
         prepared = prepare_recipe(options)
         stored = prepared.stored
-        about = _about(stored.cell_keys(), stored.arguments)
+        keys = [key for key, is_here in zip(stored.cell_keys(), stored.present(), strict=True) if is_here]
+        about = about_of(keys, stored.arguments)
         if out is not None:
             WorkFolder(out).is_done(about)
     cells = stored.execute(screen)
     tables = () if stored.recipe.report is None else stored.recipe.report(cells)
     made = Reproduction(
-        recipe=options.recipe, cells=cells, keys=stored.cell_keys(), tables=tables, arguments=stored.arguments
-    )
+        recipe=options.recipe, cells=cells, keys=keys, tables=tables, arguments=stored.arguments,
+        charts=() if stored.recipe.charts is None else stored.recipe.charts(cells),
+    )  # fmt: skip
     if out is not None:
         made.save(out)
     return made
-
-
-def _about(keys: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return manifest("reproduction", made_from={"cells": list(keys)}, settings=arguments)
 
 
 @checks_names
@@ -208,6 +184,7 @@ def reproduce(
     seeds: int | None = ReproduceOptions.seeds,
     sizes: Sequence[int] = ReproduceOptions.sizes,
     template: str = ReproduceOptions.template,
+    spm: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
     cells: str | Path | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = ReproduceOptions.dtype,
@@ -224,9 +201,9 @@ def reproduce(
     scale
         ``smoke``, ``small`` (the default) or ``paper``: how much text, how many seeds and rows.
     model
-        Folders, GGUF files or hub ids; the embedded model by default.
+        Folders, GGUF files or hub ids; by default the embedded model, or those of the paper for its tables at its scale.
     pairs
-        Pairs of languages, each as ``SOURCE-TARGET`` (``en-ca``).
+        Pairs of languages, each as ``SOURCE-TARGET``; ``en-ca`` by default, or those of the paper for its tables at its scale.
     train, data
         Texts to train and to measure on; ``{source}`` and ``{target}`` in a name stand for the languages of a pair. Without
         `data`, a fifth of the training text is measured on.
@@ -234,6 +211,9 @@ def reproduce(
         Number of seeds, and numbers of rows, in place of those of the scale.
     template
         Prompt, as for `tune`.
+    spm
+        SentencePiece models by name of the tokenizer, ``flores101`` or ``flores200``, to score translations by spBLEU too; none
+        by default.
     store
         Folder of finished stages; by default ``$KS_LOTTERY_STORE``, or ``store`` in the cache folder.
     cells
@@ -261,7 +241,8 @@ def reproduce(
 
     options = ReproduceOptions(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
-        seeds=seeds, sizes=tuple(sizes), template=template, store=None if store is None else str(store),
+        seeds=seeds, sizes=tuple(sizes), template=template,
+        spm={name: str(file) for name, file in (spm or {}).items()}, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     screen = Screen(total=0) if progress else Screen(total=0, console=Console(file=StringIO()))

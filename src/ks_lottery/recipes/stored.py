@@ -40,13 +40,20 @@ class StoredRecipe:
     conditions: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def present(self) -> list[bool]:
+        """Say of each cell whether it is finished or can be made on this machine (`Cell.needs`)."""
+        return [
+            not cell.needs or self.cells.read(key) is not None
+            for cell, key in zip(self.recipe.cells, self.cell_keys(), strict=True)
+        ]
+
     def cell_keys(self) -> list[str]:
         """Return the key of each cell, in their order."""
         planned = self.recipe.planned_keys({"dtype": self.conditions["dtype"]})
         return [planned[cell.stage] for cell in self.recipe.cells]
 
     def execute(self, screen: Screen) -> list[FinishedCell]:
-        """Make what is missing, and return every cell.
+        """Make what is missing, and return every cell that is present (`present`).
 
         Raises
         ------
@@ -54,18 +61,20 @@ class StoredRecipe:
             When a stage cannot be made, a cell is damaged, or the store cannot be written.
         """
         keys = self.cell_keys()
-        finished = [self._finished(place, key) for place, key in enumerate(keys)]
-        done = sum(cell is not None for cell in finished)
+        finished = {
+            place: self._finished(place, keys[place]) for place, is_here in enumerate(self.present()) if is_here
+        }
+        done = sum(cell is not None for cell in finished.values())
         if done:
-            screen.say(f"{done:,} of {len(keys):,} cells are in {self.cells.folder} already")
-        if done == len(keys):
-            return [cell for cell in finished if cell is not None]
+            screen.say(f"{done:,} of {len(finished):,} cells are in {self.cells.folder} already")
+        if done == len(finished):
+            return [cell for cell in finished.values() if cell is not None]
         stored: dict[str, StoredStage] = {}
         with self.store.in_use():
             try:
                 return [
-                    self._cell(place, key, stored, screen) if cell is None else cell
-                    for place, (key, cell) in enumerate(zip(keys, finished, strict=True))
+                    self._cell(place, keys[place], stored, screen) if cell is None else cell
+                    for place, cell in finished.items()
                 ]
             finally:
                 if stored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ from ks_lottery.store.manifest import digest_json, versions
 from ks_lottery.tuning.token_prompt import places_and_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
@@ -70,6 +71,10 @@ class OneModel:
             )
         return self.current
 
+    def release(self) -> None:
+        """Forget the model that is kept, so that its memory is free."""
+        self.current = None
+
     def conditions(self) -> dict[str, Any]:
         """Return what decides numbers on this machine beside inputs and settings."""
         if self.device == "cuda":
@@ -94,6 +99,8 @@ class Study:
         How they are shown to the model, and the longest example.
     scale
         Settings of a training (`RecipeScale.training_of`), and how translations are made.
+    spm
+        SentencePiece models that translations are scored with too, by the name of the tokenizer.
     variant
         What names of stages and inputs add, where prompt, training or rows are not those of the recipe (`shown_in`,
         `trained_by`, `called`).
@@ -108,6 +115,7 @@ class Study:
     template: str
     max_tokens: int
     scale: RecipeScale
+    spm: Mapping[str, Path] = field(default_factory=dict[str, Path])
     variant: str = ""
 
     def shown_in(self, template: str) -> Study:
@@ -116,7 +124,7 @@ class Study:
 
     def trained_by(self, training: TrainConfig, variant: str) -> Study:
         """Return the same model and texts with one training for every method, under names that end in `variant`."""
-        return replace(self, scale=replace(self.scale, training=training, rates={}), variant=variant)
+        return replace(self, scale=replace(self.scale, training=training, rates={}, preset=None), variant=variant)
 
     def called(self, variant: str) -> Study:
         """Return the same study with stages of other names, such as for rows that were chosen on another text."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.joint_study import joint_study
+from ks_lottery.recipes.measure_stages import measure_stage
 from ks_lottery.recipes.recipe_parts import RecipeParts
-from ks_lottery.recipes.study_stages import measure_stage, rows_stage, scan_stage, tune_stage
+from ks_lottery.recipes.study_stages import rows_stage, scan_stage, tune_stage
 from ks_lottery.recipes.study_texts import check_apart
 from ks_lottery.recipes.transfer_matrix_tables import JOINT, transfer_matrix_tables
 
@@ -30,7 +31,7 @@ def transfer_matrix_recipe(studies: Sequence[Study], scale: RecipeScale) -> Reci
     UserError
         When there is one pair alone, or the text that one pair is measured on has a sentence that another one is trained on.
     """
-    parts = RecipeParts()
+    parts = RecipeParts(scale=scale)
     for name in dict.fromkeys(study.name for study in studies):
         own = [study for study in studies if study.name == name]
         if len(own) < 2:
@@ -49,7 +50,7 @@ def _add_model(parts: RecipeParts, studies: Sequence[Study], scale: RecipeScale)
     for study in studies:
         parts.inputs |= study.inputs
         parts.cell(study, measure_stage(study, None), system="original", rows_of=None, size=None, seed=None)
-    for seed in range(scale.seeds):
+    for seed in scale.every_seed:
         chosen: dict[str, Stage] = {}
         for study in (*studies, joint):
             embed = parts.known(tune_stage(study, "embed", seed))
