@@ -18,6 +18,7 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hold_out, keep_useful
+from ks_lottery.recipes import table_scale
 from ks_lottery.recipes.certification_recipe import CERTIFICATION_TABLES
 from ks_lottery.recipes.certification_tables import certification_tables, levels_of
 from ks_lottery.recipes.reproduce import prepare_recipe
@@ -256,9 +257,7 @@ def test_a_training_that_finds_no_ticket_makes_a_row_that_says_so(settings, monk
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     weak = replace(prepare_recipe(ReproduceOptions(recipe="table6", **options)).studies[0].scale, seeds=1)
     weak = replace(weak, training=replace(weak.training, learning_rate=1e-6), levels=2)
-    from ks_lottery.recipes import recipe_scale
-
-    monkeypatch.setitem(recipe_scale.SCALES, "smoke", weak)
+    monkeypatch.setitem(table_scale._BASES, "smoke", weak)
     places = {"store": str(tmp_path / "s"), "cells": None, "seeds": None}
     table, _ = reproduce("table6", **{**settings, **places}).sections()
     assert table.rows[0][1:5] == [0.05, "none", None, None]

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.analysis_charts import module_charts
 from ks_lottery.recipes.analysis_stages import (
     ALPHA,
     explain_stage,
@@ -55,7 +56,7 @@ def module_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
             for layer in layers_of(study):
                 tuned = parts.known(layer_stage(study, layer, seed))
                 parts.cell(study, kinds_stage(study, tuned), figure="modules", layer=layer, seed=seed)
-    return parts.recipe("figure6", module_tables)
+    return parts.recipe("figure6", module_tables, module_charts)
 
 
 def power_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:

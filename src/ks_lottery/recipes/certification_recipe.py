@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.analysis_charts import certification_charts
 from ks_lottery.recipes.certificate_stages import alike_stage, certify_stage
 from ks_lottery.recipes.certification_tables import certification_tables
 from ks_lottery.recipes.recipe_parts import RecipeParts
@@ -87,11 +88,12 @@ def certification_recipe(table: CertificationTable, studies: Sequence[Study], sc
                 smalls = {alpha: tuned for alpha, (_, tuned) in every.items()}
             stage = certify_stage(study, embed, scan, scale.levels_of(TRANSFER_ALPHAS), smalls)
             parts.cell(study, stage, figure="certificate", way="partial" if table.partially else "transfer", seed=seed)
+    shown: dict[str, Any] = {"name": table.name, "rule": table.rule, "alphas": table.alphas}
+    is_figure = table.name.startswith("figure")
     return parts.recipe(
         table.name,
-        lambda finished: certification_tables(
-            finished, name=table.name, rule=table.rule, alphas=table.alphas, resamples=scale.resamples
-        ),
+        lambda finished: certification_tables(finished, **shown, resamples=scale.resamples),
+        (lambda finished: certification_charts(finished, **shown)) if is_figure else None,
     )
 
 
