@@ -76,7 +76,8 @@ def module_charts(finished: Sequence[FinishedCell]) -> list[Chart]:
         ]
         chart = Chart(
             name="figure6" if len(places) == 1 else f"figure6-{number}", title=", ".join(place),
-            x_title="layer (-1: embedding)", y_title="-log10 of the smallest p", series=series, levels=[("p = 0.05", -math.log10(0.05))],
+            x_title="layer (-1: embedding)", y_title="-log10 of the smallest p", series=series,
+            levels=[("p = 0.05", -math.log10(0.05))],
         )  # fmt: skip
         charts.append(chart)
     return charts
