@@ -71,9 +71,9 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
 
 def scan_stage(study: Study, embed: Stage) -> Stage:
     """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
-    seed = embed.settings["seed"]
+    what = f"scan{study.variant}, seed {embed.settings['seed']}"
     return Stage(
-        name=f"{study.name} {study.pair}: scan, seed {seed}", title=study.titled(f"scan, seed {seed}"),
+        name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
         make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
         code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
     )  # fmt: skip
