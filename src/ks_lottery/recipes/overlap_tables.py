@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_lottery.recipes.paper import paper_table
+from ks_lottery.recipes.recipe_parts import below
 from ks_lottery.recipes.score_rows import mean, spread, whole
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.section import Column, Section
@@ -64,7 +65,11 @@ def overlap_tables(finished: Sequence[FinishedCell], *, other: str) -> list[Sect
             if not len(tickets)
         ]
         shared = _language_pairs(languages)
-        sections += [_side_by_side(place, languages), *_pairs(place, languages), _within(place, languages)]
+        sections += [
+            _side_by_side(place, languages),
+            *_pairs(place, languages, called),
+            _within(place, languages, called),
+        ]
         said += _findings(place, languages, shared, other)
     seeds = len({cell.about["seed"] for cell in finished})
     said.append(
@@ -139,7 +144,7 @@ def _side_by_side(place: str, languages: Mapping[str, LanguageTickets]) -> Secti
     return Section(title=f"{place}: tickets by language", columns=columns, rows=values, keys=3, sentences=[reading])
 
 
-def _pairs(place: str, languages: Mapping[str, LanguageTickets]) -> list[Section]:
+def _pairs(place: str, languages: Mapping[str, LanguageTickets], called: str) -> list[Section]:
     """Return what each two languages share, beside the ceiling of both, what rewording leaves, and the paper's figures."""
     if len(languages) < 2:
         return []
@@ -153,19 +158,24 @@ def _pairs(place: str, languages: Mapping[str, LanguageTickets]) -> list[Section
         found = shares(first.seeds, second.seeds)
         ceiling = [*seed_shares(first.seeds), *seed_shares(second.seeds)]
         reworded = [*shares(first.seeds, first.reworded), *shares(second.seeds, second.reworded)]
-        values.append([one, other, mean(found), spread(found), mean(ceiling), mean(reworded), _paper_share(one, other)])
+        values.append(
+            [one, other, mean(found), spread(found), mean(ceiling), mean(reworded), _paper_share(one, other, called)]
+        )
     return [Section(title=f"{place}: what two languages share", columns=columns, rows=values, keys=2)]
 
 
-def _paper_share(one: str, other: str) -> float | None:
-    sets = [paper_table("table8").values(model="LLaMA-7B", pair=pair) for pair in (one, other)]
-    if None in sets:
-        return None
-    first, second = (Tickets(rows=np.array(rows, dtype=np.int64), rule={}) for rows in sets)
-    return jaccard(first, second)
+def _paper_tickets(pair: str, called: str) -> Tickets | None:
+    """Return the paper's tickets of a pair, which are those at p < 0.05; None for another set or pair."""
+    rows = paper_table("table8").values(model="LLaMA-7B", pair=pair) if called == below(0.05) else None
+    return None if rows is None else Tickets(rows=np.array(rows, dtype=np.int64), rule={})
 
 
-def _within(place: str, languages: Mapping[str, LanguageTickets]) -> Section:
+def _paper_share(one: str, other: str, called: str) -> float | None:
+    first, second = (_paper_tickets(pair, called) for pair in (one, other))
+    return None if first is None or second is None else jaccard(first, second)
+
+
+def _within(place: str, languages: Mapping[str, LanguageTickets], called: str) -> Section:
     """Return the number of tickets of each language, and what its seeds and prompts share."""
     columns = [
         Column(title="pair"), Column(title="tickets", form="integer"), Column(title="paper, tickets", form="integer"),
@@ -176,7 +186,7 @@ def _within(place: str, languages: Mapping[str, LanguageTickets]) -> Section:
     values: list[list[Any]] = []
     for pair, language in languages.items():
         ceiling, reworded = seed_shares(language.seeds), shares(language.seeds, language.reworded)
-        paper = paper_table("table8").values(model="LLaMA-7B", pair=pair)
+        paper = _paper_tickets(pair, called)
         numbers = [
             whole([float(len(tickets)) for tickets in part.values()]) for part in (language.seeds, language.reworded)
         ]

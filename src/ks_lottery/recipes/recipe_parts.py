@@ -53,8 +53,17 @@ class RecipeParts:
     inputs: dict[str, str] = field(default_factory=dict[str, str])
 
     def known(self, stage: Stage) -> Stage:
-        """Add a stage, unless it is there already, and return it."""
-        return self.stages.setdefault(stage.name, stage)
+        """Add a stage, unless it is there already, and return it.
+
+        Raises
+        ------
+        ValueError
+            When another stage has its name.
+        """
+        there = self.stages.setdefault(stage.name, stage)
+        if (there.roles, there.settings) != (stage.roles, stage.settings):
+            raise ValueError(f"two stages are called {stage.name}")
+        return there
 
     def cell(self, study: Study, stage: Stage, *, needs: str = "", **about: Any) -> None:
         """Add a cell: what a stage measures of a system, with a set of rows, with a seed."""

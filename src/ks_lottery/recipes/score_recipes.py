@@ -9,7 +9,7 @@ from ks_lottery.models.quantized import missing_quantization
 from ks_lottery.recipes.full_stage import full_stage
 from ks_lottery.recipes.recipe_parts import RecipeParts, at_most
 from ks_lottery.recipes.score_charts import existence_charts, frozen_charts, token_charts
-from ks_lottery.recipes.score_sections import score_sections, sweep_sections
+from ks_lottery.recipes.score_sections import frozen_sections, score_sections, sweep_sections
 from ks_lottery.recipes.study_stages import rows_stage, scan_stage, transfer_stage, tune_stage
 
 if TYPE_CHECKING:
@@ -114,5 +114,4 @@ def frozen_recipe(name: str, studies: Sequence[Study], scale: RecipeScale) -> Re
                     rows = parts.known(rows_stage(study, rule, size, seed, basis))
                     tuned = parts.known(tune_stage(study, "frozen", seed, rows=rows))
                     parts.measure(study, tuned, seed=seed, system=system, set=at_most(size))
-    report = partial(sweep_sections, table=None, systems=("frozen", "frozen-random"), resamples=scale.resamples)
-    return parts.recipe(name, report, frozen_charts)
+    return parts.recipe(name, partial(frozen_sections, resamples=scale.resamples), frozen_charts)

@@ -62,6 +62,11 @@ class ScoreRow:
         return None if self.set_name is None or None in found else [float(rows) for rows in found]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether its set has no row with any seed, so that it is the original model."""
+        return self.tokens is not None and not any(self.tokens)
+
+    @property
     def accuracies(self) -> Values:
         """Next-token accuracy with each seed."""
         return [cell.figures["accuracy"] for cell in self.cells]
@@ -91,8 +96,8 @@ def spread(values: Sequence[float]) -> tuple[float, float] | None:
 def whole(values: Sequence[float] | None) -> int | str | None:
     """Return a number that several seeds have, or the range of theirs.
 
-    >>> whole([3.0, 3.0]), whole([3.0, 5.0]), whole(None)
-    (3, '3 to 5', None)
+    >>> whole([3.0, 3.0]), whole([3.0, 5.0]), whole([0.0]), whole(None)
+    (3, '3 to 5', 0, None)
     """
     if not values:
         return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.paper import paper_table
-from ks_lottery.recipes.score_findings import closing, empty_sets, findings_of
+from ks_lottery.recipes.score_findings import closing, empty_sets, findings_of, versus
 from ks_lottery.recipes.score_rows import (
+    FIRST,
     NAMES,
     ScoreRow,
     difference_of,
@@ -20,7 +21,6 @@ from ks_lottery.recipes.score_rows import (
     whole,
 )
 from ks_lottery.recipes.system_comparison import kept_gain, same_positions
-from ks_lottery.recipes.where_findings import compared
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -61,20 +61,20 @@ def score_sections(
         said += [*empty_sets(place, rows), *findings_of(place, rows, resamples)]
     for model, pairs in every.items():
         sections += _averages(model, pairs, table)
-    said += [f"{NAMES[system]} is not here: it needs {why}" for system, why in (left_out or {}).items()]
+    said += [f"{NAMES[system]} is not here: it needs {why}." for system, why in (left_out or {}).items()]
     said += closing(finished, table, every)
     return [*sections, Section(title="What the tables say", sentences=said)]
 
 
 def sweep_sections(
-    finished: Sequence[FinishedCell], *, table: str | None, systems: Sequence[str], resamples: int = 10_000
+    finished: Sequence[FinishedCell], *, table: str, systems: Sequence[str], resamples: int = 10_000
 ) -> list[Section]:
     """Return the scores by number of rows for each model and pair, the best number of each system, and what they say.
 
     Parameters
     ----------
     table
-        Table of the paper whose figures stand beside those of the best numbers; None for none.
+        Table of the paper whose figures stand beside those of the best numbers.
     systems
         Systems whose number of rows changes.
     """
@@ -87,17 +87,13 @@ def sweep_sections(
         by_system = [row for row in rows if row.system not in systems]
         by_system += [row for system in systems for row in rows if row.system == system]
         sections += [accuracy_section(place, by_system, None, resamples), *translation_section(place, by_system, None)]
-        best = [row for row in (best_row(rows, system) for system in systems) if row is not None]
+        said += empty_sets(place, rows)
         embed = row_of(rows, "embed")
+        best = [row for row in (best_row(rows, system) for system in systems) if row is not None]
         shown = [*([] if embed is None else [embed]), *best]
-        paper = paper_values(table, model, pair)
-        sections.append(_best(f"{place}: best number of rows", shown, paper))
-        said += [*empty_sets(place, rows)]
+        sections.append(_best(f"{place}: best number of rows", shown, paper_values(table, model, pair)))
         if embed is not None:
-            said += [
-                f"{place}: {compared(row.name, embed.name, difference_of(row, embed, 'accuracy', resamples))}"
-                for row in best
-            ]
+            said += [f"{place}: {versus(row, embed, resamples)}" for row in best]
     said.append(
         "The best number of rows is that of the highest mean accuracy on the text that is measured on, as in the paper: its "
         "score is too high by chance."
@@ -106,9 +102,29 @@ def sweep_sections(
     return [*sections, Section(title="What the tables say", sentences=said)]
 
 
+def frozen_sections(finished: Sequence[FinishedCell], *, resamples: int = 10_000) -> list[Section]:
+    """Return the scores by number of frozen rows for each model and pair, and what they say."""
+    sections: list[Section] = []
+    said: list[str] = []
+    for (model, pair), cells in places_of(finished).items():
+        rows, place = score_rows(cells), f"{model}, {pair}"
+        sections += [accuracy_section(place, rows, None, resamples), *translation_section(place, rows, None)]
+        for row in rows:
+            if row.system == "frozen":
+                others = [row_of(rows, "embed"), row_of(rows, "frozen-random", row.set_name)]
+                said += [f"{place}: {versus(row, other, resamples)}" for other in others if other is not None]
+    said.append(
+        "all but the tickets, at most N: every row that the text reaches is trained but the first N rows by ascending p, which "
+        "keep the values of the original model; beside it, as many frozen rows that are drawn at random. The number of rows in "
+        "the table is that of trained rows. The paper shows figure 5 without numbers."
+    )
+    said += closing(finished, None, {})
+    return [*sections, Section(title="What the tables say", sentences=said)]
+
+
 def best_row(rows: Sequence[ScoreRow], system: str) -> ScoreRow | None:
-    """Return the row of a system with the highest mean accuracy; of equal ones, the first."""
-    found = [row for row in rows if row.system == system]
+    """Return the row of a system with the highest mean accuracy, of those that have rows; of equal ones, the first."""
+    found = [row for row in rows if row.system == system and not row.is_empty]
     return max(found, key=lambda row: mean(row.accuracies) or 0.0) if found else None
 
 
@@ -142,16 +158,18 @@ def accuracy_section(
         share, bounds = _share(row, embed, original, resamples)
         values.append(
             [
-                NAMES[row.system], row.set_name, whole(row.tokens), whole([c.figures["parameters"] for c in row.cells]),
+                NAMES[row.system], row.set_name, "none" if row.is_empty else whole(row.tokens),
+                whole([c.figures["parameters"] for c in row.cells]),
                 mean(row.accuracies), spread(row.accuracies), None if gap is None else gap.estimate,
                 None if gap is None else (gap.low, gap.high), share, bounds, mean(c.figures["loss"] for c in row.cells),
                 *([] if paper is None else [paper(row)]),
             ]
         )  # fmt: skip
     for system, why in (missing or {}).items():
-        at = ScoreRow(system=system, set_name=None, cells=())
-        empty = [None] * (len(columns) - 3)
-        values.append([NAMES[system], f"needs {why}", *empty, None if paper is None else paper(at)])
+        shown = [] if paper is None else [paper(ScoreRow(system=system, set_name=None, cells=()))]
+        empty = [None] * (len(columns) - 2 - len(shown))
+        place = sum(row.set_name is None and FIRST.index(row.system) < FIRST.index(system) for row in rows)
+        values.insert(place, [NAMES[system], f"needs {why}", *empty, *shown])
     return Section(title=title, columns=columns, rows=values, keys=2)
 
 
@@ -195,7 +213,7 @@ def translation_section(title: str, rows: Sequence[ScoreRow], paper: Callable[[S
     counts = sorted({cell.figures["scores"]["sentences"] for row in shown for cell in row.translated})
     seeds = sorted({len(row.translated) for row in shown})
     sentences, draws = (" to ".join(f"{count:,}" for count in numbers) for numbers in (counts, seeds))
-    about = f"{sentences} sentences, {draws} seeds or draws; descriptive."
+    about = f"Descriptive: {sentences} sentences; seeds or draws that translate: {draws}."
     return [Section(title=f"{title}: translations", columns=columns, rows=values, keys=2, sentences=[about])]
 
 

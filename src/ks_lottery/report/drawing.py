@@ -26,6 +26,9 @@ STYLE: dict[Any, Any] = {
 
 MARKERS = "osD^vPX*"
 
+MOST_TICKS = 14
+"""Points up to which each one of a logarithmic axis is named."""
+
 MISSING = "figures need matplotlib: pip install 'ks-lottery[figures]'"
 
 
@@ -81,6 +84,10 @@ def _plot(chart: Chart, axes: Any) -> None:
         axes.axhline(level, label=name, color="0.35", linewidth=1.0, linestyle=("--", ":", "-.")[place % 3])
     if chart.is_log:
         axes.set_xscale("symlog", linthresh=1.0)
+        numbers = sorted({number for series in chart.series for number in series.x})
+        if len(numbers) <= MOST_TICKS:
+            axes.set_xticks(numbers, [f"{number:,.0f}" for number in numbers])
+            axes.set_xticks([], minor=True)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_title)
     axes.set_ylabel(chart.y_title)
