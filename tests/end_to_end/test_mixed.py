@@ -220,7 +220,7 @@ def test_select_without_the_template_takes_rows_of_no_prompt(tied_model, short, 
     assert main(["scan", str(tied_model), str(tuned), "--out", str(scan)]) in {0, 1}
     text = ["--corpus", str(short), "--template", "mixed"]
     call = ["select", str(scan), "--by", by, *(["--attribution", str(tuned)] if by == "lca" else [])]
-    assert main([*call, *text, "--top-k", "5", "--without", "template", "--out", str(out)]) == 0
+    assert main([*call, *text, "--top-k", "40", "--without", "template", "--out", str(out)]) == 0
     rows = Tickets.open(out).rows.tolist()
     assert (
         main([*call, *([] if by in {"ks", "lca"} else text), "--top-k", "384", "--out", str(tmp_path / "all.json")])
@@ -229,6 +229,8 @@ def test_select_without_the_template_takes_rows_of_no_prompt(tied_model, short, 
     ranked = Tickets.open(tmp_path / "all.json").rows.tolist()
     counts = SpanCounts.open(tuned)
     at = dict(zip(counts.ids.tolist(), counts.counts["instruction"].tolist(), strict=True))
-    assert rows == [row for row in ranked if not at.get(row, 0)][:5]
-    assert any(at.get(row, 0) for row in ranked[:5])
-    assert main([*call, "--top-k", "5", "--without", "template", "--out", str(out)]) == 2  # the template of which text?
+    assert rows == [row for row in ranked if not at.get(row, 0)][:40]
+    assert any(at.get(row, 0) for row in ranked[:40])
+    assert (
+        main([*call, "--top-k", "40", "--without", "template", "--out", str(out)]) == 2
+    )  # the template of which text?

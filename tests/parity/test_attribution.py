@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ks_lottery import Attribution, Corpus, Tickets, open_checkpoint, read_corpus
+from ks_lottery.config.choices import MEASURED
 from ks_lottery.corpus.batches import Example, collate, encode
 from ks_lottery.corpus.corpus import Pair
 from ks_lottery.errors import UserError
@@ -159,19 +160,33 @@ def test_gradients_at_the_original_model_equal_their_definition(loaded, examples
     found = gradients_of(loaded, examples, batch_size=3, share_prefix=share_prefix)
     weight = loaded.checkpoint.rows(np.arange(384)).requires_grad_(True)
     norms, total = torch.zeros(384).double(), torch.zeros(384, weight.shape[1]).double()
+    squares = torch.zeros_like(total)
     order = sorted(range(8), key=lambda i: -len(examples[i].sequence))
     for start in range(0, 8, 3):
         loss = summed_loss(loaded, weight, collate([examples[i].features() for i in order[start : start + 3]]))
         gradient = torch.autograd.grad(loss, [weight])[0].double()
         norms += gradient.norm(dim=1)
         total += gradient
+        squares += gradient**2
+    adam = [  # what Adam moves by: the mean over its root mean square, coordinate by coordinate
+        sum(
+            float(g / 3) / float((s / 3) ** 0.5) * float(g)
+            for g, s in zip(total[row], squares[row], strict=True)
+            if s > 0
+        )
+        for row in ids
+    ]
     assert found.ids.tolist() == ids.tolist()
     assert found.scores["gradient"] == pytest.approx(norms[ids].numpy(), rel=1e-4)
+    assert found.scores["gradient-adam"] == pytest.approx(adam, rel=1e-3)
     assert found.scores["gradient-sum"] == pytest.approx(total.norm(dim=1)[ids].numpy(), rel=1e-3)
     whole = gradients_of(loaded, examples, batch_size=8, share_prefix=share_prefix)
     assert whole.scores["gradient-sum"] == pytest.approx(found.scores["gradient-sum"], rel=1e-3)
     assert (whole.scores["gradient"] < found.scores["gradient"]).any()
-    assert set(found.scores) == {"gradient", "gradient-sum"}
+    assert set(found.scores) == set(MEASURED)
+    assert found.scores["gradient-per-occurrence"] == pytest.approx(
+        found.scores["gradient-sum"] / np.sqrt(found.occurrences)
+    )
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.lm.state_dict().items())
 
 

@@ -23,6 +23,7 @@ from ks_lottery.corpus.selection import hold_out, keep_useful
 from ks_lottery.evaluation.gated_runs import COMBINATIONS
 from ks_lottery.recipes.recipe_plan import plan_recipe
 from ks_lottery.recipes.reproduce import prepare_recipe
+from ks_lottery.recipes.study import BATCH
 from ks_lottery.recipes.where_tables import where_tables
 from ks_lottery.store.cells import FinishedCell
 from ks_lottery.store.files import read_json
@@ -116,7 +117,7 @@ def measured_by_transformers(model, corpus, patch, template="alpaca"):
 
 def test_the_figures_of_a_where_cell_are_those_of_the_call(made, narrow_model, texts):
     loaded = load_model(narrow_model, dtype="float32", device="cpu")
-    shared = {"by_sentence": True, "batch_size": 8, "template": "alpaca", "max_tokens": 512, "max_new_tokens": 8}
+    shared = {"by_sentence": True, "batch_size": BATCH, "template": "alpaca", "max_tokens": 512, "max_new_tokens": 8}
     for about, folder, more in (
         ({"system": "embed", "seed": 0}, product(made, "embed", 0), {"controls": True, "translate": 2}),
         ({"system": "embed", "seed": 1}, product(made, "embed", 1), {}),

@@ -39,7 +39,8 @@ class Attribution(ByContent, Shown):
         Name to values, shape (K,), float64, larger = more important. ``gradient``: the norm of the row's gradient, summed over
         steps (nats a label and unit of the embedding). ``lca``: loss-change allocation (Lan et al., NeurIPS 2019), minus the
         sum over steps of move dot gradient of the next step (nats a label; negative where the row raised the loss); only where
-        the rows were tuned. ``gradient-sum``: the norm of the summed gradient; only of one pass at the original model.
+        the rows were tuned. ``gradient-sum`` (the norm of the summed gradient), ``gradient-per-occurrence`` and
+        ``gradient-adam``: only of one pass at the original model (`ks_lottery.models.gradients.gradients_of`).
     occurrences
         How often each row's token was looked up in the batches, template and source included, padding apart; shape (K,),
         int64.
@@ -88,7 +89,7 @@ class Attribution(ByContent, Shown):
         return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
 
     def score(self, name: str) -> npt.NDArray[np.float64]:
-        """Return the values of one score, shape (K,); `name` is ``gradient``, ``gradient-sum`` or ``lca``.
+        """Return the values of one score, shape (K,); `name` is one of `ks_lottery.config.choices.ATTRIBUTIONS`.
 
         Raises
         ------

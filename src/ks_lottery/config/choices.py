@@ -88,6 +88,8 @@ RANKINGS = {
     "lca": "loss-change allocation, recorded by embed tuning",
     "gradient": "summed gradient norm, recorded by embed tuning or measured on the original model",
     "gradient-sum": "norm of the summed gradient, measured on the original model",
+    "gradient-per-occurrence": "norm of the summed gradient over the root of the occurrences, measured on the original model",
+    "gradient-adam": "fall of the loss along Adam's first move, measured on the original model",
 }
 """Selectors that rank rows: what ``select --by`` offers."""
 
@@ -114,10 +116,10 @@ SELECTORS = {
 SCORES = ("ks", "cos", "absolute", "absolute-signed", "relative", "ratio", "kl")
 """Selectors that a scan alone answers: D, and the five rivals of appendix C of the paper, one of them in two readings."""
 
-ATTRIBUTIONS = ("lca", "gradient", "gradient-sum")
+ATTRIBUTIONS = ("lca", "gradient", "gradient-sum", "gradient-per-occurrence", "gradient-adam")
 """Selectors that an attribution answers."""
 
-MEASURED = ("gradient", "gradient-sum")
+MEASURED = ("gradient", "gradient-sum", "gradient-per-occurrence", "gradient-adam")
 """Those of them that one pass over a text at the original model measures."""
 
 EXCLUSIONS = {"template": "rows of the prompt template and the instruction"}
@@ -125,7 +127,7 @@ EXCLUSIONS = {"template": "rows of the prompt template and the instruction"}
 
 TEXT_RULES = {
     name: RANKINGS[name].replace("recorded by embed tuning or ", "")
-    for name in ("gradient-sum", "gradient", "template", "occurrence", "random-reachable", "random")
+    for name in (*MEASURED, "template", "occurrence", "random-reachable", "random")
 }
 """Selectors that need the original model and the training text alone: what ``tune --by`` offers."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ks_lottery.config.choices import CATALOGS, RECIPES, SCALES, STORE_ACTIONS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions
-from ks_lottery.config.ranges import COUNT, STRENGTH, Range
+from ks_lottery.config.ranges import COUNT, FACTOR, STRENGTH, Range
 from ks_lottery.config.values import require
 
 
@@ -26,6 +26,8 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     """Number of seeds of training, from 0; that of the scale unless given."""
     sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)
     """Numbers of rows; those of the scale unless given."""
+    learning_rate: float | None = setting(None, metavar="RATE", first=True, within=FACTOR)
+    """Learning rate of every method that trains rows; that of the scale unless given."""
     pairs: tuple[str, ...] = setting((), metavar="PAIR", group="text", first=True)
     """Pairs of languages, each as SOURCE-TARGET; en-ca, or the paper's for its tables at its scale, unless given."""
     train: str = setting(CATALOGS, metavar="TEXT", group="text", first=True)

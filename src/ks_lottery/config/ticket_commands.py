@@ -68,7 +68,7 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
     model: str | None = setting(None, metavar="MODEL")
     """Model whose tokenizer reads the corpus; the scan's base unless given."""
     corpus: str | None = setting(None, metavar="TEXT", group="text", first=True)
-    """Text that frequency, occurrence, template and random-reachable look at; gradient and gradient-sum are measured there, on
+    """Text that frequency, occurrence, template and random-reachable look at; the gradients are measured there, on
     the original model."""
 
 

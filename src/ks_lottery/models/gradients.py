@@ -48,6 +48,11 @@ def gradients_of(
     - ``gradient[r]`` = sum over batches of the Euclidean norm of d L / d row r. Batches group examples of like length; within
       a batch gradients are added before the norm is taken, so the figures depend on `batch_size`.
     - ``gradient-sum[r]`` = the norm of the sum over batches of d L / d row r, which does not depend on it.
+    - ``gradient-per-occurrence[r]`` = ``gradient-sum[r]`` / sqrt(occurrences of r): the norm that a sum of as many unrelated
+      gradients of unit size would have is divided out.
+    - ``gradient-adam[r]`` = sum over coordinates of G^2 / sqrt(B S), G the sum and S the sum of squares over the B batches of
+      the coordinate of d L / d row r: to first order the fall of the loss along the move that Adam makes, which divides the
+      mean gradient by its root mean square (Kingma and Ba, 2015), per unit of the learning rate. Depends on `batch_size`.
 
     Only rows of the same call can be compared.
 
@@ -66,7 +71,7 @@ def gradients_of(
     Returns
     -------
     Attribution
-        With the scores ``gradient`` and ``gradient-sum`` (nats and unit of the embedding), and the occurrences.
+        With the scores of `ks_lottery.config.choices.MEASURED` (nats and unit of the embedding), and the occurrences.
 
     Raises
     ------
@@ -86,8 +91,9 @@ def gradients_of(
         module: Any = rows.embedding  # the input side has one
         slots = module.slot.cpu().long() + 1  # 0: a token outside the set
         summed = torch.zeros_like(rows.rows, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        squares, batches = torch.zeros_like(summed), 0
         for number, batch in enumerate(batches_by_length([len(e.sequence) for e in examples], batch_size)):
-            done += len(batch)
+            done, batches = done + len(batch), number + 1
             if number % processes != rank:
                 continue
             inputs = collate([examples[i].features() for i in batch])
@@ -96,13 +102,17 @@ def gradients_of(
             (gradient,) = torch.autograd.grad(loss, [rows.rows])
             norms += torch.linalg.vector_norm(gradient, dim=1, dtype=summed.dtype).to(norms)
             summed += gradient
+            squares += gradient.to(squares).square_()
             if tick:
                 tick(done, len(examples))
     if shared_out:
         counts = counts.to(device)
-        for total in (norms, summed, counts):
+        for total in (norms, summed, squares, counts):
             distributed.all_reduce(total)
-    scores = {"gradient": norms, "gradient-sum": torch.linalg.vector_norm(summed, dim=1)}
+    moved = (summed.square() / squares.mul_(batches).sqrt_()).nan_to_num_(nan=0.0).sum(dim=1)  # 0 / 0: nothing moves
+    norm = torch.linalg.vector_norm(summed, dim=1)
+    often = norm / counts[1:].to(norm).clamp(min=1.0).sqrt()
+    scores = {"gradient": norms, "gradient-sum": norm, "gradient-per-occurrence": often, "gradient-adam": moved}
     made_from = {"base": loaded.checkpoint.describe(), "examples": examples_digest(examples)}
     settings = {"measured": "original model", "loss": "summed over labels", "batch_size": batch_size}
     columns = {name: values.cpu().double().numpy() for name, values in scores.items()}
@@ -146,8 +156,7 @@ def row_gradients(
     Returns
     -------
     Attribution
-        The scores ``gradient`` (summed norm) and ``gradient-sum`` (norm of the sum) of each row that the text reaches, float64,
-        and how often its token is looked up.
+        The scores of `gradients_of` of each row that the text reaches, float64, and how often its token is looked up.
 
     Raises
     ------

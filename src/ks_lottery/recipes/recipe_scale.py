@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import values_of
+from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,10 +92,24 @@ class RecipeScale:
         """Say whether systems with this seed translate."""
         return self.translates_every or seed == self.first_seed
 
-    def given(self, *, seeds: int | None, sizes: Sequence[int]) -> RecipeScale:
-        """Return the scale with the seeds and sizes that were given; given seeds are also those of the fixed comparisons."""
-        primary = seeds or max(self.seeds, self.primary_seeds)
-        return replace(self, seeds=seeds or self.seeds, primary_seeds=primary, sizes=tuple(sizes) or self.sizes)
+    def given(self, *, seeds: int | None, sizes: Sequence[int], learning_rate: float | None) -> RecipeScale:
+        """Return the scale with what was given; given seeds are also those of the fixed comparisons.
+
+        Raises
+        ------
+        UserError
+            When a learning rate is given and the scale has those of a preset.
+        """
+        if learning_rate is not None and self.preset is not None:
+            raise UserError(
+                f"`learning_rate` is {learning_rate:g}, but this recipe has the rates of the {self.preset} at this scale. "
+                "Leave it out, or choose another scale"
+            )
+        training = self.training if learning_rate is None else replace(self.training, learning_rate=learning_rate)
+        return replace(
+            self, seeds=seeds or self.seeds, primary_seeds=seeds or max(self.seeds, self.primary_seeds),
+            sizes=tuple(sizes) or self.sizes, training=training,
+        )  # fmt: skip
 
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""
@@ -111,7 +126,7 @@ SCALES = {
     ),
     "small": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=3, primary_seeds=5, max_train=512, max_test=300,
-        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=50,
+        training=TrainConfig(learning_rate=1e-2, epochs=1.0), max_tokens=256, translations=32,
     ),
     "paper": RecipeScale(
         sizes=(18, 120), prompts=(8, 18, 32), seeds=5, max_train=None, max_test=None,

@@ -114,7 +114,7 @@ def _resolved(options: ReproduceOptions) -> tuple[ReproduceOptions, RecipeScale]
     pairs = table_pairs(options.recipe, options.scale) if is_table else DEFAULT_PAIRS
     model = options.model or scale.models or (DEFAULT_MODEL,)
     options = replace(options, model=model, pairs=options.pairs or pairs)
-    return options, scale.given(seeds=options.seeds, sizes=options.sizes)
+    return options, scale.given(seeds=options.seeds, sizes=options.sizes, learning_rate=options.learning_rate)
 
 
 def arguments_of(options: ReproduceOptions) -> dict[str, Any]:
@@ -161,6 +161,7 @@ def reproduce(
     data: str | None = ReproduceOptions.data,
     seeds: int | None = ReproduceOptions.seeds,
     sizes: Sequence[int] = ReproduceOptions.sizes,
+    learning_rate: float | None = ReproduceOptions.learning_rate,
     template: str = ReproduceOptions.template,
     spm: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
@@ -187,6 +188,8 @@ def reproduce(
         `data`, a fifth of the training text is measured on.
     seeds, sizes
         Number of seeds, and numbers of rows, in place of those of the scale.
+    learning_rate
+        Of every method that trains rows, above 0, in place of that of the scale.
     template
         Prompt, as for `tune`.
     spm
@@ -219,7 +222,7 @@ def reproduce(
 
     options = ReproduceOptions(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
-        seeds=seeds, sizes=tuple(sizes), template=template,
+        seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template,
         spm={name: str(file) for name, file in (spm or {}).items()}, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
     )  # fmt: skip

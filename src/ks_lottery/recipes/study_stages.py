@@ -36,7 +36,15 @@ CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure
 ROWS_FILE = "rows.json"
 
 
-def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = None, tokens: int | None = None) -> Stage:
+def tune_stage(
+    study: Study,
+    method: str,
+    seed: int,
+    *,
+    rows: Stage | None = None,
+    tokens: int | None = None,
+    epochs: float | None = None,
+) -> Stage:
     """Return the stage that tunes by a method.
 
     Its folder has what `ks-lottery tune` writes: the product, ``rows.json`` and ``training.json``.
@@ -47,16 +55,19 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
         Stage that chose the rows that are trained.
     tokens
         Number of tokens of a prompt, virtual or of its own; None for the method's default.
+    epochs
+        Passes over the text, in place of those of the scale.
     """
-    what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows)}"
+    what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows, seed)}"
     what += "" if tokens is None else f" with {tokens:,} tokens"
-    what += study.variant
+    what += "" if study.variant in what else study.variant  # rows that were chosen in this variant are called by it
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
     trained = tokens or (rows is not None and rows.settings["size"]) or study.reachable
-    training = study.scale.training_of(method)
+    what += "" if epochs is None else f" for {epochs:g} epochs"
+    training = {**study.scale.training_of(method), **({} if epochs is None else {"epochs": epochs})}
     return Stage(
         name=f"{study.name} {study.pair}: {what}, seed {seed}", title=study.titled(f"{what}, seed {seed}"),
-        make=partial(_tune, study, method, seed, tokens), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
+        make=partial(_tune, study, method, seed, tokens, training), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
         code=CODE["tune"],
         settings={
             "method": method, "seed": seed, **study.prompt, **training, **({} if tokens is None else {"tokens": tokens}),
@@ -71,9 +82,9 @@ def tune_stage(study: Study, method: str, seed: int, *, rows: Stage | None = Non
 
 def scan_stage(study: Study, embed: Stage) -> Stage:
     """Return the stage that compares the base with a tuning; its folder has ``scan.parquet``."""
-    what = f"scan{study.variant}, seed {embed.settings['seed']}"
+    of = embed.name.partition(": ")[2]
     return Stage(
-        name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
+        name=f"{study.name} {study.pair}: scan of {of}", title=study.titled(f"scan of {of}"),
         make=partial(_scan, study), inputs={"model": study.model_input, "tuned": embed.name}, kind="scan",
         code=CODE["scan"], cost=lambda: Cost(disk=60 * study.checkpoint.vocabulary),
     )  # fmt: skip
@@ -127,12 +138,14 @@ def rows_stage(
     shown = study.prompt if basis is None or without is not None else {}
     read |= {"text": study.train_input} if shown else {}
     drawn = {"seed": seed} if rule.startswith("random") else {}
-    named = {"without": without, "alpha": alpha, "like": None if like is None else _chosen(like)}
+    named = {"without": without, "alpha": alpha, "like": None if like is None else _described(like.settings)}
     more = {name: value for name, value in named.items() if value is not None}
     settings = {"rule": rule, "size": size, **more, **drawn, **shown}
     title = f"{_described(settings)}{study.variant}"
-    of_a_tuning = basis is not None and basis.kind in {"scan", "tune"}
-    title += f", seed {seed}" if drawn or of_a_tuning or like is not None else ""
+    if drawn or like is not None:
+        title += f", seed {seed}"
+    elif basis is not None and basis.kind in {"scan", "tune"}:
+        title += f" after {basis.name.partition(': ')[2]}"
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=study.titled(title),
         make=partial(_rows, study, rule, size, seed, without, alpha), inputs={"model": study.model_input, **read}, kind="rows",
@@ -142,7 +155,8 @@ def rows_stage(
 
 def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     """Return the stage that puts the tuned values of chosen rows into a patch of their own."""
-    title = f"transfer of {_chosen(rows)}{study.variant}, seed {embed.settings['seed']}"
+    seed = embed.settings["seed"]
+    title = f"transfer of {_chosen(rows, seed)}, seed {seed}"
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=study.titled(title), make=partial(_transfer, study),
         inputs={"model": study.model_input, "tuned": embed.name, "rows": rows.name}, kind="transfer",
@@ -150,8 +164,8 @@ def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     )  # fmt: skip
 
 
-def _chosen(rows: Stage) -> str:
-    return _described(rows.settings)
+def _chosen(rows: Stage, seed: int) -> str:
+    return rows.name.partition(": ")[2].removesuffix(f", seed {seed}")
 
 
 def _described(settings: Mapping[str, Any]) -> str:
@@ -167,11 +181,11 @@ def _tokens(study: Study) -> int:
     return sum(len(example) - 1 for example in study.train_examples)
 
 
-def _tune(study: Study, method: str, seed: int, tokens: int | None, work: Work) -> Made:
+def _tune(study: Study, method: str, seed: int, tokens: int | None, training: Mapping[str, Any], work: Work) -> Made:
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE) if "rows" in work.inputs else None
     spec = TuneSpec(
         method=method, tickets=tickets, tokens="auto" if tokens is None else str(tokens), seed=seed,
-        settings=study.scale.training_of(method), folder=work.unfinished, **study.prompt,
+        settings=training, folder=work.unfinished, **study.prompt,
     )  # fmt: skip
     text = study.train if method == TOKEN_PROMPT else study.train_examples
     result = prepare(study.loaded, text, spec).run(tick=work)

@@ -63,8 +63,8 @@ def basis_of(
     without
         Rows that are left out, one of `ks_lottery.config.choices.EXCLUSIONS`; None for none.
     corpus
-        Text that frequency, occurrence, template and random-reachable look at, and whose template `without` leaves out;
-        gradient and gradient-sum are measured there, on the original model.
+        Text that frequency, occurrence, template and random-reachable look at, and whose template `without` leaves out; the
+        gradients are measured there, on the original model.
     attribution
         Folder of the embed tuning that recorded lca and gradient; by default the one beside the scan.
     model

@@ -71,7 +71,7 @@ def select_by_attribution(attribution: Attribution | str | Path, by: str, size: 
         An attribution, or the folder that it is in.
     by
         ``lca`` (loss-change allocation; a row that raised the loss is below 0, and comes last), ``gradient`` (summed gradient
-        norm) or ``gradient-sum`` (norm of the summed gradient).
+        norm), ``gradient-sum`` (norm of the summed gradient) or ``gradient-adam`` (fall of the loss along Adam's first move).
 
     Raises
     ------

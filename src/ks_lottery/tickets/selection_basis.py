@@ -44,7 +44,7 @@ class Basis:
     tickets
         For ``tickets`` and ``all-but-tickets``.
     attribution
-        What a tuning recorded or a pass measured, for ``lca``, ``gradient`` and ``gradient-sum``.
+        What a tuning recorded or a pass measured, for ``lca``, ``gradient``, ``gradient-sum`` and ``gradient-adam``.
     gradients
         Measures the gradients of the original model over a text, in place of `attribution`. Called only by selectors that
         need them.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
@@ -270,9 +271,6 @@ _SHOWN = {
     "log_pvalue": Column(title="p", form="pvalue"),
     "frequency": Column(title="frequency", form="integer"),
     "occurrences": Column(title="occurrences", form="integer"),
-    **{
-        name: Column(title=name, form=".3g")
-        for name in ("cos", "absolute", "absolute-signed", "relative", "ratio", "kl", "lca", "gradient", "gradient-sum")
-    },
+    **{name: Column(title=name, form=".3g") for name in (*SCORES, *ATTRIBUTIONS) if name != "ks"},
 }
 """What a table of tickets shows of what a selector knew."""
