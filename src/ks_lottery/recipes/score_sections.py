@@ -57,11 +57,11 @@ def score_sections(
         every.setdefault(model, {})[pair] = rows
         paper = paper_values(table, model, pair)
         missing = {system: why for system, why in (left_out or {}).items() if row_of(rows, system) is None}
+        said += [f"{place}: {NAMES[system]} is not here: it needs {why}." for system, why in missing.items()]
         sections += [accuracy_section(place, rows, paper, resamples, missing), *translation_section(place, rows, paper)]
         said += [*empty_sets(place, rows), *findings_of(place, rows, resamples)]
     for model, pairs in every.items():
         sections += _averages(model, pairs, table)
-    said += [f"{NAMES[system]} is not here: it needs {why}." for system, why in (left_out or {}).items()]
     said += closing(finished, table, every)
     return [*sections, Section(title="What the tables say", sentences=said)]
 
