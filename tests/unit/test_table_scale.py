@@ -72,7 +72,7 @@ def test_models_of_the_paper_are_found_by_name():
 
 
 def test_the_models_of_the_paper_are_the_default_of_its_scale(tmp_path, monkeypatch, text_file):
-    from ks_lottery.recipes import reproduce
+    from ks_lottery.recipes import opened_studies
 
     asked = []
 
@@ -80,7 +80,7 @@ def test_the_models_of_the_paper_are_the_default_of_its_scale(tmp_path, monkeypa
         asked.append(name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduce, "open_study_model", opened)
+    monkeypatch.setattr(opened_studies, "open_study_model", opened)
     options = ReproduceOptions(
         recipe="table1", scale="paper", train=str(text_file), pairs=("en-ca",), store=str(tmp_path), device="cpu"
     )
