@@ -21,7 +21,7 @@ from ks_lottery import (
     tune,
 )
 from ks_lottery.cli.main import main
-from ks_lottery.config.choices import TEXT_RULES
+from ks_lottery.config.choices import RECOMMENDED_RULE, RECOMMENDED_SIZE, TEXT_RULES
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.models.load import load_model
@@ -171,12 +171,13 @@ def test_two_processes_choose_the_same_rows_as_one(untied_model, short, corpus, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--by", "gradient"], "--by gradient needs --size, the number of rows"),
         (["--by", "gradient", "--size", "0"], "--size is 0, but must be 1 or more"),
         (["--by", "gradient", "--size", "5", "--side", "output"], "leave --side out"),
-        (["--by", "ks", "--size", "5"], "--by is 'ks', but must be one of gradient-sum, gradient, template,"),
+        (
+            ["--by", "ks", "--size", "5"],
+            "--by is 'ks', but must be one of gradient, gradient-sum, gradient-per-occurrence,",
+        ),
         (["--by", "gradient", "--size", "5", "--method", "embed"], "--by is for partial tuning, not for embed"),
-        ([], "partial tuning needs --tickets: take them from a scan first, or give --by and --size"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(untied_model, short, tmp_path, capfd, words, message):
@@ -196,3 +197,15 @@ def test_what_the_library_refuses(untied_model, corpus):
     examples = encode(loaded.tokenizer, corpus)[0]
     with pytest.raises(UserError, match="needs to know which tokens of a prompt are the source"):
         prepare(loaded, examples, TuneSpec(method="partial", by="template", size=3))
+
+
+def test_without_tickets_the_recommended_rule_chooses(untied_model, short, corpus, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(command(untied_model, short, out)) == 0
+    assert f"choose {RECOMMENDED_SIZE} rows by {RECOMMENDED_RULE} at the original model" in capfd.readouterr().out
+    loaded = load_model(open_checkpoint(str(untied_model)), dtype="float32", device="cpu")
+    wanted = select_by_attribution(row_gradients(loaded, corpus, batch_size=4), RECOMMENDED_RULE, RECOMMENDED_SIZE)
+    assert Tickets.open(out / "rows.json").rows.tolist() == wanted.rows.tolist()
+    patch = tune(loaded, corpus, method="partial", **FAST)
+    assert RowPatch.open(out).content == patch.content
+    assert len(tune(loaded, corpus, method="partial", size=3, **FAST)) == 3

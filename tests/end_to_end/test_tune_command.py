@@ -223,7 +223,6 @@ def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--method", "partial"], "partial tuning needs --tickets"),
         (["--method", "frequency", "--size", "3"], "give --corpus"),
         (["--corpus", "x.txt"], "--corpus is what frequency tuning counts tokens in"),
         (["--patience", "2"], "patience needs a validation text"),

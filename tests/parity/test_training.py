@@ -136,7 +136,6 @@ def test_the_model_is_left_as_it_was(loaded, corpus):
         ({"learnig_rate": 1.0}, "learnig_rate"),
         ({"learning_rate": -1.0}, r"train\.learning_rate"),
         ({"method": "magic"}, "method magic is not known; the methods are embed"),
-        ({"method": "partial"}, "partial tuning needs .tickets."),
         ({"max_tokens": 8}, "no example of text fits into 8 tokens"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import MEASURED
+from ks_lottery.config.choices import MEASURED, RECOMMENDED_RULE
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.train_commands import TuneOptions
@@ -38,7 +38,9 @@ def run(settings: TuneSettings) -> int:
     from ks_lottery.tuning.tune import prepare
 
     with joined_processes() as main:
-        screen = Screen(total=2 + (settings.by in MEASURED and not settings.dry_run))
+        by_rule = settings.method == "partial" and settings.tickets is None
+        measures = by_rule and (settings.by or RECOMMENDED_RULE) in MEASURED
+        screen = Screen(total=2 + (measures and not settings.dry_run))
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
         work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
@@ -60,8 +62,8 @@ def run(settings: TuneSettings) -> int:
         if main and before is not None and before != threads:
             screen.say(f"        {other_threads(before, threads)}")
         with work.claimed(manifest, threads) if main else nullcontext():
-            if settings.by in MEASURED:
-                title = f"choose rows by {settings.by} at the original model"
+            if tuning.spec.measures:
+                title = f"choose {tuning.spec.size:,} rows by {tuning.spec.by} at the original model"
                 with screen.stage(title, silent=not main, unit="sentences") as tick:
                     tuning = tuning.chosen(tick)
             with screen.training(f"{settings.method} tuning", silent=not main) as watch:

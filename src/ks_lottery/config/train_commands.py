@@ -43,9 +43,10 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     method: str = setting("embed", choices=METHOD_MEANINGS, metavar="METHOD")
     """Method of tuning."""
     by: str | None = setting(None, choices=TEXT_RULES, metavar="RULE")
-    """For partial, in place of tickets: rule that chooses the rows at the original model, in one pass over the text at most."""
+    """For partial, in place of tickets: rule that chooses the rows at the original model, in one pass over the text at most;
+    gradient-sum where neither is given."""
     size: int | None = setting(None, metavar="N", within=COUNT)
-    """Number of rows to train; for frozen, number of first tickets to leave as they are."""
+    """Number of rows to train (18 for a rule unless given); for frozen, number of first tickets to leave as they are."""
     tokens: str = setting("auto", metavar="N|auto")
     """Number of tokens of a token prompt (auto: one in each place of the template), or of virtual tokens of prompt and prefix
     tuning (auto: 10)."""

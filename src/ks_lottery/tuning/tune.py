@@ -205,9 +205,10 @@ def tune(
         Tickets, or the file that they were saved to.
     by
         For ``partial``, in place of `tickets`: a rule of `ks_lottery.config.choices.TEXT_RULES`, such as ``gradient-sum``, that
-        chooses rows at the original model, in one pass over the text at most. None (the default) for none.
+        chooses rows at the original model, in one pass over the text at most. Without tickets and rule, ``gradient-sum``.
     size, tokens
-        Number of rows, 1 or more; number of tokens of a token prompt, or ``auto`` (the default), one a place of `template`.
+        Number of rows, 1 or more (18 for a rule unless given); number of tokens of a token prompt, or ``auto`` (the default),
+        one a place of `template`.
     target_text
         Sentences of the target language, whose tokens ``frequency`` counts.
     side

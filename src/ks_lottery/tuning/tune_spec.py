@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import MEASURED, METHODS, SIZED_METHODS, TEXT_RULES, Method
+from ks_lottery.config.choices import (
+    MEASURED,
+    METHODS,
+    RECOMMENDED_RULE,
+    RECOMMENDED_SIZE,
+    SIZED_METHODS,
+    TEXT_RULES,
+    Method,
+)
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.train_commands import TuneOptions
 from ks_lottery.config.values import check_names
@@ -35,9 +43,10 @@ class TuneSpec(TuneOptions):
         Rows for `partial` and `frozen`; their number is also the default size of the methods that draw or count rows.
     by
         In place of tickets, for `partial`: key of `ks_lottery.config.choices.TEXT_RULES`, which chooses the rows at the
-        original model, before any training.
+        original model, before any training. Without both, ``ks_lottery.config.choices.RECOMMENDED_RULE``.
     size
-        Number of rows of those methods and of `by`; for `frozen`, how many of the first tickets are frozen.
+        Number of rows of those methods and of `by` (``RECOMMENDED_SIZE`` unless given); for `frozen`, how many of the first
+        tickets are frozen.
     tokens
         For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template. For `prompt` and `prefix`:
         number of virtual tokens, or ``auto`` for the 10 of the paper.
@@ -94,7 +103,10 @@ class TuneSpec(TuneOptions):
         return id(self)
 
     def __post_init__(self) -> None:
-        """Check ranges, and that method and options belong together."""
+        """Fill in the recommended rule, check ranges, and that method and options belong together."""
+        if self.method == "partial" and self.tickets is None:
+            object.__setattr__(self, "by", self.by or RECOMMENDED_RULE)
+            object.__setattr__(self, "size", RECOMMENDED_SIZE if self.size is None else self.size)
         super().__post_init__()
         if self.layers is not None and self.kind != "full":
             raise UserError(f"`layers` is for full tuning, not for {self.method}")
@@ -115,8 +127,6 @@ class TuneSpec(TuneOptions):
             raise UserError(f"`size` is 1 or more, and for {sized}, frozen and partial with `by`, not {self.method}")
         if self.method in SIZED_METHODS and self.size is None and self.tickets is None:
             raise UserError(f"{self.method} tuning needs `size`, the number of rows, or `tickets` to take their number")
-        if self.method == "partial" and self.tickets is None and self.by is None:
-            raise UserError("partial tuning needs `tickets`: take them from a scan first, or give `by` and `size`")
         if self.method == "frozen" and self.tickets is None:
             raise UserError(f"{self.method} tuning needs `tickets`: take them from a scan first")
         if self.method == "frequency" and not self.frequencies:
@@ -142,8 +152,6 @@ class TuneSpec(TuneOptions):
             raise UserError(f"`by` is for partial tuning, not for {self.method}: leave it out")
         if self.tickets is not None:
             raise UserError("`tickets` and `by` both say which rows are trained: give one of them")
-        if self.size is None:
-            raise UserError(f"`by` {by} needs `size`, the number of rows")
         if self.measures and self.side != "input":
             raise UserError(
                 f"{by} is measured for rows of the input embedding: leave `side` out, or choose another rule"
