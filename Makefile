@@ -24,10 +24,10 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(INSTALL) -e ".[dev]"
 	@touch $@
 
-demo: $(VENV)/.run ## the main job on the embedded model and text, 5 to 10 minutes on two cores
+demo: $(VENV)/.run ## the main job on the embedded model and text, 4 to 6 minutes on two cores
 	@$(BIN)/ks-lottery demo --out $(OUT)
 
-smoke: $(VENV)/.run ## the same at its smallest, 1 to 3 minutes
+smoke: $(VENV)/.run ## the same at its smallest, 1 to 2 minutes
 	@$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
 
 test: $(VENV)/.dev ## all tests that take less than 10 minutes together

@@ -1,4 +1,4 @@
-"""The exception and the warning that reach a user: a sentence that says what is wrong, where, and what to do.
+"""The exception and the warnings that reach a user: a sentence that says what is wrong, where, and what to do.
 
 It must never carry a traceback's worth of text; `cli` prints it as one line and exits with code 2.
 """
@@ -45,6 +45,10 @@ def shortened(value: object) -> str:
 
 class LearningRateWarning(UserWarning):
     """A learning rate that cannot move rows so far that the KS test would see it."""
+
+
+class AssetNotice(UserWarning):
+    """What is done with the user's network, disk or rights when a model is fetched; nothing is wrong."""
 
 
 class UserError(ValueError):

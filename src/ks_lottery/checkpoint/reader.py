@@ -22,6 +22,7 @@ from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head,
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
+from ks_lottery.store.embedded_models import terms_of
 from ks_lottery.store.manifest import digest_json, located
 
 if TYPE_CHECKING:
@@ -282,5 +283,7 @@ class Checkpoint(Shown):
         return next((self.config[key] for key in CONTEXT if type(self.config.get(key)) is int), None)
 
     def describe(self) -> dict[str, str]:
-        """Return what a manifest says of this checkpoint."""
-        return {"name": located(self.name), "fingerprint": self.fingerprint}
+        """Return what a manifest says of this checkpoint: its name, its fingerprint, and its terms of use where it has some."""
+        origin = terms_of(self.folder)
+        terms = {} if origin is None else {"license": str(origin.terms)}
+        return {"name": located(self.name), "fingerprint": self.fingerprint, **terms}

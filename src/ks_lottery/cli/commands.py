@@ -43,6 +43,8 @@ class Command:
         Whether the same command resumes after it was stopped.
     file_first
         Whether the first word without a flag is a YAML file, as with ``--config``.
+    opens_models
+        Whether it may open a model, whose terms of use the user may have to accept.
     renamed
         Old flag, or ``argument`` for a word without one, to the flag that took its place.
     """
@@ -55,6 +57,7 @@ class Command:
     notes: str = ""
     resumes: bool = False
     file_first: bool = False
+    opens_models: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,6 +122,7 @@ COMMANDS = {
         task="find tickets",
         summary="how much sets of tickets share, and which rows are in all of them",
         settings=OverlapSettings,
+        opens_models=False,
         example="overlap ca=runs/ca/tickets.json de=runs/de/tickets.json",
     ),
     "explain": Command(
@@ -131,6 +135,7 @@ COMMANDS = {
         task="find tickets",
         summary="test if two tunings gave the same rows similar values",
         settings=AlikeSettings,
+        opens_models=False,
         example="alike runs/embed runs/partial --tickets tickets.json",
         renamed={"--alpha": "--level", "--alphas": "--level"},
     ),
@@ -183,6 +188,7 @@ COMMANDS = {
         task="recipes",
         summary="the stages that recipes made: list, explain, verify, prune",
         settings=StoreSettings,
+        opens_models=False,
         example="store prune --older-than 60",
         notes="Without --yes, prune removes nothing and lists what it would remove.",
     ),

@@ -1,4 +1,4 @@
-"""The command `demo`: the main job on the embedded model and text."""
+"""The command `demo`: a job on an embedded model and text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def run(settings: DemoSettings) -> int:
     """Run the command and return its exit code."""
     from ks_lottery.cli.run import run_config
-    from ks_lottery.recipes.demo import demo_config
+    from ks_lottery.recipes.demo import demo_config, demo_of
 
-    config = demo_config(settings.target_language, settings.budget, settings.seed)
-    return run_config(config, Path(settings.out))
+    config = demo_config(settings.target_language, settings.budget, settings.seed, settings.model)
+    return run_config(config, Path(settings.folder), demo_of(settings.model))

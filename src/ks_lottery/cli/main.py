@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ks_lottery.cli.boundary import problem_of, sentence_of
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
-from ks_lottery.cli.options import help_width, read_settings
+from ks_lottery.cli.options import accepts_license, help_width, read_settings
 from ks_lottery.cli.output import check_output
 from ks_lottery.cli.signals import Stop
 from ks_lottery.cli.streams import complain, output_error, show_traceback, write
@@ -124,7 +124,10 @@ def _run(given: list[str]) -> int:
     if settings is None:
         return 0
     check_output(command, settings)
-    return int(import_module(f"ks_lottery.cli.{command}").run(settings))
+    from ks_lottery.store.licenses import accepting
+
+    with accepting(every=accepts_license(words)):
+        return int(import_module(f"ks_lottery.cli.{command}").run(settings))
 
 
 def _version() -> str:

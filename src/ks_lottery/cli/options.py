@@ -28,6 +28,10 @@ LONGEST_FLAG = 100
 """Characters of a mistyped flag that an error shows."""
 
 
+ACCEPT_FLAG = "--accept-license"
+"""Flag of every command that may open a model. It is no setting: what comes out does not depend on it."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
@@ -73,6 +77,10 @@ def build_parser(name: str, *, positional: bool = True) -> Parser:
     parser.add_argument("-h", "--help", action="help", help="Show this help, and stop")
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings by name; flags override it")
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML, and stop")
+    if command.opens_models:
+        parser.add_argument(
+            ACCEPT_FLAG, action="store_true", help="Accept the model's terms of use, once, where it has some"
+        )
     groups: dict[str, Any] = {"": parser}
     for item in listed:
         if item.positional:
@@ -184,6 +192,11 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     return settings
 
 
+def accepts_license(words: Sequence[str]) -> bool:
+    """Say whether the user accepts the terms of use of the models that a command opens."""
+    return ACCEPT_FLAG in _split(words)[0]
+
+
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words before ``--``, flags with dashes alone, and those behind it."""
     end = list(words).index("--") if "--" in words else len(words)
@@ -206,7 +219,7 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     for word in words:
         if word.startswith("-") and len(word) > 1:
             flag = word.partition("=")[0][:LONGEST_FLAG]
-            near = did_you_mean(flag, [*known, "--config", "--print-config", "--help"])
+            near = did_you_mean(flag, [*known, "--config", "--print-config", ACCEPT_FLAG, "--help"])
             raise UserError(f"{name} has no flag {flag}{near} (see ks-lottery {name} --help)")
     if command.file_first and words and "config" not in given:
         given["config"] = words.pop(0)

@@ -72,12 +72,13 @@ def _show_warnings_as_lines() -> None:
 
     def show(
         message: Warning | str,
-        category: type[Warning],  # noqa: ARG001
+        category: type[Warning],
         filename: str,  # noqa: ARG001
         lineno: int,  # noqa: ARG001
         file: TextIO | None = None,  # noqa: ARG001
         line: str | None = None,  # noqa: ARG001
     ) -> None:
-        complain(f"warning: {message}")
+        is_notice = "AssetNotice" in {cls.__name__ for cls in category.__mro__}
+        complain(str(message) if is_notice else f"warning: {message}")
 
     warnings.showwarning = show

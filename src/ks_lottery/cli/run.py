@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import RunSettings
     from ks_lottery.config.settings import RunConfig
+    from ks_lottery.recipes.demo import Demo
 
 
 def run(settings: RunSettings) -> int:
@@ -15,14 +16,15 @@ def run(settings: RunSettings) -> int:
     return run_config(settings.config, Path(settings.out))
 
 
-def run_config(config: RunConfig, out: Path) -> int:
-    """Run the main job in the folder `out`, and print its summary."""
+def run_config(config: RunConfig, out: Path, demo: Demo | None = None) -> int:
+    """Run the main job, or that of a demo, in the folder `out`, and print its summary."""
     from ks_lottery.recipes.run import run as run_recipe
-    from ks_lottery.recipes.summary import summary_sections
+    from ks_lottery.recipes.run_stages import main_recipe
+    from ks_lottery.recipes.summary_sections import run_sections
     from ks_lottery.report.screen import Screen
 
     screen = Screen(total=0)
-    summary = run_recipe(config, out, screen)
+    summary = run_recipe(config, out, screen, main_recipe if demo is None else demo.recipe)
     screen.say("")
-    screen.show(summary_sections(summary, summary["tickets"], str(out)))
+    screen.show((run_sections if demo is None else demo.sections)(summary, str(out)))
     return 0

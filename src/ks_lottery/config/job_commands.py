@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.checked import Checked
-from ks_lottery.config.choices import BUDGETS, EXPORTS, PRESETS
+from ks_lottery.config.choices import BUDGETS, DEMO_MODEL, DEMOS, EXPORTS, PRESETS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import SeedOption, TextOptions
 from ks_lottery.config.keys import flat
@@ -24,10 +24,17 @@ class DemoSettings(SeedOption):
 
     target_language: str = setting(TextOptions.target_language, metavar="LANG", first=True)
     """Language to translate to, a code that the catalogs have."""
+    model: str = setting(DEMO_MODEL, choices=DEMOS, metavar="MODEL", first=True)
+    """Embedded model."""
     budget: str = setting("default", choices=BUDGETS, first=True)
     """Size of the demo."""
-    out: str = setting("runs/demo", metavar="DIR", first=True, writes="folder")
-    """Folder of the run."""
+    out: str | None = setting(None, metavar="DIR", first=True, writes="folder")
+    """Folder of the run; runs/demo unless given, and runs/demo-MODEL for another model than the default."""
+
+    @property
+    def folder(self) -> str:
+        """Folder of the run."""
+        return self.out or ("runs/demo" if self.model == DEMO_MODEL else f"runs/demo-{self.model}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, Outpu
     """Settings of the command `evaluate`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
-    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    """Folder, GGUF file, hub id, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     patch: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
     """Folder of a row patch to put on the model."""
     adapter: str | None = setting(None, metavar="DIR", one_of="product", parameter="product")
@@ -103,7 +103,7 @@ class WhereSettings(WhereOptions, MeasuredTextOptions, ModelOptions, OutputOptio
     """Settings of the command `where`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
-    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    """Folder, GGUF file, hub id, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     patch: str = setting(metavar="DIR", first=True)
     """Folder of a row patch of the input side."""
     out: str | None = setting(None, metavar="FILE")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ks_lottery.config.checked import Checked
-from ks_lottery.config.choices import BOUNDS, CATALOGS, COMPARISON_MEANINGS, DEFAULT_MODEL
+from ks_lottery.config.choices import BOUNDS, CATALOGS, COMPARISON_MEANINGS, DEFAULT_MODEL, TEXT_FORMATS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
@@ -20,6 +20,7 @@ from ks_lottery.config.groups import (
 )
 from ks_lottery.config.ranges import COUNT, FACTOR, LEVEL, MOST, SEED, SHARE, WHOLE, Range
 from ks_lottery.config.values import nested, require, values_of
+from ks_lottery.errors import UserError
 
 ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Significance levels of the certificate: the 0 .. 1 of table 7. At 0 no row is selected: small model and original are one."""
@@ -141,11 +142,22 @@ class EvaluateConfig(BootstrapOptions, BatchOption, TranslationOptions):
 
     translations: int = setting(100, first=True, within=COUNT)
     """Only the first N test sentences are translated and scored."""
+    general: str | None = setting(None, metavar="TEXT")
+    """General text to measure forgetting on: one sentence a line, or parallel text, of which the source side counts. Without
+    it, the source side of the run's own test pairs."""
+    general_format: str = setting("auto", choices=("auto", *TEXT_FORMATS), metavar="FORMAT")
+    """Format of the general text; auto goes by the file's ending, and lines is one sentence a line."""
+    where_sentences: int = setting(50, within=WHOLE)
+    """Only the first N test sentences show in which part of a text the tickets act; 0 for no such measurement."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
         require(self.resamples >= 1, "`evaluate.resamples`", self.resamples, "1 or more")
+        if self.general is None and self.general_format != "auto":
+            raise UserError(
+                "`evaluate.general_format` describes a general text, and there is none: give `evaluate.general` too"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ class TuneSettings(TuneOptions, TextOptions, StepOptions):
     """Settings of the command `tune`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)
-    """Folder, GGUF file, hub id, or asset:smollm2-135m-instruct."""
+    """Folder, GGUF file, hub id, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
     out: str | None = setting(None, metavar="DIR", writes="new folder")
     """Folder to write; runs/tune-METHOD unless given."""
     tickets: str | None = setting(None, metavar="FILE")

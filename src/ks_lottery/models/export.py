@@ -18,6 +18,7 @@ from ks_lottery.models.adapter_form import adapter_form, filled, matrices, name_
 from ks_lottery.models.load import open_checkpoint
 from ks_lottery.models.model_card import card
 from ks_lottery.models.quiet import quiet
+from ks_lottery.store.embedded_models import terms_of, terms_text
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.store.work_folder import WorkFolder
 
@@ -132,6 +133,7 @@ def to_peft(
         with quiet():
             config.save_pretrained(str(temporary))
         (temporary / "README.md").write_text(card(checkpoint, patch, "peft"), encoding="utf-8")
+        _write_terms(checkpoint, temporary)
     return folder
 
 
@@ -206,6 +208,7 @@ def to_merged(
         _write_extras(checkpoint, temporary)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(card(checkpoint, patch, "merged"), encoding="utf-8")
+        _write_terms(checkpoint, temporary)
     return folder
 
 
@@ -233,6 +236,17 @@ def _write_extras(checkpoint: Checkpoint, folder: Path) -> None:
     for extra in checkpoint.folder.iterdir():
         if extra.suffix in {".json", ".model", ".txt", ".jinja"} and not extra.name.endswith(".index.json"):
             shutil.copyfile(extra, folder / extra.name)
+
+
+def _write_terms(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the notice and the terms that have to accompany what is made from a model with terms of use."""
+    origin = terms_of(checkpoint.folder)
+    if origin is None or origin.terms is None:
+        return
+    changed = "The files in this folder were made or modified with ks-lottery."
+    (folder / "NOTICE").write_text(f"{origin.terms.notice}\n{changed}\n", encoding="utf-8")
+    text = terms_text(origin)
+    shutil.copyfile(text, folder / text.name)
 
 
 FORMATS: dict[str, Callable[..., Path]] = {"peft": to_peft, "merged": to_merged}

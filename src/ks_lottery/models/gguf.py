@@ -11,6 +11,7 @@ from ks_lottery.checkpoint.file_bytes import is_there, unreadable
 from ks_lottery.checkpoint.gguf_header import check_gguf
 from ks_lottery.errors import UserError
 from ks_lottery.store.assets import cache_folder
+from ks_lottery.store.embedded_models import ORIGIN_FILE
 from ks_lottery.store.files import new_folder
 from ks_lottery.store.manifest import digest_file
 
@@ -85,4 +86,4 @@ def _convert(gguf: Path, folder: Path, digest: str) -> None:
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     origin = {"source": gguf.name, "sha256": digest, "note": "floats of the quantised values"}
-    (folder / "gguf.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")

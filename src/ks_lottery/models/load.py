@@ -15,7 +15,6 @@ from ks_lottery.checkpoint.layout import PICKLES
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
@@ -24,7 +23,7 @@ from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.model_folder import check_model_folder
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
-from ks_lottery.store import assets
+from ks_lottery.store.embedded_models import model_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,9 +59,9 @@ def open_checkpoint(name: str | Path | Checkpoint | LoadedModel | PreTrainedMode
     Parameters
     ----------
     name
-        Folder of safetensors, GGUF file, hub id (``owner/model``), or ``asset:smollm2-135m-instruct``. An opened checkpoint is
-        returned as it is; of a loaded model it is the checkpoint that it came from, and a model of transformers is read in
-        memory.
+        Folder of safetensors, GGUF file, hub id (``owner/model``), ``asset:smollm2-135m-instruct`` or ``asset:gemma3-270m``.
+        An opened checkpoint is returned as it is; of a loaded model it is the checkpoint that it came from, and a model of
+        transformers is read in memory.
 
     Raises
     ------
@@ -82,9 +81,7 @@ def open_checkpoint(name: str | Path | Checkpoint | LoadedModel | PreTrainedMode
 
 def _open_named(name: str) -> Checkpoint:
     if name.startswith("asset:"):
-        if name != DEFAULT_MODEL:
-            raise UserError(f"model {name} is not known; the embedded one is {DEFAULT_MODEL}")
-        return Checkpoint.open(converted(assets.model_gguf()), name)
+        return Checkpoint.open(converted(model_gguf(name)), name)
     path = path_of(name)
     if path.is_dir():
         check_model_folder(path)

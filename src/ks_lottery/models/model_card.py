@@ -10,10 +10,12 @@ from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.numbered_tokens import numbered_tokens
 from ks_lottery.corpus.prompts import CHAT, LANGUAGES, TEMPLATES, fill, with_languages
 from ks_lottery.errors import UserError
+from ks_lottery.store.embedded_models import terms_of
 
 if TYPE_CHECKING:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
+    from ks_lottery.store.licenses import License
 
 LOADING = {
     "peft": (
@@ -64,15 +66,27 @@ def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
     other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
     same = patch.base.get("fingerprint") == checkpoint.fingerprint
     forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
+    origin = terms_of(checkpoint.folder)
+    head = f"base_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n"
+    head += "" if origin is None or origin.terms is None else f"license: {origin.terms.name}\n"
     return (
-        f"---\nbase_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n---\n\n"
+        f"---\n{head}---\n\n"
         f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
         f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS[kind]}\n\n"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
+        f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
         f"## Prompt\n\n{_prompt(patch)}\n\n"
         f"## Use\n\n{_block(f'{LOADING[kind]}{_prompt_code(patch)}{GENERATING}')}\n\n"
         f"## Settings\n\n{_block(settings)}\n"
+    )
+
+
+def _terms(terms: License, file: str) -> str:
+    """Say under which terms what is made from the base may be used and passed on."""
+    return (
+        f"## License\n\n{terms.notice}. The text is in {file.rpartition('/')[2]}, and the notice that has to accompany every "
+        f"copy in NOTICE. In short: {terms.points}.\n\n"
     )
 
 

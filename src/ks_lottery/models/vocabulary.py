@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import is_there, path_of
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
-from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,11 +156,11 @@ def tokens_here(name: str) -> tuple[str, ...] | None:
 def _folder_here(name: str) -> Path | None:
     from ks_lottery.models.gguf import converted
     from ks_lottery.models.hub_folder import is_hub_id
-    from ks_lottery.store import assets
+    from ks_lottery.store.embedded_models import is_here, model_gguf
 
     path = path_of(name)
-    if name == DEFAULT_MODEL and (assets.cache_folder() / "assets" / assets.MODEL_WHEEL.folder).is_dir():
-        path = assets.model_gguf()
+    if is_here(name):
+        path = model_gguf(name)
     if path.is_dir():
         return path
     if path.is_file():

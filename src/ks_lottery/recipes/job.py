@@ -34,6 +34,8 @@ class Job:
     ----------
     report
         What was read, dropped and split of the text.
+    general
+        Sentences that forgetting is measured on.
     """
 
     config: RunConfig
@@ -41,6 +43,7 @@ class Job:
     checkpoint: Checkpoint
     split: Split
     report: dict[str, Any]
+    general: list[str]
 
     @cached_property
     def loaded(self) -> LoadedModel:

@@ -13,7 +13,7 @@ from ks_lottery.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3, "prefix": 1e-2, "prompt": 3e-2}
+RATES = {"full": 1e-4, "lora": 1e-2, "qlora": 1e-2, "prefix": 1e-2, "prompt": 0.3}
 """Learning rate of methods that do not train rows of the embedding."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from ks_lottery.checkpoint.patch import PATCH_FILE
 from ks_lottery.corpus.batches import longest
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.errors import UserError
-from ks_lottery.evaluation.evaluate import evaluate_with
-from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
+from ks_lottery.recipes.measurements import evaluate_methods, measure_where
 from ks_lottery.recipes.rivals import DRAWS, RECORDED, compared_methods, rival_methods, rival_rows
 from ks_lottery.recipes.stage import Made, Recipe, Stage
 from ks_lottery.recipes.summary import summarize
 from ks_lottery.store.files import write_json
+from ks_lottery.store.manifest import digest_json
 from ks_lottery.store.run_folder import CALIBRATION, EMBED, TEST
 from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.select import select
@@ -29,11 +29,10 @@ from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ks_lottery.config.settings import RunConfig
-    from ks_lottery.evaluation.evaluation import Evaluation
     from ks_lottery.recipes.job import Job
     from ks_lottery.recipes.stage import Tick
 
@@ -63,12 +62,11 @@ def main_recipe(job: Job) -> Recipe:
         return Stage(name=method, title=title, make=make, inputs=("text", *inputs), settings=training)
 
     return Recipe(
-        inputs={"model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"]},
+        inputs={
+            "model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"], "general": digest_json(job.general),
+        },
         stages=(
-            Stage(
-                name="text", title="read, clean and split the text", make=partial(_text, job),
-                inputs=("model", "corpus"), settings=settings["text"],
-            ),
+            text_stage(job),
             tuning(EMBED, "embed tuning: every row that the text reaches"),
             Stage(
                 name="scan", title="scan before against after, select tickets, transfer", make=partial(_scan, job),
@@ -77,8 +75,12 @@ def main_recipe(job: Job) -> Recipe:
             tuning("partial", "partial tuning: the tickets alone", "scan"),
             *(tuning(name, TITLES[name], "scan", *([EMBED] if name in RECORDED else ["model"])) for name in rivals),
             Stage(
-                name="evaluate", title="next-token accuracy and translations", make=partial(_evaluate, job),
-                inputs=("text", "scan", EMBED, "partial", *rivals), settings=measuring,
+                name="evaluate", title="accuracy, translations, forgetting", make=partial(evaluate_methods, job),
+                inputs=("text", "scan", EMBED, "partial", *rivals, "general"), settings=measuring,
+            ),
+            Stage(
+                name="where", title="where the tickets act: instruction, source or target", make=partial(measure_where, job),
+                inputs=("text", "scan", "partial"), settings=measuring,
             ),
             Stage(
                 name="certify", title="certificate", make=partial(_certify, job),
@@ -86,9 +88,17 @@ def main_recipe(job: Job) -> Recipe:
             ),
             Stage(
                 name="summary", title="summary", make=partial(_summary, job),
-                inputs=("evaluate", "certify", "scan"), settings=settings,
+                inputs=("evaluate", "where", "certify", "scan"), settings=settings,
             ),
         ),
+    )  # fmt: skip
+
+
+def text_stage(job: Job) -> Stage:
+    """Return the stage that every job begins with: its text, read, cleaned and split."""
+    return Stage(
+        name="text", title="read, clean and split the text", make=partial(_text, job),
+        inputs=("model", "corpus"), settings=asdict(job.config.text),
     )  # fmt: skip
 
 
@@ -172,50 +182,6 @@ def _scan(job: Job, tick: Tick) -> Made:
         ],
         shown=True,
     )
-
-
-def _evaluate(job: Job, tick: Tick) -> Made:
-    settings, text = job.config.evaluate, job.config.text
-    spec = EvaluationSpec(
-        metrics=("bleu", "chrf", "accuracy"),
-        translations=settings.translations,
-        num_beams=settings.num_beams,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        share_prefix=job.config.train.share_prefix,
-        template=text.template,
-        max_tokens=text.max_tokens,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=job.config.seed,
-    )
-    evaluations: dict[tuple[str, Sequence[str]], Evaluation] = {}
-    files: list[Path] = []
-    log: list[str] = []
-    methods = compared_methods(job.config)
-    for number, method in enumerate(methods):
-        patch = job.patch(method)
-        # Random rows stand in the table as the mean of their draws; their few translations would say nothing.
-        asked = replace(spec, metrics=("accuracy",)) if method in DRAWS else spec
-        known = (patch.content, asked.metrics)
-        if known not in evaluations:
-            evaluations[known] = evaluate_with(asked, job.loaded, job.split.test, patch)
-        evaluation = evaluations[known]
-        folder = job.folder
-        evaluation.save_parts(
-            summary=folder.evaluation(method),
-            predictions=folder.predictions(method),
-            hypotheses=folder.hypotheses(method),
-        )
-        files += [folder.evaluation(method), folder.predictions(method)]
-        files += [folder.hypotheses(method)] if evaluation.hypotheses is not None else []
-        summed = evaluation.next_token or {}
-        log.append(
-            f"{method} accuracy {summed['accuracy']:.4f}, loss {summed['loss']:.4f} on {summed['positions']} positions"
-        )
-        tick(number + 1, len(methods))
-    sentences = min(settings.translations, len(job.test))
-    return Made(files=files, log=[*log, f"{sentences} sentences translated, {settings.num_beams} beams"])
 
 
 def _certify(job: Job, tick: Tick) -> Made:

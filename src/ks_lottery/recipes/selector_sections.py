@@ -11,6 +11,7 @@ from ks_lottery.recipes.system_comparison import (
     differing_conditions,
     holm,
     kept_gain,
+    paired,
     same_positions,
 )
 from ks_lottery.report.section import Column, Section
@@ -70,17 +71,17 @@ def _rows(cells: Sequence[FinishedCell], resamples: int) -> list[_Row]:
     for cell in cells:
         systems.setdefault((cell.about["system"], cell.about["size"], cell.about["way"]), []).append(cell)
     original = systems.get(("original", None, None))
-    embed = {cell.about["seed"]: cell for cell in systems.get(("embed", None, None), [])}
+    embed = systems.get(("embed", None, None), [])
     rows: list[_Row] = []
     for (system, size, way), group in systems.items():
         compared: dict[str, Any] = {}
-        baseline = systems.get((BASELINE, size, way))
-        if baseline is not None and system != BASELINE and same_positions([*group, *baseline]):
+        measured, baseline = paired(group, systems.get((BASELINE, size, way), []))
+        if baseline and system != BASELINE and same_positions([*measured, *baseline]):
             compared = {
-                metric: compare_systems(group, baseline, metric, resamples=resamples) for metric in ("accuracy", "loss")
+                metric: compare_systems(measured, baseline, metric, resamples=resamples)
+                for metric in ("accuracy", "loss")
             }
-        tuned = [cell for cell in group if cell.about["seed"] in embed]
-        whole = [embed[cell.about["seed"]] for cell in tuned]
+        tuned, whole = paired(group, embed)
         if original is not None and tuned and system != "embed" and same_positions([*tuned, *whole, *original]):
             compared["kept"] = kept_gain(tuned, whole, original, resamples=resamples)
         rows.append(_Row(system=system, size=size, way=way, cells=group, **compared))

@@ -1,50 +1,23 @@
-"""The summary of a run: every figure in one mapping of plain values, and how that is shown."""
+"""The summary of a run: every figure in one mapping of plain values."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.checkpoint.patch import PATCH_FILE
-from ks_lottery.config.choices import RANDOM_DRAWS
+from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation.draws import mean_accuracy, mean_difference
 from ks_lottery.evaluation.predictions import Predictions
+from ks_lottery.evaluation.where import Where
 from ks_lottery.recipes.job import ORIGINAL
+from ks_lottery.recipes.measurements import LOCATED, not_located
 from ks_lottery.recipes.rivals import BASIC_METHODS, DRAWS, RANDOM, methods_of, rivals
-from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import read_json
-from ks_lottery.tickets.scan_sections import no_power
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ks_lottery.recipes.job import Job
-
-MOST_TICKETS = 15
-"""Tickets that are shown."""
-
-TITLES = {
-    "original": "original model",
-    "embed": "embed tuning",
-    "partial": "partial tuning",
-    "transfer": "partial transfer",
-    "gradient-sum": "one-pass rows",
-    "occurrence": "most frequent rows",
-    "random": f"random rows, {RANDOM_DRAWS} draws",
-    "lca": "loss-change rows",
-    "gradient": "gradient rows",
-}
-"""What each method is called."""
-
-RIVALS = {
-    "gradient-sum": "the rows that one pass at the original model chose (gradient-sum)",
-    "occurrence": "the rows that occur most",
-    "random": f"as many random rows (mean of {RANDOM_DRAWS} draws)",
-    "lca": "the rows that lowered the loss most while embed tuning (lca)",
-    "gradient": "the rows of largest summed gradient while embed tuning",
-}
-"""As many rows as there are tickets, chosen otherwise: what a sentence that compares them calls them."""
-
 
 _MANIFEST = ("kind", "format", "made_from", "settings", "versions")
 
@@ -79,8 +52,14 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
         "confidence": config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "translations": min(config.evaluate.translations, len(job.test)),
+        "general": {
+            "text": config.evaluate.general,
+            "source_language": config.text.source_language if config.evaluate.general is None else None,
+        },
         "methods": figures,
         "comparisons": _comparisons(job),
+        "gains": _gains(job),
+        "where": _where(job),
         "scan": job.scan.power(config.select.alpha),
         "tickets": read_json(job.folder.tickets, "tickets")["rows"],
         "certificate": {
@@ -90,190 +69,122 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _bootstrap(job: Job) -> dict[str, Any]:
+    settings = job.config.evaluate
+    return {"confidence": settings.confidence, "resamples": settings.resamples, "seed": job.config.seed}
+
+
+def _predictions(job: Job, name: str) -> list[Predictions]:
+    """Return the predictions of a method on the test text; of random rows, those of each draw."""
+    return [Predictions.open(job.folder.predictions(method)) for method in methods_of(name)]
+
+
 def _comparisons(job: Job) -> dict[str, Any]:
     """Return each rival's accuracy less that of the tickets, paired: both are resampled by one draw of sentences."""
-    settings, seed = job.config.evaluate, job.config.seed
-    tickets = Predictions.open(job.folder.predictions("partial"))
+    (tickets,) = _predictions(job, "partial")
     systems: dict[str, Any] = {}
     for name in rivals(job.config):
-        draws = [Predictions.open(job.folder.predictions(method)) for method in methods_of(name)]
-        difference, interval = mean_difference(
-            draws, tickets, confidence=settings.confidence, resamples=settings.resamples, seed=seed
-        )
+        difference, interval = mean_difference(_predictions(job, name), tickets, **_bootstrap(job))
         systems[name] = {"difference": difference, "interval": interval}
     return {"baseline": "partial", "metric": "accuracy", "systems": systems}
 
 
+def _gains(job: Job) -> dict[str, Any]:
+    """Return each method's accuracy less that of the original, paired: of all positions, and without the ends of sentences."""
+    end = PromptForm(job.loaded.tokenizer, job.config.text.template).end
+    parts: dict[str, Callable[[Predictions], Predictions]] = {
+        "all": lambda predictions: predictions,
+        "without_end": lambda predictions: predictions.without_ends(end),
+    }
+    (original,) = _predictions(job, ORIGINAL)
+    methods: dict[str, Any] = {}
+    for name in (*BASIC_METHODS[1:], *rivals(job.config)):
+        draws = _predictions(job, name)
+        methods[name] = {}
+        for part, taken in parts.items():
+            if not len(taken(original)):
+                methods[name][part] = None
+                continue
+            difference, interval = mean_difference([taken(each) for each in draws], taken(original), **_bootstrap(job))
+            methods[name][part] = {"difference": difference, "interval": interval}
+    return {"baseline": ORIGINAL, "metric": "accuracy", "methods": methods}
+
+
+def _where(job: Job) -> dict[str, Any]:
+    """Return where the tickets act, what follows from it in one sentence, and why it was not measured where it was not."""
+    why = not_located(job)
+    if why is not None:
+        return {"method": LOCATED, "missing": why, "sentence": None}
+    located = Where.open(job.folder.where)
+    content = located.as_dict()
+    return {
+        "method": LOCATED, "missing": None, "sentence": located.sentence,
+        **{name: content[name] for name in ("sentences", "rows", "spans", "tokens")},
+    }  # fmt: skip
+
+
 def _drawn(job: Job, draws: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the figures of all draws of random rows as one method: means, and the range of the accuracy."""
-    settings = job.config.evaluate
-    predictions = [Predictions.open(job.folder.predictions(method)) for method in draws]
-    accuracy = mean_accuracy(
-        predictions, confidence=settings.confidence, resamples=settings.resamples, seed=job.config.seed
-    )
+    predictions = _predictions(job, RANDOM)
+    accuracy = mean_accuracy(predictions, **_bootstrap(job))
     first = next(iter(draws.values()))
+    every = list(draws.values())
     return {
         **first,
         "accuracy": accuracy.mean,
         "interval": accuracy.interval,
         "range": accuracy.range,
-        "loss": sum(float(figures["loss"]) for figures in draws.values()) / len(draws),
+        "loss": _mean([figures["loss"] for figures in every]),
+        "without_end": _mean_figures([figures["without_end"] for figures in every], "accuracy", "loss"),
+        "forgetting": _mean_forgetting([figures["forgetting"] for figures in every]),
         "draws": {
-            name: {key: figures[key] for key in ("accuracy", "interval", "loss")} for name, figures in draws.items()
+            name: {key: figures[key] for key in ("accuracy", "interval", "loss", "without_end", "forgetting")}
+            for name, figures in draws.items()
         },
     }
 
 
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_figures(draws: Sequence[Mapping[str, Any] | None], *names: str) -> dict[str, Any] | None:
+    """Return the means of some figures over draws, which were measured on the same text; None where there are none."""
+    known = [draw for draw in draws if draw is not None]
+    if len(known) < len(draws):
+        return None
+    return {"positions": known[0]["positions"], **{name: _mean([draw[name] for draw in known]) for name in names}}
+
+
+def _mean_forgetting(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means over draws, and the range of the difference in loss in place of intervals."""
+    names = ("accuracy", "loss", "accuracy_difference", "loss_difference", "untouched", "identical", "untouched_share")
+    losses = [draw["loss_difference"] for draw in draws]
+    return {
+        **draws[0], **(_mean_figures(draws, *names) or {}), "accuracy_interval": None, "loss_interval": None,
+        "loss_range": (min(losses), max(losses)),
+    }  # fmt: skip
+
+
 def _method(job: Job, method: str, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Return one method's figures: its accuracy, its scores, and how much of the model it changes."""
-    summed, metrics = evaluation["next_token"], (evaluation["scores"] or {}).get("metrics", {})
+    """Return one method's figures: its accuracy, its scores, what it forgot, and how much of the model it changes."""
+    summed = evaluation["next_token"]
+    scores, first_line = (
+        (evaluation[name] or {}).get("metrics", {}) for name in ("scores", "first_line")
+    )  # BLEU's tokenizer of a language may be missing, and random rows are not translated
     file = job.folder.method(method) / PATCH_FILE
+    metrics = ("chrf", "bleu")
     return {
         "accuracy": summed["accuracy"],
         "interval": summed["accuracy_interval"],
         "loss": summed["loss"],
-        # BLEU's tokenizer of a language may be missing, and random rows are not translated.
-        **{name: metrics[name]["score"] if name in metrics else None for name in ("chrf", "bleu")},
-        "signatures": {name: metric["signature"] for name, metric in metrics.items()},
+        "without_end": summed["without_end"],
+        **{name: scores[name]["score"] if name in scores else None for name in metrics},
+        "first_line": {name: first_line[name]["score"] if name in first_line else None for name in metrics},
+        "length_ratio": {name: scores[name]["length_ratio"] if name in scores else None for name in metrics},
+        "ended": evaluation["ended"],
+        "forgetting": evaluation["forgetting"],
+        "signatures": {name: metric["signature"] for name, metric in scores.items()},
         "trained_parameters": job.patch(method).parameters,
         "bytes": file.stat().st_size if file.is_file() else 0,
     }
-
-
-def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]], folder: str) -> list[Section]:
-    """Return a run: methods, findings, tickets, certificate, where everything is and what to try next.
-
-    Parameters
-    ----------
-    summary
-        Content of ``summary.json``.
-    tickets
-        Rows of ``tickets.json``.
-    folder
-        Where the run is.
-    """
-    measured = (
-        f"measured on {summary['text']['test']} held-out pairs ({summary['positions']:,} target positions); "
-        f"chrF++ on {summary['translations']} of them, too few to rank by"
-    )
-    return [
-        methods_section(summary["methods"], summary["confidence"]),
-        Section(sentences=[measured]),
-        Section(sentences=findings(summary)),
-        tickets_section(tickets, folder),
-        *certificate_sections(summary["certificate"]["transfer"], "Certificate of the partial transfer"),
-        Section(sentences=_next_commands(folder)),
-    ]
-
-
-def methods_section(methods: Mapping[str, Any], confidence: float) -> Section:
-    """Return the comparison of all methods."""
-    columns = [
-        Column(title="method"),
-        Column(title="trained", form="integer"),
-        Column(title="ships", form="bytes"),
-        Column(title="accuracy", form=".3f"),
-        Column(title=f"{confidence:.0%} interval", form="interval"),
-        Column(title="loss", form=".3f"),
-        Column(title="chrF++", form=".1f"),
-    ]
-    rows = [
-        [
-            TITLES.get(name, name),
-            method["trained_parameters"],
-            method["bytes"] or None,
-            method["accuracy"],
-            method["interval"],
-            method["loss"],
-            method["chrf"],
-        ]
-        for name, method in methods.items()
-    ]
-    return Section(columns=columns, rows=rows)
-
-
-def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Section:
-    """Return the first tickets with their token strings, D and p; empty when there are none."""
-    columns = [
-        Column(title="row", form="d"),
-        Column(title="token", cut="end"),
-        Column(title="D", form=".4f"),
-        Column(title="p", form="pvalue"),
-    ]
-    rows = [
-        [ticket["row"], ticket["token"], ticket["statistic"], ticket["log_pvalue"]] for ticket in tickets[:MOST_TICKETS]
-    ]
-    more = len(tickets) - len(rows)
-    return Section(
-        columns=columns, rows=rows, keys=2, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
-    )
-
-
-def findings(summary: Mapping[str, Any]) -> list[str]:
-    """Say in sentences what the figures say, also where they speak against the method."""
-    power = summary["scan"]
-    if power["rows_passing"] == 0:
-        return [
-            f"No ticket: the largest D is {power['largest_statistic']:.4f}, and p < {power['alpha']:g} needs "
-            f"{power['critical_statistic']:.4f}. The row that moved most moved {power['largest_spread']:.2f} of its own "
-            f"spread{no_power(power)}."
-        ]
-    first = (
-        f"{power['rows_passing']} of {power['rows_moved']:,} moved rows pass at p < {power['alpha']:g} "
-        f"(D of at least {power['critical_statistic']:.4f}; the largest is {power['largest_statistic']:.4f})."
-    )
-    systems = summary.get("comparisons", {}).get("systems", {})
-    if not systems:  # a run of an earlier version
-        return [first]
-    return [
-        first,
-        *(compared(RIVALS[name], **system) for name, system in systems.items()),
-        f"Each is the paired difference in accuracy, with its {summary['confidence']:.0%} interval over sentences. One seed of "
-        "training: the intervals do not cover what another seed would change.",
-        *_spread(summary),
-    ]
-
-
-def _spread(summary: Mapping[str, Any]) -> list[str]:
-    """Say how far the draws of random rows differ."""
-    drawn = summary.get("methods", {}).get(RANDOM, {})
-    if "range" not in drawn:
-        return []
-    low, high = drawn["range"]
-    return [f"The accuracy of the {len(drawn['draws'])} draws of random rows is from {low:.3f} to {high:.3f}."]
-
-
-def compared(rival: str, difference: float, interval: Sequence[float]) -> str:
-    """Compare rows that were chosen otherwise with the tickets; "better" is said where the interval excludes 0 alone.
-
-    Parameters
-    ----------
-    difference, interval
-        Accuracy of the rival less that of the tickets.
-
-    Examples
-    --------
-    >>> compared("as many random rows", -0.2, (-0.3, -0.1))
-    'The tickets are better than as many random rows: +0.200 (+0.100 to +0.300).'
-    >>> compared("as many random rows", 0.01, (-0.02, 0.04))
-    'No difference shown between the tickets and as many random rows: -0.010 (-0.040 to +0.020).'
-    """
-    low, high = interval
-    if low > 0:
-        return (
-            f"{rival[0].upper()}{rival[1:]} are better than the tickets: {difference:+.3f} ({low:+.3f} to {high:+.3f})."
-        )
-    figures = f"{-difference:+.3f} ({-high:+.3f} to {-low:+.3f})."
-    if high < 0:
-        return f"The tickets are better than {rival}: {figures}"
-    return f"No difference shown between the tickets and {rival}: {figures}"
-
-
-def _next_commands(folder: str) -> list[str]:
-    """Say where everything is, and which commands use it."""
-    return [
-        f"All results are in {folder}. Try next:",
-        f'  ks-lottery translate {folder} "Your session has expired." --compare',
-        f"  ks-lottery export {folder}/partial --to peft --out adapter",
-        f"  ks-lottery export {folder}/partial --to merged --out model",
-    ]

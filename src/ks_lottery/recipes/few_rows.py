@@ -1,0 +1,266 @@
+"""The short job: a few rows are trained for one task, and their answers are shown beside those of the original model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.corpus.languages import language_name
+from ks_lottery.evaluation.evaluate import evaluate_with, predict_general
+from ks_lottery.recipes.job import ORIGINAL
+from ks_lottery.recipes.measurements import evaluation_spec
+from ks_lottery.recipes.run_stages import text_stage
+from ks_lottery.recipes.stage import Made, Recipe, Stage
+from ks_lottery.report.section import Column, Section
+from ks_lottery.store.files import read_json, read_json_lines, write_json
+from ks_lottery.store.manifest import digest_json
+from ks_lottery.tuning.token_prompt import TOKEN_PROMPT
+from ks_lottery.tuning.tune import prepare
+from ks_lottery.tuning.tune_spec import TuneSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ks_lottery.recipes.job import Job
+    from ks_lottery.recipes.stage import Tick
+
+SIZE = 18
+"""Rows of the template that are trained: as many as the paper finds to be enough."""
+
+PARTIAL = "partial"
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    PARTIAL: {"method": PARTIAL, "by": "template", "size": SIZE},
+    TOKEN_PROMPT: {"method": TOKEN_PROMPT},
+}
+"""Method to what is trained; `ks-lottery tune` trains the same."""
+
+TITLES = {
+    ORIGINAL: "original model",
+    PARTIAL: "partial tuning",
+    TOKEN_PROMPT: "token prompt",
+}
+"""What the table calls each system."""
+
+SHOWN, LONGEST_SHOWN = 4, 100
+"""Sentences that are shown side by side, and characters of each output."""
+
+
+def few_rows_recipe(job: Job) -> Recipe:
+    """Return the short job as a recipe."""
+    config = job.config
+    seed = {"seed": config.seed}
+    training = {**asdict(config.model), **asdict(config.text), **asdict(config.train), **seed}
+    measuring = {**asdict(config.model), **asdict(config.text), **asdict(config.evaluate), **seed}
+    titles = {
+        PARTIAL: f"partial tuning: {SIZE} rows of the prompt's template",
+        TOKEN_PROMPT: "token prompt: unused tokens take the places of the template",
+    }
+    return Recipe(
+        name="few-rows",
+        inputs={
+            "model": job.checkpoint.fingerprint, "corpus": job.report["fingerprint"], "general": digest_json(job.general),
+        },
+        stages=(
+            text_stage(job),
+            *(
+                Stage(
+                    name=method, title=titles[method], make=partial(_tune, job, method), inputs=("model", "text"),
+                    settings={**training, **system},
+                )
+                for method, system in SYSTEMS.items()
+            ),
+            Stage(
+                name="evaluate", title="translations and next-token accuracy", make=partial(_evaluate, job),
+                inputs=("model", "text", "general", *SYSTEMS), settings=measuring,
+            ),
+            Stage(
+                name="summary", title="summary", make=partial(_summary, job), inputs=("evaluate", *SYSTEMS),
+                settings=measuring,
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _tune(job: Job, method: str, tick: Tick) -> Made:
+    text = job.config.text
+    spec = TuneSpec(
+        **SYSTEMS[method],
+        template=text.template,
+        max_tokens=text.max_tokens,
+        seed=job.config.seed,
+        settings=asdict(job.config.train),
+    )
+    result = prepare(job.loaded, job.split.train, spec).run(tick=tick)
+    folder = job.folder.method(method)
+    result.save(folder, tokens=job.tokens)
+    losses = result.losses
+    ends = f"; loss {losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at last" if losses else ""
+    files = [folder / PATCH_FILE, job.folder.rows(method), job.folder.training(method)]
+    return Made(files=files, log=[f"{len(result.product):,} rows trained{ends}"], shown=True)
+
+
+def _evaluate(job: Job, tick: Tick) -> Made:
+    spec = evaluation_spec(job, metrics=("chrf", "accuracy"))
+    files: list[Path] = []
+    log: list[str] = []
+    methods = (ORIGINAL, *SYSTEMS)
+    general_original = predict_general(spec, job.loaded, job.general)
+    for number, method in enumerate(methods):
+        patch, folder = job.patch(method), job.folder
+        # A patch with a prompt of its own is measured with that prompt.
+        asked = spec if patch.prompt is None else replace(spec, template=None)
+        evaluation = evaluate_with(
+            asked,
+            job.loaded,
+            job.split.test,
+            patch,
+            general=None if method == ORIGINAL else job.general,
+            general_original=general_original,
+        )
+        parts = {
+            "summary": folder.evaluation(method),
+            "predictions": folder.predictions(method),
+            "hypotheses": folder.hypotheses(method),
+        }
+        evaluation.save_parts(**parts)
+        files += parts.values()
+        ended = evaluation.ended or {}
+        log.append(f"{method}: {ended['count']} of {ended['outputs']} outputs ended")
+        tick(number + 1, len(methods))
+    return Made(files=files, log=log)
+
+
+def _summary(job: Job, tick: Tick) -> Made:
+    evaluations = {name: read_json(job.folder.evaluation(name), "evaluation") for name in (ORIGINAL, *SYSTEMS)}
+    outputs = {name: read_json_lines(job.folder.hypotheses(name)) for name in evaluations}
+    text = job.config.text
+    pairs = job.split.test.pairs[:SHOWN]
+    content = {
+        "model": job.checkpoint.describe(),
+        "text": {
+            "source_language": text.source_language,
+            "target_language": text.target_language,
+            "train": len(job.train),
+            "test": len(job.test),
+        },
+        "confidence": job.config.evaluate.confidence,
+        "positions": evaluations[ORIGINAL]["next_token"]["positions"],
+        "methods": {name: _figures(job, name, evaluation) for name, evaluation in evaluations.items()},
+        "examples": [
+            {
+                "source": pair.source,
+                "reference": pair.target,
+                "outputs": {name: listed[number]["hypothesis"] for name, listed in outputs.items()},
+            }
+            for number, pair in enumerate(pairs)
+        ],
+    }
+    write_json(job.folder.summary, content)
+    tick(1, 1)
+    return Made(files=[job.folder.summary])
+
+
+def _figures(job: Job, method: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    file = job.folder.method(method) / PATCH_FILE
+    return {
+        "trained_parameters": job.patch(method).parameters,
+        "bytes": file.stat().st_size if file.is_file() else 0,
+        "ended": evaluation["ended"],
+        "first_line": evaluation["first_line"]["metrics"]["chrf"]["score"],
+        "chrf": evaluation["scores"]["metrics"]["chrf"]["score"],
+        "signature": evaluation["scores"]["metrics"]["chrf"]["signature"],
+        "accuracy": evaluation["next_token"]["accuracy"],
+        "interval": evaluation["next_token"]["accuracy_interval"],
+        "forgetting": evaluation["forgetting"],
+    }
+
+
+def few_rows_sections(summary: Mapping[str, Any], folder: str) -> list[Section]:
+    """Return the short job: systems, translations side by side, and what to try next.
+
+    Parameters
+    ----------
+    summary
+        Content of ``summary.json``.
+    folder
+        Where the run is.
+    """
+    methods, text = summary["methods"], summary["text"]
+    columns = [
+        Column(title="method"),
+        Column(title="trained", form="integer"),
+        Column(title="ships", form="bytes"),
+        Column(title="ended", align="right"),
+        Column(title="chrF++, first line", form=".1f"),
+        Column(title="chrF++", form=".1f"),
+        Column(title="accuracy", form=".3f"),
+        Column(title=f"{summary['confidence']:.0%} interval", form="interval"),
+        Column(title="forgets", form="+.3f"),
+    ]
+    rows = [
+        [
+            TITLES[name],
+            figures["trained_parameters"],
+            figures["bytes"] or None,
+            f"{figures['ended']['count']} of {figures['ended']['outputs']}",
+            figures["first_line"],
+            figures["chrf"],
+            figures["accuracy"],
+            figures["interval"],
+            None if figures["forgetting"] is None else figures["forgetting"]["loss_difference"],
+        ]
+        for name, figures in methods.items()
+    ]
+    languages = [language_name(text[f"{side}_language"]) for side in ("source", "target")]
+    count = methods[ORIGINAL]["ended"]["outputs"]
+    measured = [
+        f"{languages[0]} to {languages[1]}, trained on {text['train']} pairs of one seed, measured on {text['test']} held-out "
+        f"pairs ({summary['positions']:,} target positions).",
+        f"ended: outputs that ended by themselves; chrF++ of {count} translations, too few to rank by.",
+        *_forgetting(methods),
+    ]
+    return [
+        Section(columns=columns, rows=rows, sentences=measured),
+        *(_side_by_side(example, number) for number, example in enumerate(summary["examples"], start=1)),
+        Section(sentences=_next_commands(folder)),
+    ]
+
+
+def _forgetting(methods: Mapping[str, Any]) -> list[str]:
+    """Say what `forgets` is, and how much of the general text no trained row touches."""
+    measured = {name: figures["forgetting"] for name, figures in methods.items() if figures["forgetting"] is not None}
+    sentences = ["forgets: loss on the source sentences alone, without a prompt, after less before, nats a token."]
+    for name, forgetting in measured.items():
+        low, high = forgetting["loss_interval"] or (None, None)
+        bounds = "" if low is None else f" ({low:+.3f} to {high:+.3f})"
+        sentences.append(
+            f"{TITLES[name]}: {forgetting['loss_difference']:+.3f}{bounds}; {forgetting['untouched']} of "
+            f"{forgetting['sentences']} sentences hold no trained row, {forgetting['identical']} are answered bit-identically."
+        )
+    return sentences
+
+
+def _side_by_side(example: Mapping[str, Any], number: int) -> Section:
+    """Return one sentence with the answer of each system."""
+    lines = {"source": example["source"], "reference": example["reference"]}
+    lines |= {TITLES[name]: output for name, output in example["outputs"].items()}
+    width = max(map(len, lines)) + 2
+    sentences = [f"  {f'{name}:':<{width}}{_cut(line)}" for name, line in lines.items()]
+    return Section(title=f"Held-out sentence {number}", sentences=sentences)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
+
+
+def _next_commands(folder: str) -> list[str]:
+    return [
+        f"All results are in {folder}. Try next:",
+        f'  ks-lottery translate {folder} "Your session has expired." --compare',
+        f'  ks-lottery translate {folder} "Your session has expired." --method {TOKEN_PROMPT}',
+        f"  ks-lottery export {folder}/{PARTIAL} --to peft --out adapter",
+    ]
