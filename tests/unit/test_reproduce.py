@@ -21,12 +21,13 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hold_out, keep_useful
 from ks_lottery.recipes.recipe_plan import plan_recipe
 from ks_lottery.recipes.reproduce import prepare_recipe
-from ks_lottery.recipes.selector_recipe import RULES
+from ks_lottery.recipes.selector_recipe import RULES, TRIED
 from ks_lottery.recipes.system_comparison import kept_gain
 from ks_lottery.store.files import read_json
 from ks_lottery.store.objects import ObjectStore
 
 SIZE = 4
+EMBED = {"method": "embed", "epochs": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_figures_are_those_of_transformers(made, narrow_model, texts, system):
         cell, patch = cell_of(made, system="original"), None
     elif system == "embed":
         cell = cell_of(made, system="embed", seed=1)
-        (tuned,) = stored(made, "tune", method="embed", seed=1)
+        (tuned,) = stored(made, "tune", **EMBED, seed=1)
         patch = RowPatch.open(tuned.folder)
     else:
         cell = cell_of(made, system="occurrence", way="partial", seed=0)
@@ -111,7 +112,7 @@ def test_rows_are_those_of_their_rules(made, narrow_model, texts):
     assert draws[0] != draws[1]
     assert all(set(rows) <= set(counts) and len(set(rows)) == SIZE for rows in draws)
     base = AutoModelForCausalLM.from_pretrained(narrow_model).get_input_embeddings().weight.detach().numpy()
-    for tuned in stored(made, "tune", method="embed"):
+    for tuned in stored(made, "tune", **EMBED):
         patch = RowPatch.open(tuned.folder)
         found = {int(i): ks_2samp(base[i], v.numpy()).pvalue for i, v in zip(patch.ids, patch.values, strict=True)}
         (scan,) = (s for s in stored(made, "scan") if tuned.key in s.sources)
@@ -122,7 +123,7 @@ def test_rows_are_those_of_their_rules(made, narrow_model, texts):
 
 
 def test_a_transfer_has_the_values_of_embed_tuning(made):
-    tuned = {s.key: RowPatch.open(s.folder) for s in stored(made, "tune", method="embed")}
+    tuned = {s.key: RowPatch.open(s.folder) for s in stored(made, "tune", **EMBED)}
     moved = stored(made, "transfer")
     # Both seeds transfer by most rules the same rows, but other values.
     assert len(moved) == 2 * len(RULES)
@@ -135,12 +136,9 @@ def test_a_transfer_has_the_values_of_embed_tuning(made):
 def test_what_seeds_share_is_made_once(made):
     assert len(stored(made, "gradients")) == 1
     assert len(stored(made, "rows", rule="occurrence")) == 1
-    assert len(stored(made, "tune", method="embed")) == 2
-    assert (
-        len(made[2].cells)
-        == 1 + 2 * (len(("embed", "lora", "prompt")) + 2 * len(RULES))
-        == len(list((made[0] / "cells").iterdir()))
-    )
+    assert len(stored(made, "tune", **EMBED)) == len(stored(made, "tune", method="embed", epochs=0.25)) == 2
+    of_a_seed = len(("embed", "lora", "prompt")) + len(TRIED) + 2 * len(RULES)
+    assert len(made[2].cells) == 1 + 2 * of_a_seed == len(list((made[0] / "cells").iterdir()))
 
 
 def test_differences_are_paired_by_seed_and_sentence(made):
@@ -169,14 +167,16 @@ def test_a_dry_run_says_what_is_there_and_what_the_rest_takes(made, monkeypatch)
     root, settings, _ = made
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     done = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **options)))
-    assert (done.finished, done.cells, done.missing) == (35, 35, [])
+    assert (done.finished, done.cells, done.missing) == (43, 43, [])
     more = {**options, "seeds": 3, "cells": str(root / "none")}
     plan = plan_recipe(prepare_recipe(ReproduceOptions(recipe="selectors", **more)))
     assert plan.finished == 0
     known = [s for s in plan.stages if s.state == "in the store"]
     assert len(known) == len(ObjectStore(root / "store").keys())
-    # Embed, LoRA and prompt tuning, a scan, rows by ks, lca and chance, partial tunings, transfers, measurements.
-    assert len(plan.missing) == 3 + 1 + 3 + len(RULES) + len(RULES) + 3 + 2 * len(RULES)
+    # Embed, LoRA and prompt tuning, a scan, rows by ks, lca and chance, partial tunings, transfers, measurements; of the
+    # rules that were tried two short tunings, a scan, rows of two, and of each a tuning and a measurement.
+    rules = 3 + 1 + 3 + len(RULES) + len(RULES) + 3 + 2 * len(RULES)
+    assert len(plan.missing) == rules + 2 + 1 + 2 + 2 * len(TRIED)
     trainings = [s for s in ObjectStore(root / "store").stages()[0] if s.about["pace"] == "train"]
     speed = sum(s.about["tokens"] for s in trainings) / sum(s.about["seconds"] for s in trainings)
     embed = next(s for s in plan.missing if "embed tuning" in s.title)

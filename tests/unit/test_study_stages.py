@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import RowPatch
-from ks_lottery.config.choices import SPANS
+from ks_lottery.config.choices import MEASURED, SPANS
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.recipes import study_stages
 from ks_lottery.recipes.reproduce import prepare_recipe
@@ -163,7 +163,7 @@ def test_raising_the_version_of_the_code_changes_the_keys_of_what_follows(
         for cell, old, new in zip(before.recipe.cells, before.cell_keys(), after.cell_keys(), strict=True)
         if old != new
     ]
-    assert set(changed) == {"gradient", "gradient-sum"}
+    assert set(changed) == {*MEASURED, "move-of-120-after-a-quarter"}
 
 
 def test_a_training_that_is_stopped_resumes_to_the_same_bytes(narrow_model, text_file, tmp_path, monkeypatch):
