@@ -21,8 +21,8 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     scale: str = setting("small", choices=SCALES, first=True)
     """Size of the recipe."""
     model: tuple[str, ...] = setting((), metavar="MODEL", first=True)
-    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m; the first asset, or the paper's
-    models for its tables at its scale, unless given."""
+    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m; SmolLM2, or the paper's for its
+    tables at its scale, unless given."""
     seeds: int | None = setting(None, metavar="N", first=True, within=Range(kind=int, low=1, high=1000))
     """Number of seeds of training, from 0; that of the scale unless given."""
     sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.paper import paper_table
-from ks_lottery.recipes.system_comparison import compare_systems, same_positions
+from ks_lottery.recipes.system_comparison import compare_systems, paired, same_positions
 from ks_lottery.recipes.table_scale import paper_model
 
 if TYPE_CHECKING:
@@ -136,9 +136,7 @@ def shared_seeds(one: ScoreRow, other: ScoreRow) -> tuple[list[FinishedCell], li
     """Return the cells of two rows that have the same seeds; a row without seed, or with one alone, goes with every other."""
     if len(one.cells) == 1 or len(other.cells) == 1:
         return list(one.cells), list(other.cells)
-    seeds = {cell.about["seed"] for cell in one.cells} & {cell.about["seed"] for cell in other.cells}
-    first, second = ([cell for cell in row.cells if cell.about["seed"] in seeds] for row in (one, other))
-    return first, second
+    return paired(one.cells, other.cells)
 
 
 def difference_of(one: ScoreRow, other: ScoreRow, metric: str, resamples: int) -> CrossedDifference | None:
