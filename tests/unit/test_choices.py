@@ -25,9 +25,10 @@ from ks_lottery.evaluation.scores import SCORED, score
 from ks_lottery.models.export import FORMATS
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.models.quantized import quantization_config
+from ks_lottery.recipes.all_recipes import ALL
 from ks_lottery.recipes.demo import BUDGETS, DEMOS, GEMMA_BUDGETS
+from ks_lottery.recipes.prepared_recipe import RECIPES
 from ks_lottery.recipes.recipe_scale import SCALES
-from ks_lottery.recipes.reproduce import RECIPES
 from ks_lottery.stats import multiplicity
 from ks_lottery.tickets.selectors import SELECTORS
 
@@ -40,7 +41,7 @@ from ks_lottery.tickets.selectors import SELECTORS
         (BUDGETS, choices.BUDGETS),
         (GEMMA_BUDGETS, choices.BUDGETS),
         (DEMOS, choices.DEMOS),
-        (RECIPES, choices.RECIPES),
+        ([*RECIPES, ALL], choices.RECIPES),
         (SCALES, choices.SCALES),
         ([*READERS, "dataset"], choices.TEXT_FORMATS),  # a dataset is read by its name, not by a reader of files
         ([*TEMPLATES, CHAT, MIXED], choices.TEMPLATES),  # the tokenizer brings the text of one, and one is several

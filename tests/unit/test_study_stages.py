@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.choices import MEASURED, SPANS
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.recipes import study_stages
-from ks_lottery.recipes.reproduce import prepare_recipe
+from ks_lottery.recipes.prepared_recipe import prepare_recipe
 from ks_lottery.recipes.stage import Work
 from ks_lottery.recipes.study_stages import CODE
 from ks_lottery.report.screen import Screen
@@ -40,6 +41,20 @@ def patch_figures(folder):
         }
     patch = RowPatch.open(folder)
     return {"rows": patch.ids.tolist(), "sum": float(patch.values.double().abs().sum())}
+
+
+def certificate_figures(folder):
+    figures = read_json(folder / "figures.json")
+    levels = [(level, level["bounds"]["empirical"]) for level in figures["levels"]]
+    return {
+        **{name: figures[name] for name in ("original_accuracy", "tuned_accuracy", "positions")},
+        "levels": [
+            [level["tickets"], level["prediction_accuracy"], level["agreement"], bound["tau"]]
+            for level, bound in levels
+        ],
+        "verified": [[rule["verified"], rule["accuracy"]] for _, bound in levels for rule in bound["rules"].values()],
+        "lower": [guarantee["lower"] for guarantee in figures["guarantees"]],
+    }
 
 
 FIGURES = {
@@ -62,11 +77,33 @@ FIGURES = {
         "tokens": read_json(folder / "figures.json")["tokens"]["spans"],
     },
     "origin": lambda folder: {name: read_json(folder / "figures.json")[name] for name in ("rows", *SPANS)},
+    "certify": certificate_figures,
+    "alike": lambda folder: {name: read_json(folder / "figures.json")[name] for name in ("compared", "changed", "level")},
+    "explain": lambda folder: {
+        **{name: [row[name] for row in read_json(folder / "figures.json")["rows"]] for name in ("row", "frequency_rank")},
+        "ranks": [list(row["ranks"].values()) for row in read_json(folder / "figures.json")["rows"]],
+        "origin": [list(row["origin"].values()) for row in read_json(folder / "figures.json")["rows"]],
+    },
+    "layer": lambda folder: {"counts": int(Scan.open(folder / "scan.parquet").counts.sum())},
+    "kinds": lambda folder: {
+        name: [kind[name] for kind in read_json(folder / "figures.json")["kinds"]]
+        for name in ("units", "moved", "passing", "statistic")
+    },
+    "power": lambda folder: {
+        name: read_json(folder / "figures.json")[name]
+        for name in ("rows_passing", "largest_statistic", "needed", "spread", "steps")
+    },
 }  # fmt: skip
 """Kind of stage to the figures of its folder that are compared."""
 
-WHERE_KINDS = ("where", "origin")
-"""Kinds of stages that the recipe `where` adds."""
+ADDED = {
+    "where": ("where", "origin"), "figure7": ("certify",), "table6": ("alike",), "table3": ("explain",),
+    "figure6": ("layer", "kinds"), "power": ("power",),
+}  # fmt: skip
+"""Recipe to the kinds of stages that it adds."""
+
+FIRST = {"table6": 1, "figure6": 2, "power": 1}
+"""Recipe to the number of its cells that are made; all of any other."""
 
 
 def computed(model, text, root):
@@ -74,19 +111,20 @@ def computed(model, text, root):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for recipe in ("selectors", "where"):
+        for recipe in ("selectors", *ADDED):
             options = ReproduceOptions(
                 recipe=recipe, scale="smoke", model=(model,), train=text, sizes=(3,), store=str(root), dtype="float32",
                 device="cpu",
             )  # fmt: skip
             stored = prepare_recipe(options).stored
-            stored.execute(Screen(0, Console(file=io.StringIO())))
+            short = replace(stored.recipe, cells=stored.recipe.cells[: FIRST.get(recipe)])
+            replace(stored, recipe=short).execute(Screen(0, Console(file=io.StringIO())))
     finally:
         torch.set_num_threads(threads)
     figures = {kind: {} for kind in CODE}
     for stage in stored.store.stages()[0]:
         about = stage.about
-        if about["recipe"] == "where" and about["stage"] not in WHERE_KINDS:
+        if about["stage"] not in ADDED.get(about["recipe"], CODE):
             continue  # the first recipe has stages of this kind
         figures[about["stage"]][about["title"]] = FIGURES[about["stage"]](stage.folder)
     return figures

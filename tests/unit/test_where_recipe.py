@@ -21,8 +21,8 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.prompts import TEMPLATES
 from ks_lottery.corpus.selection import hold_out, keep_useful
 from ks_lottery.evaluation.gated_runs import COMBINATIONS
+from ks_lottery.recipes.prepared_recipe import prepare_recipe
 from ks_lottery.recipes.recipe_plan import plan_recipe
-from ks_lottery.recipes.reproduce import prepare_recipe
 from ks_lottery.recipes.study import BATCH
 from ks_lottery.recipes.where_tables import where_tables
 from ks_lottery.store.cells import FinishedCell

@@ -19,6 +19,7 @@ def run(settings: ReproduceSettings) -> int:
         raise UserError("`measure` measures in this process alone: leave `workers` out")
     from ks_lottery.recipes.recipe_plan import plan_recipe
     from ks_lottery.recipes.reproduce import opened, reproduce_with
+    from ks_lottery.report.drawing import MISSING, can_draw
     from ks_lottery.report.screen import Screen
 
     screen = Screen(total=0)
@@ -33,4 +34,6 @@ def run(settings: ReproduceSettings) -> int:
     screen.show(made.sections())
     if out is not None:
         screen.say(f"Every table lies in {out}.")
+        if made.charts and not can_draw():
+            screen.say(f"{MISSING[0].upper()}{MISSING[1:]}.")
     return 0

@@ -230,13 +230,30 @@ RECIPES = {
     "trained alone and transferred, beside embed tuning",
     "where": "what the rows do: in which spans of a text they act, and whether the rows of the prompt template or all others "
     "carry the gain",
+    "table3": "what the tickets are: token, frequency, p, ranks by the other scores, and where their tokens occur",
+    "table5": "verified, certified and prediction accuracy over alpha, partial tuning, by the rule both",
+    "table7": "certified and prediction accuracy over alpha, partial tuning, by theorem 2",
+    "figure4": "the same with tau, over every alpha of tables 5 and 7",
+    "figure7": "tau, certified and prediction accuracy over alpha, partial transfer, from one embed tuning a seed",
+    "table6": "share of the tickets of each alpha whose values agree between partial and embed tuning",
+    "figure6": "which kinds of modules change where each layer is tuned alone",
+    "power": "at which learning rate, steps and batch embed tuning finds tickets, with advice for the model",
+    "transfer-matrix": "tickets of one language trained on another one, and all languages trained together; two pairs or more",
+    "all": "every recipe; what they share is made once",
+    "table1": "whether tickets are enough: full and embed tuning beside partial tuning, partial transfer and random rows",
+    "figure1": "table 1, with its figure",
+    "table2": "methods with few parameters: QLoRA, LoRA, prefix and prompt tuning beside partial, embed and full tuning",
+    "table4": "the best number of rows of partial tuning, partial transfer and frequency tuning",
+    "figure8": "table 4, with the figure of scores by number of rows",
+    "figure5": "what tuning all other rows still gains, by the number of tickets that are frozen, with its figure",
+    "table8": "tickets of several languages side by side, with what two seeds and two prompts of one language share",
 }
 """Recipes of `reproduce`: tables that are made from models and texts by one command."""
 
 SCALES = {
     "smoke": "to see that everything works: 64 pairs, 24 test sentences, 1 seed, 4 and 8 rows",
     "small": "256 pairs, 100 test sentences, 3 seeds, 18 rows",
-    "paper": "all pairs and sentences, 5 seeds, 18 and 120 rows",
+    "paper": "all pairs and sentences, 5 seeds, 18 and 120 rows; for tables of the paper its models, languages and settings",
 }
 """Sizes of a recipe."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping  # noqa: TC003 (types of fields are read at run time)
 from dataclasses import dataclass
 
-from ks_lottery.config.choices import CATALOGS, DEFAULT_MODEL, RECIPES, SCALES, STORE_ACTIONS
+from ks_lottery.config.choices import CATALOGS, RECIPES, SCALES, STORE_ACTIONS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions
 from ks_lottery.config.ranges import COUNT, FACTOR, STRENGTH, Range
@@ -23,20 +24,23 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     """Recipe to make."""
     scale: str = setting("small", choices=SCALES, first=True)
     """Size of the recipe."""
-    model: tuple[str, ...] = setting((DEFAULT_MODEL,), metavar="MODEL", first=True)
-    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m."""
+    model: tuple[str, ...] = setting((), metavar="MODEL", first=True)
+    """Models: folders, GGUF files, hub ids, asset:smollm2-135m-instruct, or asset:gemma3-270m; SmolLM2, or the paper's for its
+    tables at its scale, unless given."""
     seeds: int | None = setting(None, metavar="N", first=True, within=Range(kind=int, low=1, high=1000))
     """Number of seeds of training, from 0; that of the scale unless given."""
     sizes: tuple[int, ...] = setting((), metavar="N", first=True, within=COUNT)
     """Numbers of rows; those of the scale unless given."""
     learning_rate: float | None = setting(None, metavar="RATE", first=True, within=FACTOR)
     """Learning rate of every method that trains rows; that of the scale unless given."""
-    pairs: tuple[str, ...] = setting(("en-ca",), metavar="PAIR", group="text", first=True)
-    """Pairs of languages, each as SOURCE-TARGET."""
+    pairs: tuple[str, ...] = setting((), metavar="PAIR", group="text", first=True)
+    """Pairs of languages, each as SOURCE-TARGET; en-ca, or the paper's for its tables at its scale, unless given."""
     train: str = setting(CATALOGS, metavar="TEXT", group="text", first=True)
     """File or Hugging Face dataset to train on; {source} and {target} in its name stand for the languages of a pair."""
     data: str | None = setting(None, metavar="TEXT", group="text", first=True)
     """Text to measure on, named in the same way; a fifth of the training text, by hash, unless given."""
+    spm: Mapping[str, str] = setting({}, metavar="NAME=FILE", group="text")
+    """SentencePiece models of flores101 or flores200, to score translations by spBLEU too."""
     store: str | None = setting(None, metavar="DIR", group="results")
     """Folder of finished stages; KS_LOTTERY_STORE, or store in the cache folder, unless given."""
     cells: str | None = setting(None, metavar="DIR", group="results")
@@ -48,8 +52,6 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     def __post_init__(self) -> None:
         """Check ranges, and that there is something to do."""
         super().__post_init__()
-        require(bool(self.model), "`model`", self.model, "one model or more")
-        require(bool(self.pairs), "`pairs`", self.pairs, "one pair or more")
         for name in ("model", "pairs", "sizes"):
             given = getattr(self, name)
             require(len(set(given)) == len(given), f"`{name}`", given, "values that differ")
@@ -63,7 +65,7 @@ class ReproduceSettings(ReproduceOptions):
     """Settings of the command `reproduce`."""
 
     out: str | None = setting(None, metavar="DIR", group="results", writes="folder")
-    """Folder to write the tables to, as text, CSV, Markdown and LaTeX."""
+    """Folder to write the tables to, as text, CSV, Markdown and LaTeX, and figures as SVG, PDF and PNG."""
     dry_run: bool = setting(False, group="results")  # noqa: FBT003
     """Print the stages, what is there already, tokens, memory, disk and time, and make nothing."""
     measure: bool = setting(False, group="results")  # noqa: FBT003

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 
+def missing_quantization() -> str:
+    """Return what a body in 4 bits lacks on this machine, and how to get it; empty for nothing."""
+    return "" if util.find_spec("bitsandbytes") else "bitsandbytes: pip install 'ks-lottery[qlora]'"
+
+
 def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
     """Return how a body is quantised; for `load_model`.
 
@@ -31,8 +36,8 @@ def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
     """
     if kind not in QUANTIZATIONS:
         raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTIZATIONS)}")
-    if util.find_spec("bitsandbytes") is None:
-        raise UserError("a body in 4 bits needs bitsandbytes: pip install 'ks-lottery[qlora]'")
+    if missing := missing_quantization():
+        raise UserError(f"a body in 4 bits needs {missing}")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing kernels on any machine
     from transformers import BitsAndBytesConfig
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ks_lottery.recipes.reproduce import PreparedRecipe
+    from ks_lottery.recipes.prepared_recipe import PreparedRecipe
     from ks_lottery.recipes.stored import StoredRecipe
     from ks_lottery.recipes.study import Study
 
@@ -162,7 +162,7 @@ def plan_recipe(prepared: PreparedRecipe, *, measure: bool = False, workers: int
         stages.append(planned)
     return RecipePlan(
         stages=stages,
-        cells=len(stored.recipe.cells),
+        cells=sum(stored.present()),
         finished=finished,
         free=_free(stored.store.root),
         measured=measured,
@@ -177,7 +177,7 @@ def _states(stored: StoredRecipe) -> tuple[dict[str, str], int]:
     """
     recipe = stored.recipe
     done = [stored.cells.read(key) is not None for key in stored.cell_keys()]
-    needed = {cell.stage for cell, is_done in zip(recipe.cells, done, strict=True) if not is_done}
+    needed = {cell.stage for cell, is_done in zip(recipe.cells, done, strict=True) if not (is_done or cell.needs)}
     digests, there = dict(recipe.inputs), set[str]()
     for stage in recipe.stages:
         if all(name in digests for name in stage.roles.values()):

@@ -1,109 +1,26 @@
-"""Recipes by name: models and texts in, tables out; stages come from the store, finished cells from their folder."""
+"""Makes a recipe: models and texts in, tables out; stages come from the store, finished cells from their folder."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.recipe_commands import ReproduceOptions
-from ks_lottery.config.values import checks_names, did_you_mean, values_of
-from ks_lottery.corpus.mixed_templates import resolved_template
-from ks_lottery.errors import UserError
-from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
-from ks_lottery.recipes.reproduction import Reproduction, about_reproduction
-from ks_lottery.recipes.selector_recipe import selector_recipe
-from ks_lottery.recipes.stored import StoredRecipe
-from ks_lottery.recipes.study import OneModel, Study, open_study_model
-from ks_lottery.recipes.study_texts import parse_pair, study_texts
-from ks_lottery.recipes.where_recipe import where_recipe
-from ks_lottery.store.cells import Cells
-from ks_lottery.store.objects import ObjectStore
+from ks_lottery.config.values import checks_names
+from ks_lottery.recipes.prepared_recipe import PreparedRecipe, prepare_recipe
+from ks_lottery.recipes.reproduction import Reproduction, about_of
+from ks_lottery.recipes.study import OneModel
 from ks_lottery.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from ks_lottery.recipes.cluster import Cluster
-    from ks_lottery.recipes.stage import Recipe
-    from ks_lottery.recipes.stored import StageMaker
+    from ks_lottery.recipes.stored import StageMaker, StoredRecipe
     from ks_lottery.report.screen import Screen
-
-RECIPES: dict[str, Callable[[Sequence[Study], RecipeScale], Recipe]] = {
-    "selectors": selector_recipe,
-    "where": where_recipe,
-}
-"""Name of a recipe to what builds it from stages of `ks_lottery.recipes.study_stages`; the same names as
-`ks_lottery.config.choices.RECIPES`, which has their help."""
-
-KEPT_APART = ("store", "cells", "device", "trust_remote_code", "workers")
-"""Options that no figure depends on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedRecipe:
-    """A recipe with its models and texts opened, before anything is computed.
-
-    Parameters
-    ----------
-    studies
-        Each model with each pair of languages.
-    stored
-        The recipe with its store, cells and conditions.
-    """
-
-    studies: Sequence[Study]
-    stored: StoredRecipe
-
-
-def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | None = None) -> PreparedRecipe:
-    """Open models and texts of a recipe, and check them, before anything is computed.
-
-    Parameters
-    ----------
-    conditions
-        Conditions under which its stages are computed; by default those of this process.
-
-    Raises
-    ------
-    UserError
-        When a name is not known, or a model, a text, the store or the cells cannot be read.
-    """
-    for name, known, parameter in ((options.recipe, RECIPES, "recipe"), (options.scale, SCALES, "scale")):
-        if name not in known:
-            raise UserError(
-                f"`{parameter}` is {name!r}, but must be one of {', '.join(known)}{did_you_mean(name, known)}"
-            )
-    options = replace(options, template=resolved_template(options.template))
-    for pair in options.pairs:
-        parse_pair(pair)
-    store, cells = ObjectStore(options.store), Cells(options.cells)
-    scale = SCALES[options.scale].given(seeds=options.seeds, sizes=options.sizes, learning_rate=options.learning_rate)
-    texts = {pair: study_texts(options, pair, scale) for pair in options.pairs}
-    models = OneModel.of(options) if conditions is None else OneModel.under(conditions, options)
-    studies: list[Study] = []
-    for name in options.model:
-        checkpoint = open_study_model(name)
-        for pair, (train, test) in texts.items():
-            study = Study(
-                name=name, pair=pair, checkpoint=checkpoint, models=models, train=train, test=test,
-                template=options.template, max_tokens=scale.max_tokens, scale=scale,
-            )  # fmt: skip
-            studies.append(study)
-    stored = StoredRecipe(
-        recipe=RECIPES[options.recipe](studies, scale), store=store, cells=cells,
-        conditions=models.conditions() if conditions is None else conditions, arguments=arguments_of(options),
-    )  # fmt: skip
-    return PreparedRecipe(studies=studies, stored=stored)
-
-
-def arguments_of(options: ReproduceOptions) -> dict[str, Any]:
-    """Return the options that figures depend on, as plain values."""
-    values = {name: value for name, value in values_of(options).items() if name not in KEPT_APART}
-    known = {name for cls in ReproduceOptions.__mro__ for name in vars(cls).get("__annotations__", {})}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if name in known}
 
 
 @contextmanager
@@ -145,14 +62,16 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
     """
     with opened(options, screen) as (prepared, cluster):
         stored = prepared.stored
-        about = about_reproduction(stored.cell_keys(), stored.arguments)
+        keys = [key for key, is_here in zip(stored.cell_keys(), stored.present(), strict=True) if is_here]
+        about = about_of(keys, stored.arguments)
         if out is not None:
             WorkFolder(out).is_done(about)
         cells = stored.execute(screen, None if cluster is None else _maker(options, stored, cluster))
     tables = () if stored.recipe.report is None else stored.recipe.report(cells)
     made = Reproduction(
-        recipe=options.recipe, cells=cells, keys=stored.cell_keys(), tables=tables, arguments=stored.arguments
-    )
+        recipe=options.recipe, cells=cells, keys=keys, tables=tables, arguments=stored.arguments,
+        charts=() if stored.recipe.charts is None else stored.recipe.charts(cells),
+    )  # fmt: skip
     if out is not None:
         made.save(out)
     return made
@@ -183,6 +102,7 @@ def reproduce(
     sizes: Sequence[int] = ReproduceOptions.sizes,
     learning_rate: float | None = ReproduceOptions.learning_rate,
     template: str = ReproduceOptions.template,
+    spm: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
     cells: str | Path | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = ReproduceOptions.dtype,
@@ -200,9 +120,9 @@ def reproduce(
     scale
         ``smoke``, ``small`` (the default) or ``paper``: how much text, how many seeds and rows.
     model
-        Folders, GGUF files or hub ids; the embedded model by default.
+        Folders, GGUF files or hub ids; by default the embedded model, or those of the paper for its tables at its scale.
     pairs
-        Pairs of languages, each as ``SOURCE-TARGET`` (``en-ca``).
+        Pairs of languages, each as ``SOURCE-TARGET``; ``en-ca`` by default, or those of the paper for its tables at its scale.
     train, data
         Texts to train and to measure on; ``{source}`` and ``{target}`` in a name stand for the languages of a pair. Without
         `data`, a fifth of the training text is measured on.
@@ -212,6 +132,9 @@ def reproduce(
         Of every method that trains rows, above 0, in place of that of the scale.
     template
         Prompt, as for `tune`.
+    spm
+        SentencePiece models by name of the tokenizer, ``flores101`` or ``flores200``, to score translations by spBLEU too; none
+        by default.
     store
         Folder of finished stages; by default ``$KS_LOTTERY_STORE``, or ``store`` in the cache folder.
     cells
@@ -243,7 +166,7 @@ def reproduce(
     options = ReproduceOptions(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
         seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template,
-        store=None if store is None else str(store),
+        spm={name: str(file) for name, file in (spm or {}).items()}, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
         workers=workers,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The noun `Reproduction`: the tables of a recipe and the cells that they were made from."""
+"""What `reproduce` returns and saves: the cells of a recipe, its tables, and what its figures show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.report.delimited import to_csv
+from ks_lottery.report.drawing import can_draw, draw
 from ks_lottery.report.latex import to_latex
 from ks_lottery.report.markdown import to_markdown
 from ks_lottery.report.notebook import Shown
@@ -14,10 +15,12 @@ from ks_lottery.report.terminal import to_text
 from ks_lottery.store.files import write_text
 from ks_lottery.store.manifest import manifest
 from ks_lottery.store.work_folder import WorkFolder
+from ks_lottery.store.workspace import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ks_lottery.report.chart import Chart
     from ks_lottery.report.section import Section
     from ks_lottery.store.cells import FinishedCell
 
@@ -38,6 +41,8 @@ class Reproduction(Shown):
         Tables and sentences.
     arguments
         What the recipe was called with.
+    charts
+        What its figures show.
     """
 
     recipe: str
@@ -45,6 +50,7 @@ class Reproduction(Shown):
     keys: Sequence[str]
     tables: Sequence[Section]
     arguments: Mapping[str, Any]
+    charts: Sequence[Chart] = ()
 
     def __repr__(self) -> str:
         return f"Reproduction({self.recipe}, {len(self.cells)} cells)"
@@ -56,13 +62,16 @@ class Reproduction(Shown):
     def save(self, folder: str | Path) -> Path:
         """Write the tables into a new folder: all as text, Markdown and LaTeX, and each as CSV; return the folder.
 
+        Figures are written as SVG, PDF and PNG where matplotlib is installed (`can_draw`), also into a folder that has the
+        tables already.
+
         Raises
         ------
         UserError
             When it has something else than the same tables, or cannot be written.
         """
         out = Path(folder).expanduser()
-        work, about = WorkFolder(out), about_reproduction(self.keys, self.arguments)
+        work, about = WorkFolder(out), about_of(self.keys, self.arguments)
         if not work.is_done(about):
             with work.publish(about) as place:
                 write_text(place / f"{self.recipe}.txt", to_text(self.tables))
@@ -71,17 +80,14 @@ class Reproduction(Shown):
                 filled = [section for section in self.tables if section.rows]
                 for number, section in enumerate(filled, start=1):
                     write_text(place / f"{self.recipe}-{number}.csv", to_csv(section))
+        missing = [chart for chart in self.charts if not (out / f"{chart.name}.png").exists()]
+        if missing and can_draw():
+            with workspace(out) as place:
+                for file in [file for chart in missing for file in draw(chart, place)]:
+                    file.replace(out / file.name)
         return out
 
 
-def about_reproduction(keys: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the manifest of the tables of a recipe.
-
-    Parameters
-    ----------
-    keys
-        Key of each cell.
-    arguments
-        What the recipe was called with.
-    """
+def about_of(keys: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of the folder of tables: keys of the cells, and what the recipe was called with."""
     return manifest("reproduction", made_from={"cells": list(keys)}, settings=arguments)

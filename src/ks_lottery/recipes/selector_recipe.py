@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED, SCORES
+from ks_lottery.recipes.measure_stages import measure_stage
 from ks_lottery.recipes.selector_sections import selector_sections
 from ks_lottery.recipes.stage import Cell, Recipe, Stage
 from ks_lottery.recipes.study_stages import (
     gradients_stage,
-    measure_stage,
     rows_stage,
     scan_stage,
     transfer_stage,

@@ -11,6 +11,7 @@ from ks_lottery.store.manifest import digest_json, versions
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ks_lottery.report.chart import Chart
     from ks_lottery.report.section import Section
     from ks_lottery.store.cells import FinishedCell
 
@@ -153,10 +154,14 @@ class Cell:
         Name of the stage that measures it; its file `FIGURES_FILE` is the content of the cell.
     about
         What is measured: model, pair, system, size, seed.
+    needs
+        What this machine lacks to measure it, and how to get it; empty for nothing. Such a cell is left out unless it was
+        finished elsewhere.
     """
 
     stage: str
     about: Mapping[str, Any]
+    needs: str = ""
 
 
 FIGURES_FILE = "figures.json"
@@ -176,6 +181,8 @@ class Recipe:
         What is measured. Only stages that a missing cell needs are made.
     report
         Makes tables and sentences from the finished cells, which are in the order of `cells`.
+    charts
+        Makes what the figures show from them; None where the recipe has no figure.
     """
 
     stages: tuple[Stage, ...]
@@ -183,6 +190,7 @@ class Recipe:
     name: str = "run"
     cells: tuple[Cell, ...] = ()
     report: Callable[[Sequence[FinishedCell]], Sequence[Section]] | None = None
+    charts: Callable[[Sequence[FinishedCell]], Sequence[Chart]] | None = None
 
     def __repr__(self) -> str:
         return f"Recipe({len(self.stages)} stages: {', '.join(stage.name for stage in self.stages)})"

@@ -41,13 +41,20 @@ class StoredRecipe:
     conditions: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def present(self) -> list[bool]:
+        """Say of each cell whether it is finished or can be made on this machine (`Cell.needs`)."""
+        return [
+            not cell.needs or self.cells.read(key) is not None
+            for cell, key in zip(self.recipe.cells, self.cell_keys(), strict=True)
+        ]
+
     def cell_keys(self) -> list[str]:
         """Return the key of each cell, in their order."""
         planned = self.recipe.planned_keys({"dtype": self.conditions["dtype"]})
         return [planned[cell.stage] for cell in self.recipe.cells]
 
     def execute(self, screen: Screen, make: StageMaker | None = None) -> list[FinishedCell]:
-        """Make what is missing, and return every cell.
+        """Make what is missing, and return every cell that is present (`present`).
 
         Parameters
         ----------
@@ -60,12 +67,13 @@ class StoredRecipe:
             When a stage cannot be made, a cell is damaged, or the store cannot be written.
         """
         keys = self.cell_keys()
-        cells = [self._finished(place, key) for place, key in enumerate(keys)]
-        done = sum(cell is not None for cell in cells)
+        here = [place for place, is_here in enumerate(self.present()) if is_here]
+        cells = {place: self._finished(place, keys[place]) for place in here}
+        done = sum(cell is not None for cell in cells.values())
         if done:
-            screen.say(f"{done:,} of {len(keys):,} cells are in {self.cells.folder} already")
+            screen.say(f"{done:,} of {len(cells):,} cells are in {self.cells.folder} already")
         places: dict[str, list[int]] = {}
-        for place, cell in enumerate(cells):
+        for place, cell in cells.items():
             if cell is None:
                 places.setdefault(self.recipe.cells[place].stage, []).append(place)
         if places:
@@ -79,7 +87,7 @@ class StoredRecipe:
                     if stored:
                         used = [stage.key for stage in stored.values()]
                         self.store.note_use(self.recipe.name, self.arguments, used)
-        return [cell for cell in cells if cell is not None]
+        return [cell for cell in cells.values() if cell is not None]
 
     def in_order(
         self, names: Sequence[str], stored: dict[str, StoredStage], screen: Screen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.groups import ModelOptions
+    from ks_lottery.config.settings import TrainConfig
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.recipes.recipe_scale import RecipeScale
@@ -75,6 +77,10 @@ class OneModel:
             )
         return self.current
 
+    def release(self) -> None:
+        """Forget the model that is kept, so that its memory is free."""
+        self.current = None
+
     def conditions(self) -> dict[str, Any]:
         """Return what decides numbers on this machine beside inputs and settings."""
         if self.device == "cuda":
@@ -99,8 +105,11 @@ class Study:
         How they are shown to the model, and the longest example.
     scale
         Settings of a training (`RecipeScale.training_of`), and how translations are made.
+    spm
+        SentencePiece models that translations are scored with too, by the name of the tokenizer.
     variant
-        What names of stages and inputs add, where the texts are shown in another prompt than that of the recipe (`shown_in`).
+        What names of stages and inputs add, where prompt, training or rows are not those of the recipe (`shown_in`,
+        `trained_by`, `called`).
     """
 
     name: str
@@ -112,11 +121,20 @@ class Study:
     template: str
     max_tokens: int
     scale: RecipeScale
+    spm: Mapping[str, Path] = field(default_factory=dict[str, Path])
     variant: str = ""
 
     def shown_in(self, template: str) -> Study:
         """Return the same model and texts in another prompt; with stages of its own, but for what does not depend on it."""
         return replace(self, template=template, variant=f" in prompt {template}")
+
+    def trained_by(self, training: TrainConfig, variant: str) -> Study:
+        """Return the same model and texts with one training for every method, under names that end in `variant`."""
+        return replace(self, scale=replace(self.scale, training=training, rates={}, preset=None), variant=variant)
+
+    def called(self, variant: str) -> Study:
+        """Return the same study with stages of other names, such as for rows that were chosen on another text."""
+        return replace(self, variant=variant)
 
     def titled(self, title: str) -> str:
         """Return what the screen calls a stage."""

@@ -1,4 +1,4 @@
-"""Stages that recipes are built from: tune, scan, choose rows, transfer, measure; each calls the function of its floor."""
+"""Stages that recipes are built from: tune, scan, choose rows, transfer; each calls the function of its floor."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.attribution import Attribution
-from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
+from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
-from ks_lottery.evaluation.evaluate import evaluate_with
-from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
-from ks_lottery.models.equipped import WEIGHTS, open_product
+from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.models.gradients import gradients_of
 from ks_lottery.models.rows import trainable_rows
-from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
-from ks_lottery.recipes.study import BATCH
-from ks_lottery.store.files import read_json, write_json
+from ks_lottery.recipes.stage import Cost, Made, Stage
 from ks_lottery.store.run_folder import SCAN_FILE
 from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.scan import Scan
@@ -30,11 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ks_lottery.evaluation.predictions import Predictions
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
 
-CODE = {"tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2, "where": 1, "origin": 1}
+CODE = {
+    "tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2, "where": 1, "origin": 1,
+    "certify": 1, "alike": 1, "explain": 1, "layer": 1, "kinds": 1, "power": 1,
+}  # fmt: skip
 """Kind of work to the version of its code. Raise it when the same inputs and settings give other numbers; a golden test
 (tests/unit/test_study_stages.py) fails where that was forgotten."""
 
@@ -65,9 +63,9 @@ def tune_stage(
     """
     what = f"{method} tuning" if rows is None else f"{method} tuning of {_chosen(rows, seed)}"
     what += "" if tokens is None else f" with {tokens:,} tokens"
-    what += study.variant if rows is None else ""
+    what += "" if study.variant in what else study.variant  # rows that were chosen in this variant are called by it
     inputs = {"model": study.model_input, "text": study.train_input, **({} if rows is None else {"rows": rows.name})}
-    trained = tokens or (study.reachable if rows is None else int(rows.settings["size"]))
+    trained = tokens or (rows is not None and rows.settings["size"]) or study.reachable
     what += "" if epochs is None else f" for {epochs:g} epochs"
     training = {**study.scale.training_of(method), **({} if epochs is None else {"epochs": epochs})}
     return Stage(
@@ -111,7 +109,15 @@ def gradients_stage(study: Study) -> Stage:
 
 
 def rows_stage(
-    study: Study, rule: str, size: int | None, seed: int, basis: Stage | None = None, *, without: str | None = None
+    study: Study,
+    rule: str,
+    size: int | None,
+    seed: int,
+    basis: Stage | None = None,
+    *,
+    without: str | None = None,
+    alpha: float | None = None,
+    like: Stage | None = None,
 ) -> Stage:
     """Return the stage that chooses rows; its folder has ``rows.json``.
 
@@ -125,20 +131,27 @@ def rows_stage(
         Stage of the scan or of the gradients that the rule reads; None for rules that read the text.
     without
         Rows that are left out, one of `ks_lottery.config.choices.EXCLUSIONS`; None for none.
+    alpha
+        For ``ks``: every row with p < alpha, in place of a size.
+    like
+        Stage of another choice, of which as many rows are chosen; in place of a size.
     """
     read = {} if basis is None else {"basis": basis.name}
+    read |= {} if like is None else {"like": like.name}
     shown = study.prompt if basis is None or without is not None else {}
     read |= {"text": study.train_input} if shown else {}
     drawn = {"seed": seed} if rule.startswith("random") else {}
-    settings = {"rule": rule, "size": size, **({} if without is None else {"without": without}), **drawn, **shown}
+    named = {"without": without, "alpha": alpha, "like": None if like is None else _described(like.settings)}
+    more = {name: value for name, value in named.items() if value is not None}
+    settings = {"rule": rule, "size": size, **more, **drawn, **shown}
     title = f"{_described(settings)}{study.variant}"
-    if drawn:
+    if drawn or like is not None:
         title += f", seed {seed}"
     elif basis is not None and basis.kind in {"scan", "tune"}:
         title += f" after {basis.name.partition(': ')[2]}"
     return Stage(
         name=f"{study.name} {study.pair}: {title}", title=study.titled(title),
-        make=partial(_rows, study, rule, size, seed, without), inputs={"model": study.model_input, **read}, kind="rows",
+        make=partial(_rows, study, rule, size, seed, without, alpha), inputs={"model": study.model_input, **read}, kind="rows",
         code=CODE["rows"], settings=settings, cost=lambda: Cost(disk=100 * (size or study.reachable)),
     )  # fmt: skip
 
@@ -154,43 +167,16 @@ def transfer_stage(study: Study, embed: Stage, rows: Stage) -> Stage:
     )  # fmt: skip
 
 
-def measure_stage(study: Study, product: Stage | None, *, translate: bool = False) -> Stage:
-    """Return the stage that measures the base with the product of a tuning (None: the base alone), as `evaluate` does.
-
-    Its folder has ``predictions.parquet`` and the figures of a cell (`figures_of`): accuracy and loss on the test text, also
-    without end-of-sentence positions, and what each sentence adds; what was forgotten on its source side; bytes that are
-    shipped.
-
-    Parameters
-    ----------
-    translate
-        Translate the first sentences too, as many as the scale says: scores, those of the first line, and what ended.
-    """
-    of = "the original model" if product is None else product.name.partition(": ")[2]
-    inputs = {"model": study.model_input, "text": study.test_input}
-    inputs |= {} if product is None else {"product": product.name}
-    scale = study.scale
-    translations = min(scale.translations, len(study.test)) if translate else 0
-    generation = {"translations": translations, "num_beams": scale.num_beams, "max_new_tokens": scale.max_new_tokens}
-    what = f"measure{' and translate with' if translations else ''}{study.variant and f'{study.variant}:'} {of}"
-    return Stage(
-        name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
-        make=partial(_measure, study, translations), prepare=lambda: study.loaded, inputs=inputs, kind="measure",
-        code=CODE["measure"], settings={**study.prompt, "batch_size": BATCH, **(generation if translations else {})},
-        cost=lambda: Cost(
-            pace="predict",
-            tokens=2 * sum(len(example) - 1 for example in study.test_examples) + translations * scale.max_new_tokens,
-            memory=study.model_bytes, disk=40 * sum(len(example.response) for example in study.test_examples),
-        ),
-    )  # fmt: skip
-
-
 def _chosen(rows: Stage, seed: int) -> str:
     return rows.name.partition(": ")[2].removesuffix(f", seed {seed}")
 
 
 def _described(settings: Mapping[str, Any]) -> str:
     number = "all" if settings["size"] is None else settings["size"]
+    if "alpha" in settings:
+        return f"rows of p < {settings['alpha']:g} by {settings['rule']}"
+    if "like" in settings:
+        return f"as many rows by {settings['rule']} as {settings['like']}"
     return f"{number} rows by {settings['rule']}" + (" outside the template" if settings.get("without") else "")
 
 
@@ -207,84 +193,51 @@ def _tune(study: Study, method: str, seed: int, tokens: int | None, training: Ma
     text = study.train if method == TOKEN_PROMPT else study.train_examples
     result = prepare(study.loaded, text, spec).run(tick=work)
     result.save(work.folder, study.tokens)
-    return Made(files=_files(work.folder))
+    return Made(files=files_of(work.folder))
 
 
 def _scan(study: Study, work: Work) -> Made:
     scan(study.checkpoint, RowPatch.open(work.inputs["tuned"])).save(work.folder / SCAN_FILE, study.tokens)
-    return Made(files=_files(work.folder))
+    return Made(files=files_of(work.folder))
 
 
 def _gradients(study: Study, work: Work) -> Made:
     size = study.scale.training.batch_size
     gradients_of(study.loaded, study.train_examples, batch_size=size, tick=work).save(work.folder)
-    return Made(files=_files(work.folder))
+    return Made(files=files_of(work.folder))
 
 
-def _rows(study: Study, rule: str, size: int | None, seed: int, without: str | None, work: Work) -> Made:
+def _rows(
+    study: Study, rule: str, size: int | None, seed: int, without: str | None, alpha: float | None, work: Work
+) -> Made:
+    if "like" in work.inputs:
+        size = len(Tickets.open(work.inputs["like"] / ROWS_FILE))
+    elif size is None and alpha is None:
+        size = study.checkpoint.vocabulary
     basis = Basis(
         vocabulary=study.checkpoint.vocabulary,
-        size=study.checkpoint.vocabulary if size is None else size,
+        size=size,
         seed=seed,
+        alpha=alpha,
         without=without,
+        frequencies=token_counts(study.tokenizer, [pair.target for pair in study.train])
+        if rule == "frequency"
+        else None,
         scan=Scan.open(work.inputs["basis"] / SCAN_FILE) if rule in SCORES else None,
         attribution=Attribution.open(work.inputs["basis"]) if rule in ATTRIBUTIONS else None,
         examples=lambda: study.train_examples,
         reachable=lambda: trainable_rows([e.sequence for e in study.train_examples], study.loaded.lm, "input"),
     )
     select_rows(rule, basis).save(work.folder / ROWS_FILE, study.tokens)
-    return Made(files=_files(work.folder))
+    return Made(files=files_of(work.folder))
 
 
 def _transfer(study: Study, work: Work) -> Made:
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE)
     transfer(study.checkpoint, RowPatch.open(work.inputs["tuned"]), tickets).save(work.folder)
-    return Made(files=_files(work.folder))
+    return Made(files=files_of(work.folder))
 
 
-def _measure(study: Study, translations: int, work: Work) -> Made:
-    folder, scale = work.inputs.get("product"), study.scale
-    product = None if folder is None else open_product(folder, study.checkpoint)
-    own = product.prompt if isinstance(product, RowPatch) else None
-    spec = EvaluationSpec(
-        metrics=("accuracy", *(("bleu", "chrf") if translations else ())), translations=translations or None,
-        num_beams=scale.num_beams, max_new_tokens=scale.max_new_tokens, batch_size=BATCH, max_tokens=study.max_tokens,
-        template=study.template if own is None else own,
-    )  # fmt: skip
-    made = evaluate_with(
-        spec, study.loaded, study.test, product, general=study.general, general_original=study.general_original
-    )
-    assert made.predictions is not None  # noqa: S101 (accuracy was asked for)
-    made.predictions.save(work.folder / "predictions.parquet")
-    content = made.content()
-    translated = {name: content[name] for name in ("scores", "first_line", "ended")} if translations else {}
-    shipped: dict[str, Any] = {"rows": 0, "parameters": 0, "bytes": 0}
-    if isinstance(product, RowPatch):
-        size = (work.inputs["product"] / PATCH_FILE).stat().st_size
-        shipped = {"rows": len(product), "parameters": product.parameters, "bytes": size}
-    elif product is not None:
-        trained = read_json(product / "training.json")["parameters"]
-        shipped = {"rows": None, "parameters": trained, "bytes": (product / WEIGHTS).stat().st_size}
-    figures = {
-        **shipped,
-        **figures_of(made.predictions), "without_end": content["next_token"]["without_end"],
-        "forgetting": content["forgetting"], **translated,
-    }  # fmt: skip
-    write_json(work.folder / FIGURES_FILE, figures)
-    work(1, 1)
-    return Made(files=_files(work.folder))
-
-
-def figures_of(predictions: Predictions) -> dict[str, Any]:
-    """Return accuracy and loss, and what each sentence adds to them.
-
-    Returns
-    -------
-    dict
-        ``accuracy``; ``loss``, in nats a token; and ``sentences`` (`Predictions.by_sentence`).
-    """
-    return {"accuracy": predictions.accuracy, "loss": predictions.loss, "sentences": predictions.by_sentence()}
-
-
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """Return every file in the folder of a stage."""
     return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -51,7 +51,7 @@ def study_texts(options: ReproduceOptions, pair: str, scale: RecipeScale) -> tup
         train, test = hold_out(train, HELD_OUT)
     else:
         test = read_text(_source(options.data, "data", pair, options.pairs))
-        _check_apart(train, test)
+        check_apart(train, test)
     train = train if scale.max_train is None else train.head(scale.max_train)
     return train, test if scale.max_test is None else test.head(scale.max_test)
 
@@ -67,7 +67,14 @@ def _source(name: str, parameter: str, pair: str, pairs: Sequence[str]) -> TextS
     return TextSource(path=path, source_language=source, target_language=target)
 
 
-def _check_apart(train: Corpus, test: Corpus) -> None:
+def check_apart(train: Corpus, test: Corpus) -> None:
+    """Refuse a test text that has a source sentence of the training text.
+
+    Raises
+    ------
+    UserError
+        Naming the first such sentence.
+    """
     known = {sentence_key(pair.source) for pair in train}
     both = [pair.source for pair in test if sentence_key(pair.source) in known]
     if both:

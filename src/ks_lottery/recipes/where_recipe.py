@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.corpus.mixed_templates import is_mixed
 from ks_lottery.corpus.prompts import MIXED
 from ks_lottery.errors import UserError, shortened
+from ks_lottery.recipes.measure_stages import measure_stage
 from ks_lottery.recipes.stage import Cell, Recipe, Stage
 from ks_lottery.recipes.study_stages import (
     gradients_stage,
-    measure_stage,
     rows_stage,
     scan_stage,
     transfer_stage,

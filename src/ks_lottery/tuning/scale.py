@@ -57,13 +57,17 @@ class Scale:
         """Whether a row that moves so far can pass the test."""
         return self.spread == 0 or statistic_of(self.move / self.spread) >= self.critical
 
+    @property
+    def least_rate(self) -> float:
+        """Learning rate at which this many steps can move a row far enough, at the least."""
+        return 2 * self.spread * _move_of(min(self.critical, 0.999)) / self.steps
+
     def sentence(self) -> str:
         """Say what the test cannot see, and which learning rate would be large enough at the least."""
-        needed = 2 * self.spread * _move_of(min(self.critical, 0.999)) / self.steps
         return (
             f"A scan will find no tickets: at learning rate {self.learning_rate:g}, {counted(self.steps, 'step')} can move a "
             f"row by at most {rounded_up(self.move / self.spread, 2)} of its spread, and at width {self.width:,} only a D of "
-            f"{self.critical:.4f} or more passes. Give a learning rate above {rounded_up(needed, 1)}, or more epochs."
+            f"{self.critical:.4f} or more passes. Give a learning rate above {rounded_up(self.least_rate, 1)}, or more epochs."
         )
 
 
