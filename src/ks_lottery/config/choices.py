@@ -226,7 +226,7 @@ BUDGETS = {"default": "4 to 6 minutes", "smoke": "1 to 2 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {
-    "selectors": "which rule chooses the rows that are worth most: KS, counting, gradient in one pass or a random draw; "
+    "selectors": "which rule chooses the rows that are worth most: KS, lca, counting, gradients, template or a random draw; "
     "trained alone and transferred, beside embed tuning",
     "where": "what the rows do: in which spans of a text they act, and whether the rows of the prompt template or all others "
     "carry the gain",
