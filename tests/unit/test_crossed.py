@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ks_lottery.stats.crossed import crossed_bootstrap
+from ks_lottery.stats.crossed import crossed_bootstrap, crossed_ratio
 from ks_lottery.stats.intervals import bootstrap_interval
 
 ABOVE = np.array([[2.0, -1.0, 3.0], [1.0, 1.0, -2.0]])
@@ -73,3 +73,21 @@ def test_a_sentence_without_positions_has_no_say():
 def test_what_is_no_comparison_is_refused(above, below, settings):
     with pytest.raises(ValueError, match=r"shapes|finite|denominator|confidence|resample"):
         crossed_bootstrap(above, below, **settings)
+
+
+def test_a_share_of_a_gain_is_the_ratio_of_sums_and_has_no_interval_where_the_gain_can_be_0():
+    generator = np.random.default_rng(0)
+    whole = generator.integers(0, 3, (3, 50)).astype(float)
+    part = whole * generator.integers(0, 2, (3, 50))
+    share, (low, high) = crossed_ratio(part, whole, resamples=2000)
+    assert share == pytest.approx(part.sum() / whole.sum())
+    assert low < share < high
+    rare = np.zeros((1, 100))
+    rare[0, :5] = 1.0  # some resamples draw none of these sentences
+    assert crossed_ratio(rare / 2, rare, resamples=2000) == (0.5, None)
+    assert crossed_ratio(-part, whole - 1.0, resamples=200)[1] is None
+    for wrong in ({"confidence": 1.0}, {"resamples": 0}):
+        with pytest.raises(ValueError, match="confidence|resample"):
+            crossed_ratio(part, whole, **wrong)
+    with pytest.raises(ValueError, match="shapes must be"):
+        crossed_ratio(part, whole[:2])

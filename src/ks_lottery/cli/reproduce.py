@@ -33,7 +33,7 @@ def run(settings: ReproduceSettings) -> int:
     screen.say("")
     screen.show(made.sections())
     if out is not None:
-        screen.say(f"Every table lies in {out}.")
+        screen.say(f"All tables are in {out}.")
         if made.charts and not can_draw():
             screen.say(f"{MISSING[0].upper()}{MISSING[1:]}.")
     return 0

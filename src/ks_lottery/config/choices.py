@@ -252,7 +252,7 @@ RECIPES = {
 
 SCALES = {
     "smoke": "to see that everything works: 64 pairs, 24 test sentences, 1 seed, 4 and 8 rows",
-    "small": "256 pairs, 100 test sentences, 3 seeds, 18 rows",
+    "small": "512 pairs, 300 test sentences, 3 seeds (5 for comparisons fixed beforehand), 18 and 120 rows",
     "paper": "all pairs and sentences, 5 seeds, 18 and 120 rows; for tables of the paper its models, languages and settings",
 }
 """Sizes of a recipe."""

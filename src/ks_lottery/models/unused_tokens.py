@@ -55,7 +55,7 @@ def is_reserved(name: str) -> bool:
 
 
 def unused_tokens(loaded: Tokenized) -> list[UnusedToken]:
-    """Find the tokens that no text yields which does not spell their names.
+    """Find the tokens that text yields only where it spells their names.
 
     These are tokens with a reserved name, such as ``<unused7>`` or ``<|reserved_special_token_0|>``, and rows of the embedding
     that have no token. Other special tokens are not among them, since the model may have learned their meaning. Tokens that

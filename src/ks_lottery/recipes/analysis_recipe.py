@@ -34,28 +34,20 @@ if TYPE_CHECKING:
 def explanation_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `table3`: the tickets at p < 0.05 of each seed."""
     parts = RecipeParts(scale=scale)
-    for study in studies:
-        parts.inputs |= study.inputs
-        for seed in scale.every_seed:
-            embed = parts.known(tune_stage(study, "embed", seed))
-            scan = parts.known(scan_stage(study, embed))
-            rows = parts.known(rows_stage(study, "ks", None, seed, scan, alpha=ALPHA))
-            parts.cell(study, explain_stage(study, embed, scan, rows), figure="tickets", alpha=ALPHA, seed=seed)
+    for study, seed, embed, scan in parts.embedded(studies):
+        rows = parts.known(rows_stage(study, "ks", None, seed, scan, alpha=ALPHA))
+        parts.cell(study, explain_stage(study, embed, scan, rows), figure="tickets", alpha=ALPHA, seed=seed)
     return parts.recipe("table3", explanation_tables)
 
 
 def module_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `figure6`: the embedding by embed tuning, and each layer by full tuning of it alone."""
     parts = RecipeParts(scale=scale)
-    for study in studies:
-        parts.inputs |= study.inputs
-        for seed in scale.every_seed:
-            embed = parts.known(tune_stage(study, "embed", seed))
-            scan = parts.known(scan_stage(study, embed))
-            parts.cell(study, kinds_stage(study, scan), figure="modules", layer=None, seed=seed)
-            for layer in layers_of(study):
-                tuned = parts.known(layer_stage(study, layer, seed))
-                parts.cell(study, kinds_stage(study, tuned), figure="modules", layer=layer, seed=seed)
+    for study, seed, _, scan in parts.embedded(studies):
+        parts.cell(study, kinds_stage(study, scan), figure="modules", layer=None, seed=seed)
+        for layer in layers_of(study):
+            tuned = parts.known(layer_stage(study, layer, seed))
+            parts.cell(study, kinds_stage(study, tuned), figure="modules", layer=layer, seed=seed)
     return parts.recipe("figure6", module_tables, module_charts)
 
 

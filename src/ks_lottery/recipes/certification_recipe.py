@@ -10,7 +10,7 @@ from ks_lottery.recipes.analysis_charts import certification_charts
 from ks_lottery.recipes.certificate_stages import alike_stage, certify_stage
 from ks_lottery.recipes.certification_tables import certification_tables
 from ks_lottery.recipes.recipe_parts import RecipeParts
-from ks_lottery.recipes.study_stages import rows_stage, scan_stage, tune_stage
+from ks_lottery.recipes.study_stages import rows_stage, tune_stage
 from ks_lottery.recipes.tuning_agreement_table import tuning_agreement_tables
 
 if TYPE_CHECKING:
@@ -77,17 +77,13 @@ def tickets_tuned_alone(
 def certification_recipe(table: CertificationTable, studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe of one table or figure: a certificate for each seed, of all alphas."""
     parts = RecipeParts(scale=scale)
-    for study in studies:
-        parts.inputs |= study.inputs
-        for seed in scale.every_seed:
-            embed = parts.known(tune_stage(study, "embed", seed))
-            scan = parts.known(scan_stage(study, embed))
-            smalls = None
-            if table.partially:
-                every = tickets_tuned_alone(parts, study, embed, scan, scale.levels_of(PARTIAL_ALPHAS), seed)
-                smalls = {alpha: tuned for alpha, (_, tuned) in every.items()}
-            stage = certify_stage(study, embed, scan, scale.levels_of(TRANSFER_ALPHAS), smalls)
-            parts.cell(study, stage, figure="certificate", way="partial" if table.partially else "transfer", seed=seed)
+    for study, seed, embed, scan in parts.embedded(studies):
+        smalls = None
+        if table.partially:
+            every = tickets_tuned_alone(parts, study, embed, scan, scale.levels_of(PARTIAL_ALPHAS), seed)
+            smalls = {alpha: tuned for alpha, (_, tuned) in every.items()}
+        stage = certify_stage(study, embed, scan, scale.levels_of(TRANSFER_ALPHAS), smalls)
+        parts.cell(study, stage, figure="certificate", way="partial" if table.partially else "transfer", seed=seed)
     shown: dict[str, Any] = {"name": table.name, "rule": table.rule, "alphas": table.alphas}
     is_figure = table.name.startswith("figure")
     return parts.recipe(
@@ -100,14 +96,10 @@ def certification_recipe(table: CertificationTable, studies: Sequence[Study], sc
 def tuning_agreement_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe `table6`: alpha selects the tickets, and the level of the second test is the same for each of them."""
     parts = RecipeParts(scale=scale)
-    for study in studies:
-        parts.inputs |= study.inputs
-        for seed in scale.every_seed:
-            embed = parts.known(tune_stage(study, "embed", seed))
-            scan = parts.known(scan_stage(study, embed))
-            every = tickets_tuned_alone(parts, study, embed, scan, scale.levels_of(AGREEMENT_ALPHAS), seed)
-            for alpha, (rows, tuned) in every.items():
-                parts.cell(study, alike_stage(study, embed, tuned, rows), figure="agreement", alpha=alpha, seed=seed)
+    for study, seed, embed, scan in parts.embedded(studies):
+        every = tickets_tuned_alone(parts, study, embed, scan, scale.levels_of(AGREEMENT_ALPHAS), seed)
+        for alpha, (rows, tuned) in every.items():
+            parts.cell(study, alike_stage(study, embed, tuned, rows), figure="agreement", alpha=alpha, seed=seed)
     return parts.recipe("table6", tuning_agreement_tables)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.certificate_stages import named
 from ks_lottery.recipes.paper import paper_table
-from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions
+from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions, how_paired
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _reading(finished: Sequence[FinishedCell], rule: str) -> list[str]:
         f"Certified: by {RULE_SENTENCES[rule]}.",
         "The bound is no guarantee for a deep network; violations count where it fails.",
         f"Counted: first {figures['counted']['bound']} positions of a sentence. tau: the largest D of all rows not selected.",
-        "Each difference is paired by seed and sentence, with its 95% interval; seeds and sentences are resampled crossed.",
+        how_paired(finished),
     ]
     if delta is not None:
         counted = figures["counted"]["guarantee"]

@@ -21,7 +21,7 @@ from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ks_lottery.recipes.job import Job
@@ -138,7 +138,6 @@ def _summary(job: Job, tick: Tick) -> Made:
     evaluations = {name: read_json(job.folder.evaluation(name), "evaluation") for name in (ORIGINAL, *SYSTEMS)}
     outputs = {name: read_json_lines(job.folder.hypotheses(name)) for name in evaluations}
     text = job.config.text
-    pairs = job.split.test.pairs[:SHOWN]
     content = {
         "model": job.checkpoint.describe(),
         "text": {
@@ -150,18 +149,25 @@ def _summary(job: Job, tick: Tick) -> Made:
         "confidence": job.config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "methods": {name: _figures(job, name, evaluation) for name, evaluation in evaluations.items()},
-        "examples": [
-            {
-                "source": pair.source,
-                "reference": pair.target,
-                "outputs": {name: listed[number]["hypothesis"] for name, listed in outputs.items()},
-            }
-            for number, pair in enumerate(pairs)
-        ],
+        "examples": _examples(outputs),
     }
     write_json(job.folder.summary, content)
     tick(1, 1)
     return Made(files=[job.folder.summary])
+
+
+def _examples(outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the first sentences that every system translated; one may have left out what its prompt makes too long."""
+    by_source = {name: {row["source"]: row["hypothesis"] for row in rows} for name, rows in outputs.items()}
+    shown = [row for row in outputs[ORIGINAL] if all(row["source"] in known for known in by_source.values())]
+    return [
+        {
+            "source": row["source"],
+            "reference": row["reference"],
+            "outputs": {name: known[row["source"]] for name, known in by_source.items()},
+        }
+        for row in shown[:SHOWN]
+    ]
 
 
 def _figures(job: Job, method: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +245,8 @@ def _forgetting(methods: Mapping[str, Any]) -> list[str]:
         bounds = "" if low is None else f" ({low:+.3f} to {high:+.3f})"
         sentences.append(
             f"{TITLES[name]}: {forgetting['loss_difference']:+.3f}{bounds}; {forgetting['untouched']} of "
-            f"{forgetting['sentences']} sentences hold no trained row, {forgetting['identical']} are answered bit-identically."
+            f"{forgetting['sentences']} sentences contain no trained token, and {forgetting['identical']} are answered "
+            "bit-identically."
         )
     return sentences
 

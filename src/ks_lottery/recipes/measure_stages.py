@@ -43,7 +43,7 @@ def measure_stage(study: Study, product: Stage | None, *, translate: bool = Fals
     what = f"measure{' and translate with' if translations else ''}{study.variant and f'{study.variant}:'} {of}"
     return Stage(
         name=f"{study.name} {study.pair}: {what}", title=study.titled(what),
-        make=partial(_measure, study, translations), prepare=lambda: study.loaded, inputs=inputs, kind="measure",
+        make=partial(_measure, study, translations), prepare=lambda: study.general_original, inputs=inputs, kind="measure",
         code=CODE["measure"], settings=settings_of(study, translations), cost=lambda: cost_of(study, translations),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from ks_lottery.recipes.stage import Cell, Recipe, Stage
 from ks_lottery.recipes.study_stages import rows_stage, scan_stage, tune_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ks_lottery.recipes.recipe_scale import RecipeScale
     from ks_lottery.recipes.study import Study
@@ -95,6 +95,14 @@ class RecipeParts:
         tuned = self.known(tune_stage(study, "embed", seed))
         self.measure(study, tuned, seed=seed, system="embed")
         return tuned
+
+    def embedded(self, studies: Sequence[Study]) -> Iterator[tuple[Study, int, Stage, Stage]]:
+        """Yield each study with each seed, the stage of its embed tuning, and that of the scan of it."""
+        for study in studies:
+            self.inputs |= study.inputs
+            for seed in self.scale.every_seed:
+                embed = self.known(tune_stage(study, "embed", seed))
+                yield study, seed, embed, self.known(scan_stage(study, embed))
 
     def ticket_sets(self, study: Study, embed: Stage) -> dict[str, Stage]:
         """Return the sets of rows by what they are called: p below each threshold, then the first rows by ascending p."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ks_lottery.config.choices import ATTRIBUTIONS, MEASURED, SCORES
-from ks_lottery.recipes.measure_stages import measure_stage
-from ks_lottery.recipes.selector_sections import selector_sections
-from ks_lottery.recipes.stage import Cell, Recipe, Stage
+from ks_lottery.recipes.recipe_parts import RecipeParts
+from ks_lottery.recipes.selector_sections import PRIMARY_SIZE, selector_sections
 from ks_lottery.recipes.study_stages import (
     gradients_stage,
     rows_stage,
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ks_lottery.recipes.recipe_scale import RecipeScale
+    from ks_lottery.recipes.stage import Recipe, Stage
     from ks_lottery.recipes.study import Study
 
 RULES = ("ks", "lca", "gradient", "gradient-sum", "occurrence", "template", "random-reachable")
@@ -47,21 +47,12 @@ def selector_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     Every rule is trained alone at each size, and transferred at the first one. Beside them stand embed tuning, LoRA, prompt
     tuning, and prompts of tokens that text never yields, where the vocabulary has some; both prompts then have several sizes.
     """
-    stages: dict[str, Stage] = {}
-    cells: list[Cell] = []
-    inputs: dict[str, str] = {}
-
-    def known(stage: Stage) -> Stage:
-        return stages.setdefault(stage.name, stage)
-
-    def measure(study: Study, patch: Stage | None, *, translate: bool = False, **about: Any) -> None:
-        stage = known(measure_stage(study, patch, translate=translate))
-        cells.append(Cell(stage=stage.name, about={"model": study.name, "pair": study.pair, **about}))
-
+    parts = RecipeParts(scale=scale)
+    known = parts.known
     for study in studies:
-        inputs |= study.inputs
-        measure(study, None, translate=True, system="original", size=None, way=None, seed=None)
+        parts.measure(study, None, translate=True, system="original", size=None, way=None)
         first, own = scale.sizes[0], study.own_prompts(scale.prompts)
+        fixed = PRIMARY_SIZE if PRIMARY_SIZE in scale.sizes else first
         virtual = scale.prompts if own else (first,)
         others: list[tuple[str, int | None]] = [
             ("lora", None), *(("prompt", size) for size in virtual), *(("token-prompt", size) for size in own),
@@ -70,27 +61,24 @@ def selector_recipe(studies: Sequence[Study], scale: RecipeScale) -> Recipe:
             in_table, translate = seed < scale.seeds, seed == 0
             embed = known(tune_stage(study, "embed", seed))
             if in_table:
-                measure(study, embed, translate=translate, system="embed", size=None, way=None, seed=seed)
+                parts.measure(study, embed, translate=translate, system="embed", size=None, way=None, seed=seed)
                 for method, tokens in others:
                     tuned = known(tune_stage(study, method, seed, tokens=tokens))
-                    measure(study, tuned, translate=translate, system=method, size=tokens, way=None, seed=seed)
+                    parts.measure(study, tuned, translate=translate, system=method, size=tokens, way=None, seed=seed)
             for rule in TRIED if in_table else ():
                 rows = known(_tried(study, rule, first, seed, known))
                 partial = known(tune_stage(study, "partial", seed, rows=rows))
-                measure(study, partial, system=rule, size=first, way="partial", seed=seed)
-            for size in scale.sizes if in_table else scale.sizes[:1]:
+                parts.measure(study, partial, translate=False, system=rule, size=first, way="partial", seed=seed)
+            for size in scale.sizes if in_table else (fixed,):
                 for rule in RULES if in_table else FIXED_RULES:
                     rows = known(rows_stage(study, rule, size, seed, _basis(study, rule, embed, known)))
                     partial = known(tune_stage(study, "partial", seed, rows=rows))
                     shown = translate and size == first and rule in TRANSLATED_RULES
-                    measure(study, partial, translate=shown, system=rule, size=size, way="partial", seed=seed)
+                    parts.measure(study, partial, translate=shown, system=rule, size=size, way="partial", seed=seed)
                     if in_table and size == first:
                         moved = known(transfer_stage(study, embed, rows))
-                        measure(study, moved, system=rule, size=size, way="transfer", seed=seed)
-    return Recipe(
-        name="selectors", stages=tuple(stages.values()), inputs=inputs, cells=tuple(cells),
-        report=lambda finished: selector_sections(finished, resamples=scale.resamples),
-    )  # fmt: skip
+                        parts.measure(study, moved, translate=False, system=rule, size=size, way="transfer", seed=seed)
+    return parts.recipe("selectors", lambda finished: selector_sections(finished, resamples=scale.resamples))
 
 
 def _tried(study: Study, rule: str, size: int, seed: int, known: Callable[[Stage], Stage]) -> Stage:

@@ -10,6 +10,7 @@ from ks_lottery.recipes.system_comparison import (
     compare_systems,
     differing_conditions,
     holm,
+    how_paired,
     kept_gain,
     paired,
     same_positions,
@@ -97,7 +98,7 @@ def _named(row: _Row) -> list[Any]:
 
 def _table(title: str, rows: Sequence[_Row]) -> Section:
     columns = [
-        *_NAMES, Column(title="bytes", form="bytes"), Column(title="accuracy", form=".4f"),
+        *_NAMES, Column(title="seeds", form="d"), Column(title="bytes", form="bytes"), Column(title="accuracy", form=".4f"),
         Column(title="over seeds", form="interval"), Column(title="share of embed tuning's gain", form=".2f"),
         Column(title="95% interval of the share", form=".2f"), Column(title="accuracy less occurrence", form="+.4f"),
         Column(title="95% interval", form="+.4f"), Column(title="loss", form=".4f"),
@@ -109,7 +110,7 @@ def _table(title: str, rows: Sequence[_Row]) -> Section:
         share, bounds = (None, None) if row.kept is None or row.kept[1] is None else row.kept
         values.append(
             [
-                *_named(row), _mean(row.cells, "bytes"), _mean(row.cells, "accuracy"),
+                *_named(row), len(row.cells), _mean(row.cells, "bytes"), _mean(row.cells, "accuracy"),
                 (min(accuracies), max(accuracies)) if len(accuracies) > 1 else None, share, bounds, *_pair(row.accuracy),
                 _mean(row.cells, "loss"), *_pair(row.loss),
             ]
@@ -177,11 +178,9 @@ def _pair(difference: CrossedDifference | None) -> tuple[float | None, tuple[flo
 def _sentences(finished: Sequence[FinishedCell], primary: Mapping[str, CrossedDifference]) -> list[str]:
     seeds = len({cell.about["seed"] for cell in finished} - {None})
     adjusted = holm(primary)
-    sentences = [claim(name, f"{BASELINE}", difference, adjusted[name]) for name, difference in primary.items()]
-    resampled = "seeds and sentences are resampled crossed" if seeds > 1 else "one seed: sentences alone are resampled"
+    sentences = [claim(name, BASELINE, difference, adjusted[name]) for name, difference in primary.items()]
     sentences.append(
-        f"Each difference is paired by seed and sentence, with its 95% interval; {resampled}. "
-        + ("All other differences are descriptive." if primary else "All differences are descriptive.")
+        f"{how_paired(finished)} {'All other differences are descriptive.' if primary else 'All differences are descriptive.'}"
     )
     if seeds < 3:
         drawn = "one draw" if seeds == 1 else f"{seeds} draws"

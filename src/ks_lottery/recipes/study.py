@@ -183,13 +183,17 @@ class Study:
         -------
         list
             Those of them that the template has places for and the vocabulary tokens; None, one token a place, if all places
-            can be taken. Empty where the template is a mix of several.
+            can be taken. Empty where the template is a mix of several, or does not show where the source is.
         """
         if is_mixed(self.template):
             return []
-        counts, free = places_and_tokens(UnloadedModel(self.checkpoint, self.tokenizer), self.train, self.template)
-        most = min(sum(counts), len(free))
-        return [*(size for size in sizes if size <= most), *([None] if 0 < sum(counts) <= len(free) else [])]
+        try:
+            counts, free = places_and_tokens(UnloadedModel(self.checkpoint, self.tokenizer), self.train, self.template)
+        except UserError:  # a chat template that changes the source: no prompt of its own can be made from it
+            return []
+        places = sum(counts)
+        whole = [None] if 0 < places <= len(free) else []
+        return [*(size for size in sizes if size <= min(places, len(free)) and not (whole and size == places)), *whole]
 
     @cached_property
     def general(self) -> list[str]:

@@ -77,6 +77,13 @@ def same_positions(cells: Sequence[FinishedCell]) -> bool:
     return all(cell.figures["sentences"]["positions"] == cells[0].figures["sentences"]["positions"] for cell in cells)
 
 
+def how_paired(finished: Sequence[FinishedCell]) -> str:
+    """Say how differences and their intervals were made."""
+    seeds = len({cell.about["seed"] for cell in finished} - {None})
+    resampled = "seeds and sentences are resampled crossed" if seeds > 1 else "one seed: sentences alone are resampled"
+    return f"Each difference is paired by seed and sentence, with its 95% interval; {resampled}."
+
+
 def differing_conditions(cells: Sequence[FinishedCell]) -> list[str]:
     """Say in one sentence under how many conditions cells were computed; nothing where it is one."""
     conditions = {str(sorted(cell.conditions.items(), key=str)) for cell in cells}

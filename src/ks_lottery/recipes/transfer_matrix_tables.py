@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions, kept_gain
+from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions, how_paired, kept_gain
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def transfer_matrix_tables(finished: Sequence[FinishedCell], *, resamples: int =
     said = [
         "Rows are chosen by KS after embed tuning on the text of one pair, and trained alone on that of another.",
         "All texts together: the rows are chosen and trained on the texts of all pairs, with as many times the steps.",
-        "Each difference is paired by seed and sentence, with its 95% interval; seeds and sentences are resampled crossed. No "
-        "comparison was fixed beforehand: all are descriptive, and a sentence above only says which intervals exclude 0.",
+        f"{how_paired(finished)} No comparison was fixed beforehand: all are descriptive, and a sentence above only says which "
+        "intervals exclude 0.",
     ]
     sentences = sentences or ["No interval of a difference to the rows of the own language excludes 0."]
     return [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ks_lottery.config.choices import SPANS
 from ks_lottery.evaluation.where import NOWHERE
 from ks_lottery.recipes.product_cells import change_of, excludes_zero, original_of, own_prompt
-from ks_lottery.recipes.system_comparison import LEAST_SEEDS, compare_systems, differing_conditions, same_positions
+from ks_lottery.recipes.system_comparison import LEAST_SEEDS, compare_systems, how_paired, same_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,14 +70,10 @@ def compared(one: str, other: str, difference: CrossedDifference | None) -> str:
 def how_compared(finished: Sequence[FinishedCell]) -> list[str]:
     """Say how the intervals were made, and what they do not allow to say."""
     seeds = len({cell.about["seed"] for cell in finished} - {None})
-    resampled = "seeds and sentences are resampled crossed" if seeds > 1 else "one seed: sentences alone are resampled"
-    sentences = [
-        f"Each difference is paired by seed and sentence, with its 95% interval; {resampled}. No comparison was fixed "
-        "beforehand: all are descriptive."
-    ]
+    sentences = [f"{how_paired(finished)} No comparison was fixed beforehand: all are descriptive."]
     if seeds < LEAST_SEEDS:
         sentences.append(f"{seeds} seed{'s' if seeds > 1 else ''}: a claim needs {LEAST_SEEDS}.")
-    return [*sentences, *differing_conditions(finished)]
+    return sentences
 
 
 def _spans(product: ProductCells, resamples: int) -> list[str]:

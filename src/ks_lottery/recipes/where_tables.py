@@ -9,6 +9,7 @@ from ks_lottery.evaluation.evaluation_sections import TITLES
 from ks_lottery.evaluation.where import NOWHERE
 from ks_lottery.evaluation.where_sections import control_rows, effect_columns
 from ks_lottery.recipes.product_cells import change_of, name_of, original_of, own_prompt, products_of
+from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.recipes.where_findings import findings, how_compared, paired
 from ks_lottery.report.section import Column, Section
 
@@ -47,7 +48,13 @@ def where_tables(finished: Sequence[FinishedCell], *, resamples: int = 10_000) -
         ]
         said = findings(products, resamples=resamples)
         sentences += [f"{place}: {sentence}" for sentence in said] if len(places) > 1 else said
-    return [*sections, Section(title="What the tables say", sentences=[*sentences, *how_compared(finished)])]
+    return [
+        *sections,
+        Section(
+            title="What the tables say",
+            sentences=[*sentences, *how_compared(finished), *differing_conditions(finished)],
+        ),
+    ]
 
 
 _CHANGE = [

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 _DRAWS = 1 << 20
@@ -91,19 +93,11 @@ def crossed_bootstrap(
     CrossedDifference(estimate=0.5, low=0.5, high=0.5, pvalue=0.02, seeds=2, sentences=2)
     """
     above, below = _checked(numerators, denominators)
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"the confidence must be in (0, 1), not {confidence}")
-    if resamples < 1:
-        raise ValueError(f"at least one resample is needed, not {resamples}")
-    (seeds, sentences), generator = above.shape, np.random.Generator(np.random.PCG64(seed))
-    drawn = np.empty(resamples)
-    step = max(1, _DRAWS // sentences)
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        weights = generator.multinomial(sentences, np.full(sentences, 1.0 / sentences), size=count).astype(np.float64)
-        shares = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count) / seeds
+    _check_resampling(confidence, resamples)
+    (seeds, sentences), drawn = above.shape, np.empty(resamples)
+    for start, weights, shares in _draws(seeds, sentences, resamples, seed):
         ratios = (weights @ above.T) / (weights @ below)[:, None]
-        drawn[start : start + step] = (ratios * shares).sum(axis=1)
+        drawn[start : start + len(weights)] = (ratios * shares).sum(axis=1)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(drawn, [tail, 1.0 - tail])
     beyond = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
@@ -128,8 +122,8 @@ def crossed_ratio(
     Returns
     -------
     tuple
-        sum(parts) / sum(wholes), and the ends of its interval; None for these where the interval of the whole contains 0, so
-        that a ratio means nothing.
+        sum(parts) / sum(wholes), and the ends of its interval; None for these where the interval of the whole contains 0, or
+        a resample of it is 0, so that a ratio means nothing.
 
     Raises
     ------
@@ -146,22 +140,37 @@ def crossed_ratio(
         raise ValueError(f"shapes must be (S, N) both, but they are {part.shape} and {whole.shape}")
     if not (np.isfinite(part).all() and np.isfinite(whole).all()) or whole.sum() == 0.0:
         raise ValueError("all values must be finite, and the wholes must not sum to 0")
-    (seeds, sentences), generator = part.shape, np.random.Generator(np.random.PCG64(seed))
-    drawn: npt.NDArray[np.float64] = np.empty((resamples, 2))
+    _check_resampling(confidence, resamples)
+    (seeds, sentences), drawn = part.shape, np.empty((resamples, 2))
+    for start, weights, shares in _draws(seeds, sentences, resamples, seed):
+        for place, values in enumerate((part, whole)):
+            drawn[start : start + len(weights), place] = ((weights @ values.T) * shares).sum(axis=1)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn[:, 1], [tail, 1.0 - tail])
+    estimate = float(part.sum() / whole.sum())
+    if low <= 0.0 <= high or (drawn[:, 1] == 0.0).any():
+        return estimate, None
+    ends = np.quantile(drawn[:, 0] / drawn[:, 1], [tail, 1.0 - tail])
+    return estimate, (float(ends[0]), float(ends[1]))
+
+
+def _check_resampling(confidence: float, resamples: int) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"the confidence must be in (0, 1), not {confidence}")
+    if resamples < 1:
+        raise ValueError(f"at least one resample is needed, not {resamples}")
+
+
+def _draws(
+    seeds: int, sentences: int, resamples: int, seed: int
+) -> Iterator[tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Yield, some resamples at a time, their first number, how often each sentence is drawn, and each seed's share."""
+    generator = np.random.Generator(np.random.PCG64(seed))
     step = max(1, _DRAWS // sentences)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         weights = generator.multinomial(sentences, np.full(sentences, 1.0 / sentences), size=count).astype(np.float64)
-        shares = generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count)
-        for place, values in enumerate((part, whole)):
-            drawn[start : start + step, place] = ((weights @ values.T) * shares).sum(axis=1)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(drawn[:, 1], [tail, 1.0 - tail])
-    estimate = float(part.sum() / whole.sum())
-    if low <= 0.0 <= high:
-        return estimate, None
-    ends = np.quantile(drawn[:, 0] / np.where(drawn[:, 1] == 0.0, np.nan, drawn[:, 1]), [tail, 1.0 - tail])
-    return estimate, (float(ends[0]), float(ends[1]))
+        yield start, weights, generator.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count) / seeds
 
 
 def _checked(
