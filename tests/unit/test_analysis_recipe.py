@@ -28,6 +28,8 @@ from ks_lottery.store.files import read_json
 from ks_lottery.store.objects import ObjectStore
 from ks_lottery.tuning.plan import steps_in_all
 
+pytestmark = pytest.mark.slow  # makes recipes on a tiny model: about a minute
+
 
 @pytest.fixture(scope="module")
 def texts_of(text_file, tmp_path_factory):

@@ -28,6 +28,8 @@ from ks_lottery.store.objects import ObjectStore
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.tickets import Tickets
 
+pytestmark = pytest.mark.slow  # makes recipes on a tiny model: about a minute
+
 
 @pytest.fixture(scope="module")
 def settings(narrow_model, text_file, tmp_path_factory):

@@ -31,6 +31,8 @@ from ks_lottery.report import drawing
 from ks_lottery.store.cells import Cells
 from ks_lottery.store.objects import ObjectStore
 
+pytestmark = pytest.mark.slow  # makes recipes on a tiny model: about a minute
+
 SIZE, NEEDS = 4, "bitsandbytes: pip install 'ks-lottery[qlora]'"
 RATE = {"learning_rate": 1e-2, "epochs": 1.0}
 TRANSLATED = {"translations": 2, "num_beams": 1, "max_new_tokens": 8, "resamples": 0}

@@ -16,7 +16,10 @@ def cell(correct, positions=(4, 4, 4, 4), loss=None, conditions=None, **about):
     sentences = {"positions": list(positions), "correct": list(correct), "loss": list(loss or [1.0] * len(correct))}
     figures = {
         "accuracy": sum(correct) / sum(positions), "loss": sum(sentences["loss"]) / sum(positions), "rows": 18, "bytes": 10,
-        "sentences": sentences,
+        "sentences": sentences, "without_end": {"accuracy": 0.5, "loss": 1.0},
+        "forgetting": {
+            "loss_difference": 0.0, "loss_interval": None, "accuracy_difference": 0.0, "untouched_share": None,
+        },
     }  # fmt: skip
     return FinishedCell(recipe="selectors", about=about, figures=figures, conditions=conditions or {})
 
@@ -77,7 +80,7 @@ def test_the_tables_correct_over_all_places_and_speak_of_the_primary_comparisons
                 about = {"model": model, "pair": "en-ca", "system": system, "size": 18, "way": "partial", "seed": seed}
                 cells.append(cell([correct] * 4, **about))
     *tables, said = selector_sections(cells, resamples=999)
-    assert [table.title for table in tables] == ["a, en-ca", "b, en-ca"]
+    assert [table.title for table in tables[::2]] == ["a, en-ca", "b, en-ca"]
     won, not_won, *_ = said.sentences
     assert won.startswith("gradient at 18 rows on a, en-ca beats occurrence: +0.500")
     assert "p 0.004 by Holm" in won  # 2 x 2 / 1000, for two comparisons

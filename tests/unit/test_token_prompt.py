@@ -506,3 +506,11 @@ def test_controls_of_where_know_the_prompt(loaded, corpus, patch):
     assert names["template rows alone"].rows == len(patch)
     plain = names["prompt plain"]  # its tokens are not there, so nothing is gained
     assert plain.difference == 0
+
+
+def test_the_model_is_afterwards_as_it_was(loaded, corpus):
+    before = {name: tensor.clone() for name, tensor in loaded.lm.state_dict().items()}
+    made = tune(loaded, corpus, method="token-prompt", tokens=4, template=SHAPE, learning_rate=0.1, epochs=3)
+    assert not torch.equal(made.values, loaded.checkpoint.rows(made.ids))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.lm.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in loaded.lm.parameters())

@@ -29,6 +29,8 @@ from ks_lottery.store.cells import FinishedCell
 from ks_lottery.store.files import read_json
 from ks_lottery.store.objects import ObjectStore
 
+pytestmark = pytest.mark.slow  # makes recipes on a tiny model: about a minute
+
 SIZE = 4
 ORDER = "Translate the following sentence from English to Catalan."
 
