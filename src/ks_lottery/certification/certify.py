@@ -240,7 +240,8 @@ def certify(
         the ``share`` of positions answered differently (the default) or whether ``any`` is; with `tickets`, numbers of first
         tickets to choose among.
     template, max_tokens
-        Prompt: ``alpaca``, ``plain``, ``chat``, a text of your own, or None (the default) for the patch's own, else ``alpaca``;
+        Prompt: a name of `ks_lottery.config.choices.TEMPLATES`, a mix, a text of your own, or None (the default) for the
+        patch's own, else ``alpaca``;
         and the longest example: None (the default) refuses a text beyond the model's context, else longer ones are left out.
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).

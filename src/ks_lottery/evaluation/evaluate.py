@@ -244,7 +244,8 @@ def evaluate(
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
     template, max_tokens
-        Prompt: ``alpaca``, ``plain``, ``chat``, a text of your own, or None (the default) for the patch's own, else ``alpaca``;
+        Prompt: a name of `ks_lottery.config.choices.TEMPLATES`, a mix, a text of your own, or None (the default) for the
+        patch's own, else ``alpaca``;
         and the longest example: None (the default) refuses a text beyond the model's context, else longer ones are left out.
     spm
         SentencePiece models for spBLEU by name of the tokenizer, ``flores101`` or ``flores200``; by default they are fetched.

@@ -153,7 +153,7 @@ class Hypotheses:
 
 def _read_output(text: Any, ended: Any) -> Output:
     if not is_output(text, ended):
-        raise ValueError("it is no text with whether it ended")
+        raise ValueError("it is not a text with true or false for `ended`")
     return Output(text=text, ended=ended)
 
 
@@ -198,7 +198,7 @@ def read_hypotheses(folder: Path) -> list[dict[str, Any]]:
             )
         if row.keys() & {"output", "ended"} and not is_output(row.get("output"), row.get("ended")):
             raise UserError(
-                f"{file}, entry {number}: its output is not a text in UTF-8 with whether it ended: evaluate again"
+                f"{file}, entry {number}: its output is not a text with true or false for `ended`: evaluate again"
             )
     return rows
 

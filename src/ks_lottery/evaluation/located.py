@@ -211,9 +211,9 @@ def where(
     metrics
         ``bleu`` and ``chrf`` (chrF++) by default; also ``spbleu``.
     template, max_tokens
-        Prompt: ``alpaca``, ``plain``, ``chat``, or a text of your own; None, the default, takes the patch's own prompt if it
-        has one, else ``alpaca``; and the longest example: longer ones are
-        left out. None (the default) refuses a text with an example beyond the model's context.
+        Prompt: a name of `ks_lottery.config.choices.TEMPLATES`, or a text of your own; None, the default, takes the patch's own
+        prompt if it has one, else ``alpaca``; and the longest example: longer ones are left out. None (the default) refuses a
+        text with an example beyond the model's context.
     batch_size, share_prefix
         Sentences at a time (16); compute what all prompts begin with once (on).
     resamples, confidence, seed

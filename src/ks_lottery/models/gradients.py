@@ -145,7 +145,7 @@ def row_gradients(
     corpus
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     template
-        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, or a text of your own with ``{source}``.
+        Prompt: ``alpaca`` (the default), ``plain``, ``chat``, ``mixed``, or a text of your own with ``{source}``.
     max_tokens
         Longest example, prompt and response together (512); longer ones are left out.
     batch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +72,13 @@ class PreparedRecipe:
         Each model with each pair of languages.
     stored
         The recipe with its store, cells and conditions.
+    left_out
+        Of `all`: each recipe that cannot be built of these models and texts, and why.
     """
 
     studies: Sequence[Study]
     stored: StoredRecipe
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | None = None) -> PreparedRecipe:
@@ -103,13 +106,17 @@ def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | No
     spm = {name: find_model(name, given).path for name in given}
     models = OneModel.of(options) if conditions is None else OneModel.under(conditions, options)
     opened = OpenedStudies(models=models, spm=spm)
-    studies, recipe = _every(options, opened) if options.recipe == ALL else _built(options, opened)
+    left_out: dict[str, str] = {}
+    if options.recipe == ALL:
+        studies, recipe, left_out = _every(options, opened)
+    else:
+        studies, recipe = _built(options, opened)
     arguments = arguments_of(options if options.recipe == ALL else _resolved(options)[0])
     stored = StoredRecipe(
         recipe=recipe, store=store, cells=cells, conditions=models.conditions() if conditions is None else conditions,
         arguments=arguments,
     )  # fmt: skip
-    return PreparedRecipe(studies=studies, stored=stored)
+    return PreparedRecipe(studies=studies, stored=stored, left_out=left_out)
 
 
 def _built(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study], Recipe]:
@@ -119,8 +126,8 @@ def _built(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study
     return studies, RECIPES[options.recipe](studies, scale)
 
 
-def _every(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study], Recipe]:
-    """Return the studies of every recipe, and one recipe of all that can be built of these models and texts."""
+def _every(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study], Recipe, dict[str, str]]:
+    """Return all studies, one recipe of all that can be built of these models and texts, and why others cannot."""
     studies: list[Study] = []
     recipes: dict[str, Recipe] = {}
     left_out: dict[str, str] = {}
@@ -130,7 +137,7 @@ def _every(options: ReproduceOptions, opened: OpenedStudies) -> tuple[list[Study
             studies += own
         except UserError as error:
             left_out[name] = str(error)
-    return studies, combined_recipe(recipes, left_out)
+    return studies, combined_recipe(recipes, left_out), left_out
 
 
 def _resolved(options: ReproduceOptions) -> tuple[ReproduceOptions, RecipeScale]:

@@ -29,6 +29,7 @@ def opened(options: ReproduceOptions, screen: Screen) -> Generator[tuple[Prepare
     if options.workers is None:
         with screen.stage("open models and texts"):
             prepared = prepare_recipe(options)
+        _say_left_out(prepared, screen)
         yield prepared, None
         return
     from ks_lottery.recipes.cluster import connected
@@ -39,7 +40,13 @@ def opened(options: ReproduceOptions, screen: Screen) -> Generator[tuple[Prepare
             conditions = cluster.call(partial(conditions_of, options))
         with screen.stage("open models and texts"):
             prepared = prepare_recipe(options, conditions)
+        _say_left_out(prepared, screen)
         yield prepared, cluster
+
+
+def _say_left_out(prepared: PreparedRecipe, screen: Screen) -> None:
+    for name, why in prepared.left_out.items():
+        screen.say(f"left out: {name}: {why}")
 
 
 def conditions_of(options: ReproduceOptions) -> dict[str, Any]:
