@@ -32,7 +32,7 @@ class JointStudy(Study):
         """Training examples of every part."""
         return [example for part in self.parts for example in part.train_examples]
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, str]:
         """Digests of the model and of the training text; the text to measure on is that of each part."""
         return {name: digest for name, digest in super().inputs.items() if name != self.test_input}

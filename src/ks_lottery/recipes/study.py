@@ -211,7 +211,7 @@ class Study:
         """Settings by which the texts become examples."""
         return {"template": self.template, "max_tokens": self.max_tokens}
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, str]:
         """Digest of each input by its name: of weights and config, and of each text as tokens, so of the tokenizer too."""
         config = {name: value for name, value in self.checkpoint.config.items() if name not in UNIMPORTANT}
