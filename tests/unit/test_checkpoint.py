@@ -16,6 +16,7 @@ from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import open_checkpoint
+from ks_lottery.tickets.tickets import Tickets
 
 
 def test_rows_are_those_of_safetensors(tied_model):
@@ -231,3 +232,10 @@ def test_a_patch_whose_rows_do_not_fit_is_refused_over_any_kind_of_base(tied_mod
             scan(tmp_path / "base.bin", RowPatch(ids, rows, {"name": "base", "fingerprint": pickled.fingerprint}))
         with pytest.raises(UserError, match="do not fit the 384 x 32"):
             scan(tied_model, RowPatch(ids, rows, Checkpoint.open(tied_model).describe()))
+
+
+def test_a_patch_is_restricted_to_whole_numbers_of_rows():
+    patch = RowPatch(np.array([1, 5]), torch.zeros(2, 3), base={}, settings={})
+    assert [len(patch.restrict(np.array(rows))) for rows in ([5], [], [1, 5, 7])] == [1, 0, 2]
+    with pytest.raises(UserError, match="give `tickets.ids`"):
+        patch.restrict(Tickets(rows=np.array([5]), rule={}))

@@ -153,9 +153,18 @@ class RowPatch(ByContent, Shown):
         """Keep the new values of `ids` alone: the partial transfer of the paper (section 3.3).
 
         Rows of `ids` that the patch does not change are the base's already and are left out.
+
+        Raises
+        ------
+        UserError
+            When `ids` are no whole numbers.
         """
-        keep = np.isin(self.ids, ids)
-        settings = {**self.settings, "restricted_from": self.content, "restricted_to": len(ids)}
+        try:
+            chosen = np.asarray(ids, dtype=np.int64).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise UserError("`ids` must be whole numbers of rows: of tickets, give `tickets.ids`") from error
+        keep = np.isin(self.ids, chosen)
+        settings = {**self.settings, "restricted_from": self.content, "restricted_to": len(chosen)}
         kept = torch.from_numpy(keep)
         other = None if self.output_values is None else self.output_values[kept]
         return RowPatch(self.ids[keep], self.values[kept], self.base, settings, self.side, other)
