@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ks_lottery.recipes.certification_tables import levels_of
+from ks_lottery.recipes.over_seeds import places_of
 from ks_lottery.report.chart import Chart, Series
 
 if TYPE_CHECKING:
@@ -25,11 +26,10 @@ def certification_charts(
     finished, name, rule, alphas
         As for `ks_lottery.recipes.certification_tables.certification_tables`.
     """
-    places = dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished)
+    places = places_of(finished)
     several = len({model for model, _ in places}) > 1
     levels: dict[str, list[AlphaLevel]] = {}
-    for model, pair in places:
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == (model, pair)]
+    for (model, pair), cells in places.items():
         label = f"{pair}, {model.rstrip('/').rsplit('/', maxsplit=1)[-1]}" if several else pair
         levels[label] = levels_of(cells, rule, alphas, resamples=1)
     taus = [Series(name=label, x=_alphas(own), y=[one.tau for one in own]) for label, own in levels.items()]
@@ -59,9 +59,8 @@ def module_charts(finished: Sequence[FinishedCell]) -> list[Chart]:
     The height is minus the decimal logarithm of p; the embedding is at -1.
     """
     charts: list[Chart] = []
-    places = dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished)
-    for number, place in enumerate(places, start=1):
-        own = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
+    places = places_of(finished)
+    for number, (place, own) in enumerate(places.items(), start=1):
         points: dict[str, list[tuple[float, float]]] = {}
         for cell in own:
             if cell.about["seed"] != own[0].about["seed"]:

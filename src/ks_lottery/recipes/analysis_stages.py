@@ -6,9 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.monolingual import token_counts
-from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
+from ks_lottery.recipes.stage import Cost, Made, Stage, made_figures
 from ks_lottery.recipes.study_stages import CODE, ROWS_FILE
-from ks_lottery.store.files import write_json
 from ks_lottery.store.run_folder import SCAN_FILE
 from ks_lottery.tickets.compare import compare
 from ks_lottery.tickets.explain import explain
@@ -101,7 +100,7 @@ def _explain(study: Study, work: Work) -> Made:
             tickets, scan, frequencies=token_counts(study.tokenizer, (pair.target for pair in study.train)),
             tokens=dict(enumerate(study.tokens)), origins=SpanCounts.open(spans) if spans.is_file() else None,
         ).as_dict()  # fmt: skip
-    return _written({**figures, "power": scan.power(ALPHA)}, work)
+    return made_figures({**figures, "power": scan.power(ALPHA)}, work)
 
 
 def _layer(study: Study, layer: int, seed: int, work: Work) -> Made:
@@ -122,7 +121,7 @@ def _layer(study: Study, layer: int, seed: int, work: Work) -> Made:
 
 
 def _kinds(work: Work) -> Made:
-    return _written({"kinds": by_kind(Scan.open(work.inputs["scan"] / SCAN_FILE), ALPHA)}, work)
+    return made_figures({"kinds": by_kind(Scan.open(work.inputs["scan"] / SCAN_FILE), ALPHA)}, work)
 
 
 def _power(study: Study, work: Work) -> Made:
@@ -133,10 +132,4 @@ def _power(study: Study, work: Work) -> Made:
         "learning_rate": scale.learning_rate, "steps": scale.steps, "spread": scale.spread, "width": scale.width,
         "measurable": scale.is_measurable,
     }  # fmt: skip
-    return _written({**found, **before}, work)
-
-
-def _written(figures: dict[str, Any], work: Work) -> Made:
-    write_json(work.folder / FIGURES_FILE, figures)
-    work(1, 1)
-    return Made(files=[work.folder / FIGURES_FILE])
+    return made_figures({**found, **before}, work)

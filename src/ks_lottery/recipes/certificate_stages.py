@@ -13,10 +13,9 @@ from ks_lottery.certification.spec import CertifySpec
 from ks_lottery.certification.theorem import RULES
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.settings import CertifyConfig
-from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
+from ks_lottery.recipes.stage import Cost, Made, Stage, made_figures
 from ks_lottery.recipes.study import BATCH
 from ks_lottery.recipes.study_stages import CODE, ROWS_FILE
-from ks_lottery.store.files import write_json
 from ks_lottery.store.run_folder import SCAN_FILE
 from ks_lottery.tickets.agreement import compare_tunings
 from ks_lottery.tickets.scan import Scan
@@ -107,8 +106,7 @@ def _certify(study: Study, alphas: Sequence[float], work: Work, *, partially: bo
     certified.certificate.save(work.folder)
     content = certified.certificate.as_dict()
     figures = {**{name: content[name] for name in SHOWN}, "by_sentence": sentence_figures(certified)}
-    write_json(work.folder / FIGURES_FILE, figures)
-    return Made(files=sorted(work.folder.iterdir()))
+    return made_figures(figures, work)
 
 
 def sentence_figures(certified: Certified) -> dict[str, Any]:
@@ -153,6 +151,4 @@ def _alike(work: Work) -> Made:
     if len(tickets):
         compared = compare_tunings(work.inputs["tuned"], work.inputs["small"], tickets, level=LEVEL)
         figures = {name: value for name, value in compared.as_dict().items() if name != "rows"}
-    write_json(work.folder / FIGURES_FILE, figures)
-    work(1, 1)
-    return Made(files=[work.folder / FIGURES_FILE])
+    return made_figures(figures, work)

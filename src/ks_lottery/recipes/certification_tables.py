@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.certificate_stages import named
+from ks_lottery.recipes.over_seeds import mean, places_of
 from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions, how_paired
 from ks_lottery.report.section import Column, Section
@@ -79,8 +80,7 @@ def certification_tables(
     """
     sections: list[Section] = []
     sentences: list[str] = []
-    for place in dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished):
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
+    for place, cells in places_of(finished).items():
         levels = levels_of(cells, rule, alphas, resamples=resamples)
         title = ", ".join(place)
         sections.append(_table(f"{title}: {cells[0].about['way']}, rule {rule}", name, place[1], levels))
@@ -118,12 +118,12 @@ def _level(cells: Sequence[FinishedCell], rule: str, alpha: float, resamples: in
     return AlphaLevel(
         alpha=alpha,
         tickets=[level["tickets"] for level in levels],
-        tau=_mean([bound["tau"] for bound in bounds]),
-        verified=_mean([audit["verified"] for audit in audits]),
-        certified=_mean([audit["accuracy"] for audit in audits]),
+        tau=mean([bound["tau"] for bound in bounds]),
+        verified=mean([audit["verified"] for audit in audits]),
+        certified=mean([audit["accuracy"] for audit in audits]),
         certified_range=(min(audit["accuracy"] for audit in audits), max(audit["accuracy"] for audit in audits)),
-        predicted=_mean([level["prediction_accuracy"] for level in levels]),
-        original=_mean([cell.figures["original_accuracy"] for cell in cells]),
+        predicted=mean([level["prediction_accuracy"] for level in levels]),
+        original=mean([cell.figures["original_accuracy"] for cell in cells]),
         positions=sum(audit["positions"] for audit in audits),
         violations=sum(audit["violations"] for audit in audits),
         violation_interval=tuple(audits[0]["violation_interval"]),
@@ -139,10 +139,6 @@ def _added(cell: FinishedCell, alpha: float, column: str) -> FinishedCell:
     return replace(cell, figures={"sentences": counted})
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _table(title: str, name: str, pair: str, levels: Sequence[AlphaLevel]) -> Section:
     columns = [
         Column(title="alpha", form="g"), Column(title="tickets", form=",.1f"), Column(title="tau", form=".4f"),
@@ -156,7 +152,7 @@ def _table(title: str, name: str, pair: str, levels: Sequence[AlphaLevel]) -> Se
     ]  # fmt: skip
     rows: list[list[Any]] = [
         [
-            one.alpha, _mean(one.tickets) if any(one.tickets) else "none", one.tau, one.verified, one.certified,
+            one.alpha, mean(one.tickets) if any(one.tickets) else "none", one.tau, one.verified, one.certified,
             one.certified_range if len(one.tickets) > 1 else None, one.predicted, one.original, one.gap.estimate,
             (one.gap.low, one.gap.high), one.positions, one.violations, one.violation_interval,
             *(one.lower.get(bounded) for bounded in ("agreement", "all_agree", "accuracy")),

@@ -6,6 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import SPANS
+from ks_lottery.recipes.over_seeds import places_of
 from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.section import Column, Section
@@ -31,8 +32,7 @@ MOST = 40
 def explanation_tables(finished: Sequence[FinishedCell]) -> list[Section]:
     """Return for each model and pair the tickets of the first seed, and medians beside those of the paper."""
     sections: list[Section] = []
-    for place in dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished):
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
+    for place, cells in places_of(finished).items():
         title = ", ".join(place)
         sections += [_tickets(f"{title}: tickets at p < {cells[0].about['alpha']:g}", cells), _medians(title, cells)]
     said = [

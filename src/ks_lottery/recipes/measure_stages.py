@@ -9,10 +9,10 @@ from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.evaluation.evaluate import evaluate_with
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.models.equipped import WEIGHTS, open_product
-from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
+from ks_lottery.recipes.stage import Cost, Made, Stage, made_figures
 from ks_lottery.recipes.study import BATCH
-from ks_lottery.recipes.study_stages import CODE, files_of
-from ks_lottery.store.files import read_json, write_json
+from ks_lottery.recipes.study_stages import CODE
+from ks_lottery.store.files import read_json
 from ks_lottery.store.manifest import digest_file
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ def write_figures(made: Evaluation, shipped: Mapping[str, Any], work: Work) -> M
         **figures_of(made.predictions), "without_end": content["next_token"]["without_end"],
         "forgetting": content["forgetting"], **{name: content[name] for name in scored},
     }  # fmt: skip
-    write_json(work.folder / FIGURES_FILE, figures)
-    work(1, 1)
-    return Made(files=files_of(work.folder))
+    return made_figures(figures, work)
 
 
 def figures_of(predictions: Predictions) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.over_seeds import mean, places_of, spread
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.section import Column, Section
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 def module_tables(finished: Sequence[FinishedCell]) -> list[Section]:
     """Return for each model and pair what passes in each layer and kind of module, and in all layers together."""
     sections: list[Section] = []
-    for place in dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished):
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
+    for place, cells in places_of(finished).items():
         sections += [_layers(", ".join(place), cells), _kinds(", ".join(place), cells)]
     said = [
         "Each layer is tuned alone, in float32, and compared with the base in float32; the embedding by embed tuning.",
@@ -39,8 +39,8 @@ def _layers(title: str, cells: Sequence[FinishedCell]) -> Section:
         passing, first = [one["passing"] for one in found], found[0]
         rows.append(
             [
-                "embedding" if layer is None else str(layer), kind, first["units"], _mean([one["moved"] for one in found]),
-                _mean(passing), (min(passing), max(passing)) if len(passing) > 1 else None, first["statistic"],
+                "embedding" if layer is None else str(layer), kind, first["units"], mean([one["moved"] for one in found]),
+                mean(passing), spread(passing), first["statistic"],
                 first["critical_statistic"], first["log_pvalue"], first["tensor"],
             ]
         )  # fmt: skip
@@ -70,7 +70,3 @@ def _grouped(cells: Sequence[FinishedCell]) -> dict[tuple[int | None, str], list
         for found in cell.figures["kinds"]:
             groups.setdefault((cell.about["layer"], found["kind"]), []).append(found)
     return groups
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

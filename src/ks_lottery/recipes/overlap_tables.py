@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_lottery.recipes.over_seeds import mean_if_any, spread
 from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.recipe_parts import below
-from ks_lottery.recipes.score_rows import mean, spread, whole
+from ks_lottery.recipes.score_rows import whole
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.section import Column, Section
 from ks_lottery.tickets.overlap import side_by_side
@@ -159,7 +160,15 @@ def _pairs(place: str, languages: Mapping[str, LanguageTickets], called: str) ->
         ceiling = [*seed_shares(first.seeds), *seed_shares(second.seeds)]
         reworded = [*shares(first.seeds, first.reworded), *shares(second.seeds, second.reworded)]
         values.append(
-            [one, other, mean(found), spread(found), mean(ceiling), mean(reworded), _paper_share(one, other, called)]
+            [
+                one,
+                other,
+                mean_if_any(found),
+                spread(found),
+                mean_if_any(ceiling),
+                mean_if_any(reworded),
+                _paper_share(one, other, called),
+            ]
         )
     return [Section(title=f"{place}: what two languages share", columns=columns, rows=values, keys=2)]
 
@@ -192,8 +201,8 @@ def _within(place: str, languages: Mapping[str, LanguageTickets], called: str) -
         ]
         values.append(
             [
-                pair, numbers[0], None if paper is None else len(paper), mean(ceiling), spread(ceiling), numbers[1],
-                mean(reworded), spread(reworded),
+                pair, numbers[0], None if paper is None else len(paper), mean_if_any(ceiling), spread(ceiling), numbers[1],
+                mean_if_any(reworded), spread(reworded),
             ]
         )  # fmt: skip
     return Section(title=f"{place}: seeds and prompts", columns=columns, rows=values, keys=1)
@@ -209,9 +218,11 @@ def _findings(place: str, languages: Mapping[str, LanguageTickets], shared: Sequ
         named = f": {', '.join(f'{row} {tokens[row]}' for row in common)}" if common else ""
         said.append(f"{place}: {len(common):,} rows are in all {len(sets)} languages with the first seed{named}.")
     means = {
-        "two seeds of one language": mean(s for language in languages.values() for s in seed_shares(language.seeds)),
-        "two languages": mean(shared),
-        f"the prompt and its rewording ({other})": mean(
+        "two seeds of one language": mean_if_any(
+            s for language in languages.values() for s in seed_shares(language.seeds)
+        ),
+        "two languages": mean_if_any(shared),
+        f"the prompt and its rewording ({other})": mean_if_any(
             s for language in languages.values() for s in shares(language.seeds, language.reworded)
         ),
     }

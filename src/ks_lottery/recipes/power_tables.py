@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.certification_tables import AlphaLevel, levels_of
+from ks_lottery.recipes.over_seeds import mean, places_of, spread
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.forms import rounded_up
 from ks_lottery.report.section import Column, Section
@@ -61,8 +62,7 @@ class TrainedAt:
 def power_tables(finished: Sequence[FinishedCell]) -> list[Section]:
     """Return a table for each model and pair, and advice from what was measured."""
     sections: list[Section] = []
-    for place in dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished):
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == place]
+    for place, cells in places_of(finished).items():
         trainings = trainings_of(cells)
         sections += [_table(", ".join(place), trainings), _advice(", ".join(place), trainings)]
     said = [
@@ -86,8 +86,8 @@ def trainings_of(cells: Sequence[FinishedCell]) -> list[TrainedAt]:
                 rate=rate, steps=steps, batch=batch,
                 power=[cell.figures for cell in own if cell.about["figure"] == "power"],
                 level=levels_of(certified, "theorem", [alpha])[0],
-                tuned=_mean([cell.figures["tuned_accuracy"] for cell in certified]),
-                agreement=_mean([cell.figures["levels"][0]["agreement"] for cell in certified]),
+                tuned=mean([cell.figures["tuned_accuracy"] for cell in certified]),
+                agreement=mean([cell.figures["levels"][0]["agreement"] for cell in certified]),
             )
         )  # fmt: skip
     return found
@@ -109,9 +109,9 @@ def _table(title: str, trainings: Sequence[TrainedAt]) -> Section:
         tickets = one.level.tickets
         rows.append(
             [
-                one.rate, one.steps, one.batch, one.reach, _mean(tickets) if any(tickets) else "none",
-                (min(tickets), max(tickets)) if len(tickets) > 1 else None,
-                _mean([power["largest_statistic"] for power in one.power]), one.scale.critical,
+                one.rate, one.steps, one.batch, one.reach, mean(tickets) if any(tickets) else "none",
+                spread(tickets),
+                mean([power["largest_statistic"] for power in one.power]), one.scale.critical,
                 one.power[0]["needed"], one.tuned, one.level.predicted, one.level.original, one.agreement,
             ]
         )  # fmt: skip
@@ -160,7 +160,3 @@ def _least_rate(one: TrainedAt) -> str:
 
 def _named(one: TrainedAt) -> str:
     return f"learning rate {one.rate:g}, {one.steps:,} steps of {one.batch}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ks_lottery.recipes.score_rows import NAMES, ScoreRow, mean, places_of, row_of, score_rows
+from ks_lottery.recipes.over_seeds import mean_if_any, places_of
+from ks_lottery.recipes.score_rows import NAMES, ScoreRow, row_of, score_rows
 from ks_lottery.report.chart import Chart, Series
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _charts(finished: Sequence[FinishedCell], name: str, systems: Sequence[str],
                 name=numbered if metric == "accuracy" else f"{numbered}-{metric}",
                 title=f"{model.rstrip('/').rsplit('/', 1)[-1]}, {pair}", x_title=x_title, y_title=TITLES[metric], is_log=True,
                 series=[_series(system, [row for row in rows if row.system == system], metric) for system in systems],
-                levels=[(called, mean(_scores(row, metric)) or 0.0) for called, row in levels],
+                levels=[(called, mean_if_any(_scores(row, metric)) or 0.0) for called, row in levels],
             )
             for metric in metrics
         ]  # fmt: skip
@@ -63,7 +64,7 @@ def _scores(row: ScoreRow, metric: str) -> list[float]:
 def _series(system: str, rows: Sequence[ScoreRow], metric: str) -> Series:
     """Return the points of a system by number of rows: the mean over seeds of both, and the range of the score."""
     scored = [(_number(row), _scores(row, metric)) for row in rows]
-    points = sorted((number, mean(scores) or 0.0, min(scores), max(scores)) for number, scores in scored)
+    points = sorted((number, mean_if_any(scores) or 0.0, min(scores), max(scores)) for number, scores in scored)
     x, y, low, high = ([point[place] for point in points] for place in range(4))
     has_range = any(len(scores) > 1 for _, scores in scored)
     return Series(name=NAMES[system], x=x, y=y, low=low if has_range else (), high=high if has_range else ())
@@ -73,4 +74,4 @@ def _number(row: ScoreRow) -> float:
     """Return the mean number of rows; of a system that freezes a set, the size of the set, which its name says."""
     if row.system.startswith("frozen") and row.set_name is not None:
         return float(row.set_name.rsplit(" ", 1)[-1])
-    return mean(row.tokens or [0.0]) or 0.0
+    return mean_if_any(row.tokens or [0.0]) or 0.0

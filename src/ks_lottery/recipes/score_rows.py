@@ -10,7 +10,7 @@ from ks_lottery.recipes.system_comparison import compare_systems, paired, same_p
 from ks_lottery.recipes.table_scale import paper_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ks_lottery.stats.crossed import CrossedDifference
     from ks_lottery.store.cells import FinishedCell
@@ -82,17 +82,6 @@ class ScoreRow:
         return [found[metric]["score"] for found in metrics if metric in found]
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """Return the mean; None of nothing."""
-    found = list(values)
-    return sum(found) / len(found) if found else None
-
-
-def spread(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the least and the largest of two or more values; None of fewer."""
-    return (min(values), max(values)) if len(values) > 1 else None
-
-
 def whole(values: Sequence[float] | None) -> int | str | None:
     """Return a number that several seeds have, or the range of theirs.
 
@@ -103,14 +92,6 @@ def whole(values: Sequence[float] | None) -> int | str | None:
         return None
     low, high = int(min(values)), int(max(values))
     return low if low == high else f"{low:,} to {high:,}"
-
-
-def places_of(finished: Sequence[FinishedCell]) -> dict[tuple[str, str], list[FinishedCell]]:
-    """Return the cells of each model and pair of languages."""
-    places: dict[tuple[str, str], list[FinishedCell]] = {}
-    for cell in finished:
-        places.setdefault((cell.about["model"], cell.about["pair"]), []).append(cell)
-    return places
 
 
 def score_rows(cells: Sequence[FinishedCell]) -> list[ScoreRow]:

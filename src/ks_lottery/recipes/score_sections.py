@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.over_seeds import mean_if_any, places_of, spread
 from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.score_findings import closing, empty_sets, findings_of, versus
 from ks_lottery.recipes.score_rows import (
@@ -11,13 +12,10 @@ from ks_lottery.recipes.score_rows import (
     NAMES,
     ScoreRow,
     difference_of,
-    mean,
     paper_values,
-    places_of,
     row_of,
     score_rows,
     shared_seeds,
-    spread,
     whole,
 )
 from ks_lottery.recipes.system_comparison import kept_gain, same_positions
@@ -125,7 +123,7 @@ def frozen_sections(finished: Sequence[FinishedCell], *, resamples: int = 10_000
 def best_row(rows: Sequence[ScoreRow], system: str) -> ScoreRow | None:
     """Return the row of a system with the highest mean accuracy, of those that have rows; of equal ones, the first."""
     found = [row for row in rows if row.system == system and not row.is_empty]
-    return max(found, key=lambda row: mean(row.accuracies) or 0.0) if found else None
+    return max(found, key=lambda row: mean_if_any(row.accuracies) or 0.0) if found else None
 
 
 def accuracy_section(
@@ -160,8 +158,8 @@ def accuracy_section(
             [
                 NAMES[row.system], row.set_name, "none" if row.is_empty else whole(row.tokens),
                 whole([c.figures["parameters"] for c in row.cells]),
-                mean(row.accuracies), spread(row.accuracies), None if gap is None else gap.estimate,
-                None if gap is None else (gap.low, gap.high), share, bounds, mean(c.figures["loss"] for c in row.cells),
+                mean_if_any(row.accuracies), spread(row.accuracies), None if gap is None else gap.estimate,
+                None if gap is None else (gap.low, gap.high), share, bounds, mean_if_any(c.figures["loss"] for c in row.cells),
                 *([] if paper is None else [paper(row)]),
             ]
         )  # fmt: skip
@@ -206,9 +204,13 @@ def translation_section(title: str, rows: Sequence[ScoreRow], paper: Callable[[S
     for row in shown:
         figures = [cell.figures for cell in row.translated]
         lengths = [f["scores"]["metrics"]["bleu"]["length_ratio"] for f in figures]
-        found: list[Any] = [mean(f["ended"]["share"] for f in figures), mean(lengths)]
+        found: list[Any] = [mean_if_any(f["ended"]["share"] for f in figures), mean_if_any(lengths)]
         for name in scored:
-            found += [mean(row.scores(name)), spread(row.scores(name)), mean(row.scores(name, "first_line"))]
+            found += [
+                mean_if_any(row.scores(name)),
+                spread(row.scores(name)),
+                mean_if_any(row.scores(name, "first_line")),
+            ]
         values.append([NAMES[row.system], row.set_name, *found, *([] if paper is None else [paper(row)])])
     counts = sorted({cell.figures["scores"]["sentences"] for row in shown for cell in row.translated})
     seeds = sorted({len(row.translated) for row in shown})
@@ -224,8 +226,8 @@ def _best(title: str, rows: Sequence[ScoreRow], paper: Callable[[ScoreRow], Any]
     ]  # fmt: skip
     values = [
         [
-            NAMES[row.system], row.set_name, whole(row.tokens), mean(row.accuracies), spread(row.accuracies),
-            mean(row.scores("bleu")), paper(row),
+            NAMES[row.system], row.set_name, whole(row.tokens), mean_if_any(row.accuracies), spread(row.accuracies),
+            mean_if_any(row.scores("bleu")), paper(row),
         ]
         for row in rows
     ]  # fmt: skip
@@ -246,11 +248,11 @@ def _averages(model: str, pairs: Mapping[str, Sequence[ScoreRow]], table: str) -
     values: list[list[Any]] = []
     for system, set_name in keys:
         found = [row_of(rows, system, set_name) for rows in pairs.values()]
-        means = [None if row is None else mean(row.accuracies) for row in found]
-        bleu = [None if row is None else mean(row.scores("bleu")) for row in found]
+        means = [None if row is None else mean_if_any(row.accuracies) for row in found]
+        bleu = [None if row is None else mean_if_any(row.scores("bleu")) for row in found]
         at = next(row for row in found if row is not None)
         averages = [
-            mean(v for v in column if v is not None) if None not in column else None for column in (means, bleu)
+            mean_if_any(v for v in column if v is not None) if None not in column else None for column in (means, bleu)
         ]
         values.append([NAMES[system], set_name, *means, *averages, paper(at) if set(own) == set(pairs) else None])
     return [Section(title=f"{model}: average over pairs", columns=columns, rows=values, keys=2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.over_seeds import mean, mean_figure, places_of, spread, with_interval
 from ks_lottery.recipes.system_comparison import (
     claim,
     compare_systems,
@@ -55,9 +56,7 @@ def selector_sections(finished: Sequence[FinishedCell], *, resamples: int = 10_0
     """
     sections: list[Section] = []
     primary: dict[str, CrossedDifference] = {}
-    places = dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished)
-    for model, pair in places:
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == (model, pair)]
+    for (model, pair), cells in places_of(finished).items():
         rows = _rows(cells, resamples)
         sections += [_table(f"{model}, {pair}", rows), _forgetting(f"{model}, {pair}: forgetting", rows)]
         sections += _translations(f"{model}, {pair}: translations", rows)
@@ -110,9 +109,9 @@ def _table(title: str, rows: Sequence[_Row]) -> Section:
         share, bounds = (None, None) if row.kept is None or row.kept[1] is None else row.kept
         values.append(
             [
-                *_named(row), len(row.cells), _mean(row.cells, "bytes"), _mean(row.cells, "accuracy"),
-                (min(accuracies), max(accuracies)) if len(accuracies) > 1 else None, share, bounds, *_pair(row.accuracy),
-                _mean(row.cells, "loss"), *_pair(row.loss),
+                *_named(row), len(row.cells), mean_figure(row.cells, "bytes"), mean_figure(row.cells, "accuracy"),
+                spread(accuracies), share, bounds, *with_interval(row.accuracy),
+                mean_figure(row.cells, "loss"), *with_interval(row.loss),
             ]
         )  # fmt: skip
     return Section(title=title, columns=columns, rows=values, keys=3)
@@ -132,9 +131,9 @@ def _forgetting(title: str, rows: Sequence[_Row]) -> Section:
         low_high = forgot[0]["loss_interval"]
         values.append(
             [
-                *_named(row), *(_average(end[name] for end in ends) for name in ("accuracy", "loss")),
-                _average(item["loss_difference"] for item in forgot), None if low_high is None else tuple(low_high),
-                _average(item["accuracy_difference"] for item in forgot), forgot[0]["untouched_share"],
+                *_named(row), *(mean(end[name] for end in ends) for name in ("accuracy", "loss")),
+                mean(item["loss_difference"] for item in forgot), None if low_high is None else tuple(low_high),
+                mean(item["accuracy_difference"] for item in forgot), forgot[0]["untouched_share"],
             ]
         )  # fmt: skip
     return Section(title=title, columns=columns, rows=values, keys=3)
@@ -160,19 +159,6 @@ def _translations(title: str, rows: Sequence[_Row]) -> list[Section]:
     first = shown[0][1]["scores"]
     about = f"{first['sentences']:,} sentences, the first seed; descriptive"
     return [Section(title=title, columns=columns, rows=values, keys=3, sentences=[about])]
-
-
-def _mean(cells: Sequence[FinishedCell], name: str) -> float:
-    return _average(cell.figures[name] for cell in cells)
-
-
-def _average(values: Any) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
-def _pair(difference: CrossedDifference | None) -> tuple[float | None, tuple[float, float] | None]:
-    return (None, None) if difference is None else (difference.estimate, (difference.low, difference.high))
 
 
 def _sentences(finished: Sequence[FinishedCell], primary: Mapping[str, CrossedDifference]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.store.files import write_json
 from ks_lottery.store.manifest import digest_json, versions
 
 if TYPE_CHECKING:
@@ -165,6 +166,13 @@ class Cell:
 
 
 FIGURES_FILE = "figures.json"
+
+
+def made_figures(figures: Mapping[str, Any], work: Work) -> Made:
+    """Write the figures of a cell into the folder of the stage that measured them; every file there was made."""
+    write_json(work.folder / FIGURES_FILE, dict(figures))
+    work(1, 1)
+    return Made(files=sorted(file for file in work.folder.rglob("*") if file.is_file()))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

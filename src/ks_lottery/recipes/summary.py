@@ -11,6 +11,7 @@ from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.where import Where
 from ks_lottery.recipes.job import ORIGINAL
 from ks_lottery.recipes.measurements import LOCATED, not_located
+from ks_lottery.recipes.over_seeds import mean
 from ks_lottery.recipes.rivals import BASIC_METHODS, DRAWS, RANDOM, methods_of, rivals
 from ks_lottery.store.files import read_json
 
@@ -134,7 +135,7 @@ def _drawn(job: Job, draws: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": accuracy.mean,
         "interval": accuracy.interval,
         "range": accuracy.range,
-        "loss": _mean([figures["loss"] for figures in every]),
+        "loss": mean([figures["loss"] for figures in every]),
         "without_end": _mean_figures([figures["without_end"] for figures in every], "accuracy", "loss"),
         "forgetting": _mean_forgetting([figures["forgetting"] for figures in every]),
         "draws": {
@@ -144,16 +145,12 @@ def _drawn(job: Job, draws: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _mean_figures(draws: Sequence[Mapping[str, Any] | None], *names: str) -> dict[str, Any] | None:
     """Return the means of some figures over draws, which were measured on the same text; None where there are none."""
     known = [draw for draw in draws if draw is not None]
     if len(known) < len(draws):
         return None
-    return {"positions": known[0]["positions"], **{name: _mean([draw[name] for draw in known]) for name in names}}
+    return {"positions": known[0]["positions"], **{name: mean([draw[name] for draw in known]) for name in names}}
 
 
 def _mean_forgetting(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

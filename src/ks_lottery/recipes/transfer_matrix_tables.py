@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.over_seeds import spread, with_interval
 from ks_lottery.recipes.system_comparison import compare_systems, differing_conditions, how_paired, kept_gain
 from ks_lottery.report.section import Column, Section
 
@@ -96,8 +97,8 @@ def _compared(title: str, cells: Sequence[FinishedCell], resamples: int) -> tupl
         rows.append(
             [
                 system, rows_of, sum(accuracies) / len(accuracies),
-                (min(accuracies), max(accuracies)) if len(accuracies) > 1 else None, *_shown(compared.get("accuracy")),
-                share, interval, sum(cell.figures["loss"] for cell in group) / len(group), *_shown(compared.get("loss")),
+                spread(accuracies), *with_interval(compared.get("accuracy")),
+                share, interval, sum(cell.figures["loss"] for cell in group) / len(group), *with_interval(compared.get("loss")),
             ]
         )  # fmt: skip
         gap = compared.get("accuracy")
@@ -112,7 +113,3 @@ def _compared(title: str, cells: Sequence[FinishedCell], resamples: int) -> tupl
 
 def _of(cells: Sequence[FinishedCell], **about: Any) -> list[FinishedCell]:
     return [cell for cell in cells if all(cell.about[name] == value for name, value in about.items())]
-
-
-def _shown(difference: CrossedDifference | None) -> tuple[float | None, tuple[float, float] | None]:
-    return (None, None) if difference is None else (difference.estimate, (difference.low, difference.high))

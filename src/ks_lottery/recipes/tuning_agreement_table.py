@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.recipes.certification_tables import PAPER_MODEL
+from ks_lottery.recipes.over_seeds import mean, spread
 from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.report.section import Column, Section
@@ -31,11 +32,11 @@ def tuning_agreement_tables(finished: Sequence[FinishedCell]) -> list[Section]:
         for pair, alpha in dict.fromkeys((cell.about["pair"], cell.about["alpha"]) for cell in own):
             cells = [cell for cell in own if (cell.about["pair"], cell.about["alpha"]) == (pair, alpha)]
             shares = [cell.figures["unchanged"] for cell in cells if cell.figures["compared"]]
-            counts = [_mean([cell.figures[name] for cell in cells]) for name in ("compared", "changed")]
+            counts = [mean([cell.figures[name] for cell in cells]) for name in ("compared", "changed")]
             rows.append(
                 [
-                    pair, alpha, *(counts if shares else ["none", None]), _mean(shares) if shares else None,
-                    (min(shares), max(shares)) if len(shares) > 1 else None,
+                    pair, alpha, *(counts if shares else ["none", None]), mean(shares) if shares else None,
+                    spread(shares),
                     paper.value(pair, model=PAPER_MODEL, alpha=alpha),
                 ]
             )  # fmt: skip
@@ -50,7 +51,3 @@ def tuning_agreement_tables(finished: Sequence[FinishedCell]) -> list[Section]:
         "An unchanged ticket is one whose difference this test does not see at its width; it is not shown to be the same.",
     ]
     return [*sections, Section(title="How to read it", sentences=[*said, *differing_conditions(finished)])]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

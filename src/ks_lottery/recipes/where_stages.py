@@ -13,10 +13,9 @@ from ks_lottery.corpus.batches import span_occurrences
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.gated_runs import COMBINATIONS
 from ks_lottery.evaluation.located import WhereSpec, where_with
-from ks_lottery.recipes.stage import FIGURES_FILE, Cost, Made, Stage
+from ks_lottery.recipes.stage import Cost, Made, Stage, made_figures
 from ks_lottery.recipes.study import BATCH
 from ks_lottery.recipes.study_stages import CODE, ROWS_FILE
-from ks_lottery.store.files import write_json
 from ks_lottery.tickets.span_counts import SpanCounts
 from ks_lottery.tickets.tickets import Tickets
 
@@ -98,15 +97,10 @@ def _where(study: Study, spec: WhereSpec, work: Work) -> Made:
     patch = RowPatch.open(work.inputs["product"])
     located = where_with(spec, study.loaded, patch, study.test, stage=lambda _: nullcontext(work))
     figures = {name: value for name, value in located.as_dict().items() if name != "made_from"}
-    return _written(figures, work)
+    return made_figures(figures, work)
 
 
 def _origin(study: Study, work: Work) -> Made:
     rows = Tickets.open(work.inputs["rows"] / ROWS_FILE).rows
     counts = {name: column.tolist() for name, column in span_counts_of(study).of(np.asarray(rows)).items()}
-    return _written({"rows": rows.tolist(), "tokens": [study.tokens[row] for row in rows.tolist()], **counts}, work)
-
-
-def _written(figures: dict[str, object], work: Work) -> Made:
-    write_json(work.folder / FIGURES_FILE, figures)
-    return Made(files=[work.folder / FIGURES_FILE])
+    return made_figures({"rows": rows.tolist(), "tokens": [study.tokens[row] for row in rows.tolist()], **counts}, work)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.evaluation.evaluation_sections import TITLES
 from ks_lottery.evaluation.where import NOWHERE
 from ks_lottery.evaluation.where_sections import control_rows, effect_columns
+from ks_lottery.recipes.over_seeds import mean_figure, places_of, spread, with_interval
 from ks_lottery.recipes.product_cells import change_of, name_of, original_of, own_prompt, products_of
 from ks_lottery.recipes.system_comparison import differing_conditions
 from ks_lottery.recipes.where_findings import findings, how_compared, paired
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ks_lottery.recipes.product_cells import Change, ProductCells
-    from ks_lottery.stats.crossed import CrossedDifference
     from ks_lottery.store.cells import FinishedCell
 
 
@@ -33,9 +33,8 @@ def where_tables(finished: Sequence[FinishedCell], *, resamples: int = 10_000) -
     """
     sections: list[Section] = []
     sentences: list[str] = []
-    places = dict.fromkeys((cell.about["model"], cell.about["pair"]) for cell in finished)
-    for model, pair in places:
-        cells = [cell for cell in finished if (cell.about["model"], cell.about["pair"]) == (model, pair)]
+    places = places_of(finished)
+    for (model, pair), cells in places.items():
         products, place = products_of(cells), f"{model}, {pair}"
         sections += [
             *_spans(f"{place}: rows active in some spans", products, resamples),
@@ -68,21 +67,15 @@ _LOSS = [
 ]  # fmt: skip
 
 
-def _mean(cells: Sequence[FinishedCell], name: str) -> float:
-    return sum(cell.figures[name] for cell in cells) / len(cells)
-
-
 def _changed(cells: Sequence[FinishedCell], change: Change | None) -> list[Any]:
     """Return the values of `_CHANGE`, `_SHARE` and `_LOSS`."""
     accuracies = [cell.figures["accuracy"] for cell in cells]
-    spread = (min(accuracies), max(accuracies)) if len(accuracies) > 1 else None
     accuracy, loss = (None, None) if change is None else (change.accuracy, change.loss)
     share = (None, None) if change is None else (change.share, change.share_interval)
-    return [_mean(cells, "accuracy"), spread, *_pair(accuracy), *share, _mean(cells, "loss"), *_pair(loss)]
-
-
-def _pair(difference: CrossedDifference | None) -> tuple[float | None, tuple[float, float] | None]:
-    return (None, None) if difference is None else (difference.estimate, (difference.low, difference.high))
+    return [
+        mean_figure(cells, "accuracy"), spread(accuracies), *with_interval(accuracy), *share, mean_figure(cells, "loss"),
+        *with_interval(loss),
+    ]  # fmt: skip
 
 
 def _spans(title: str, products: Sequence[ProductCells], resamples: int) -> list[Section]:
@@ -171,7 +164,7 @@ def _mixed(title: str, products: Sequence[ProductCells], resamples: int) -> list
                 single = next(p for p in there if p.name == product.name and p.trained_in == own_prompt(products))
                 difference = paired(product.cells, single.cells, resamples)
             shown = _changed(product.cells, change)[: len(_CHANGE)]
-            values.append([product.name, product.trained_in, prompt, *shown, *_pair(difference)])
+            values.append([product.name, product.trained_in, prompt, *shown, *with_interval(difference)])
     return [Section(title=title, columns=columns, rows=values, keys=3)]
 
 
