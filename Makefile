@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(INSTALL) -e ".[dev]"
 	@touch $@
 
-demo: $(VENV)/.run ## the main job on the embedded model and text, 4 to 6 minutes on two cores
+demo: $(VENV)/.run ## the main job on the embedded model and text, about 6 minutes on two cores
 	@$(BIN)/ks-lottery demo --out $(OUT)
 
 smoke: $(VENV)/.run ## the same at its smallest, 1 to 2 minutes

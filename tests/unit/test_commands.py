@@ -320,7 +320,7 @@ def test_the_usage_says_what_goes_without_a_flag_and_help_says_every_default(mon
     assert said["translate"].startswith("usage: ks-lottery translate RUN [SENTENCE ...] [flags]\n")
     assert said["certify"].startswith("usage: ks-lottery certify MODEL --tuned DIR --data TEXT [flags]\n")
     assert "Seed for all random choices (default: 0)" in said["demo"]
-    assert "Size of the demo. default: 4 to 6 minutes; smoke: 1 to 2 minutes\n" in said["demo"]
+    assert "Size of the demo. default: about 6 minutes; smoke: 1 to 2 minutes\n" in said["demo"]
     assert "Keep all pairs. Without this flag, the text is cleaned as in a run\n" in said["inspect"]
 
 

@@ -157,7 +157,7 @@ class RowPatch(ByContent, Shown):
         Raises
         ------
         UserError
-            When `ids` are no whole numbers.
+            When `ids` are not whole numbers.
         """
         try:
             chosen = np.asarray(ids, dtype=np.int64).reshape(-1)

@@ -222,7 +222,7 @@ DEMOS = {
 }
 """Models that have a demo, and what it is."""
 
-BUDGETS = {"default": "4 to 6 minutes", "smoke": "1 to 2 minutes"}
+BUDGETS = {"default": "about 6 minutes", "smoke": "1 to 2 minutes"}
 """Sizes of the demo, with the time on two cores; machines differ."""
 
 RECIPES = {
