@@ -2,11 +2,12 @@
 
     python benchmarks/recipe_text.py DATA OUT
 
-DATA holds ``ntrex128.{eng,cat,spa,...}`` with ``ntrex128.documents`` (the document of each line) and
-``flores200.dev.{eng,cat}_Latn``, one sentence a line. OUT gets ``train.{ca,es,...}.tsv``, NTREX less 25 of its documents, in
-the order of a hash of the source sentence; ``test.{ca,es,...}.tsv`` are FLORES dev for Catalan, made for choosing
-settings, and those 25 documents for all others. ``held.ca.tsv`` has the 25 documents in Catalan, on which the learning rates of
-LoRA and prompt tuning were chosen.
+DATA holds ``ntrex128.{eng,cat,spa,...}`` with ``ntrex128.documents`` (the document of each line),
+``flores200.dev.{eng,cat}_Latn`` and ``flores101.devtest.{eng,cat,...}``, one sentence a line. OUT gets
+``train.{ca,es,...}.tsv``, NTREX less 25 of its documents, in the order of a hash of the source sentence;
+``test.{ca,es,...}.tsv`` are FLORES dev for Catalan, made for choosing settings, and those 25 documents for all others.
+``held.ca.tsv`` has the 25 documents in Catalan, on which the learning rates of LoRA and prompt tuning were chosen.
+``devtest.{ca,es,...}.tsv`` are FLORES-101 devtest, on which nothing was chosen.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def main(data: Path, out: Path) -> None:
         test = [(source, target) for is_held, source, target in every if is_held]
         write(out / f"train.{code}.tsv", sorted(train, key=lambda pair: key(pair[0])))
         write(out / ("held.ca.tsv" if code == "ca" else f"test.{code}.tsv"), test)
+        if (data / f"flores101.devtest.{name}").is_file():
+            devtest = (lines(data / f"flores101.devtest.{each}") for each in ("eng", name))
+            write(out / f"devtest.{code}.tsv", list(zip(*devtest, strict=True)))
     flores = (lines(data / f"flores200.dev.{name}_Latn") for name in ("eng", "cat"))
     write(out / "test.ca.tsv", list(zip(*flores, strict=True)))
 

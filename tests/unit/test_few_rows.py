@@ -11,6 +11,7 @@ from tiny_gemma import write_gemma
 import ks_lottery
 from ks_lottery import RowPatch, RunConfig, UserError
 from ks_lottery.config.settings import EvaluateConfig, ModelConfig, TextConfig, TrainConfig
+from ks_lottery.recipes import few_rows
 from ks_lottery.recipes.few_rows import SIZE, few_rows_recipe, few_rows_sections
 from ks_lottery.recipes.run import run
 from ks_lottery.recipes.translation import translate_with_run
@@ -120,3 +121,16 @@ def test_the_screen_shows_every_system_and_sentence(done):
     ended = summary["methods"]["partial"]["ended"]
     assert f"{ended['count']} of {ended['outputs']}" in text
     assert "ks-lottery translate runs/x" in text
+
+
+def test_only_sentences_that_every_system_translated_are_shown_beside_each_other():
+    def row(source):
+        return {"source": source, "reference": f"r {source}"}
+
+    outputs = {
+        "original": [{**row(s), "hypothesis": f"o {s}"} for s in ("one", "two", "three")],
+        "partial": [{**row(s), "hypothesis": f"p {s}"} for s in ("two", "three")],
+    }
+    shown = few_rows._examples(outputs)
+    assert [example["source"] for example in shown] == ["two", "three"]
+    assert shown[0] == {"source": "two", "reference": "r two", "outputs": {"original": "o two", "partial": "p two"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hold_out, keep_useful
 from ks_lottery.recipes.prepared_recipe import prepare_recipe
 from ks_lottery.recipes.recipe_plan import plan_recipe
-from ks_lottery.recipes.selector_recipe import RULES, TRIED
+from ks_lottery.recipes.recipe_scale import SCALES
+from ks_lottery.recipes.selector_recipe import FIXED_RULES, RULES, TRIED
+from ks_lottery.recipes.selector_sections import PRIMARY_SIZE
 from ks_lottery.recipes.system_comparison import kept_gain
 from ks_lottery.store.files import read_json
 from ks_lottery.store.objects import ObjectStore
@@ -153,7 +156,7 @@ def test_differences_are_paired_by_seed_and_sentence(made):
     estimate, (low, high) = row[place : place + 2]
     assert estimate == pytest.approx(np.mean(gaps))
     assert low <= estimate <= high
-    assert "seeds and sentences are resampled crossed" in said.sentences[0]
+    assert any("seeds and sentences are resampled crossed" in sentence for sentence in said.sentences)
     assert "beats" not in " ".join(said.sentences)
 
 
@@ -318,3 +321,12 @@ def test_the_share_of_a_gain_is_over_all_seeds(made):
     share, bounds = kept_gain(*cells, [cell_of(made, system="original")])
     assert share == pytest.approx(sum(parts) / sum(wholes))
     assert bounds is None or bounds[0] <= share <= bounds[1]
+
+
+def test_more_seeds_are_for_the_rules_of_the_fixed_comparisons_alone(narrow_model, text_file, monkeypatch):
+    monkeypatch.setitem(SCALES, "smoke", replace(SCALES["smoke"], seeds=1, primary_seeds=3, sizes=(120, PRIMARY_SIZE)))
+    options = ReproduceOptions(recipe="selectors", scale="smoke", model=(str(narrow_model),), train=str(text_file))
+    about = [cell.about for cell in prepare_recipe(options).stored.recipe.cells]
+    later = [(each["system"], each["size"], each["way"]) for each in about if each["seed"] == 2]
+    assert sorted(later) == sorted((rule, PRIMARY_SIZE, "partial") for rule in FIXED_RULES)
+    assert {each["size"] for each in about if each["seed"] == 0 and each["system"] == "ks"} == {120, PRIMARY_SIZE}

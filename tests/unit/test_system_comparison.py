@@ -81,7 +81,8 @@ def test_the_tables_correct_over_all_places_and_speak_of_the_primary_comparisons
                 cells.append(cell([correct] * 4, **about))
     *tables, said = selector_sections(cells, resamples=999)
     assert [table.title for table in tables[::2]] == ["a, en-ca", "b, en-ca"]
-    won, not_won, *_ = said.sentences
+    no_prompt, won, not_won, *_ = said.sentences
+    assert no_prompt.startswith("No token prompt of a, b")
     assert won.startswith("gradient at 18 rows on a, en-ca beats occurrence: +0.500")
     assert "p 0.004 by Holm" in won  # 2 x 2 / 1000, for two comparisons
     assert not_won.startswith("No difference shown")

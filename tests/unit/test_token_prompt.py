@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from reserve import NAMES, ROWS, SENTENCES, UNUSED, make_reserve, vocabulary
+from tokenizers import AddedToken, normalizers
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ks_lottery
 from ks_lottery import Corpus, RowPatch, UserError, load_model, open_checkpoint, read_corpus, tune
@@ -22,53 +21,19 @@ from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction, render_prompt
-from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
-from ks_lottery.models.unused_tokens import is_reserved, unused_tokens
+from ks_lottery.models.unused_tokens import unused_tokens
 from ks_lottery.recipes.translation import translate_with_run
 from ks_lottery.tuning.token_prompt import token_prompt
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
-ROWS, UNUSED = 384, 12
 SHAPE = "Translate: {source}\nAnswer:"
-SENTENCES = [
-    ("The house is old and cold", "La casa és vella i freda"),
-    ("The dog eats in the garden", "El gos menja al jardí"),
-    ("Your session has expired today", "La teva sessió ha caducat avui"),
-    ("Please enter a valid password", "Introdueix una contrasenya vàlida"),
-]
-
-
-def make_reserve(folder: Path, names, *, begins: bool = True) -> Path:
-    """Write a model with tokens in reserve, and rows behind the last id of its tokenizer."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<pad>", "<s>", "</s>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    core.train_from_iterator([text for pair in SENTENCES for text in pair], trainer)
-    if begins:
-        core.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=ROWS, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, initializer_range=0.3,
-    )  # fmt: skip
-    with quiet():
-        LlamaForCausalLM(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    names = ["<|im_start|>", *(f"<unused{i}>" for i in range(UNUSED)), "<repo_name>"]
-    return make_reserve(tmp_path_factory.mktemp("reserve"), names)
+    return make_reserve(tmp_path_factory.mktemp("reserve"), NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -84,73 +49,6 @@ def corpus():
 @pytest.fixture(scope="module")
 def patch(loaded, corpus):
     return tune(loaded, corpus, method="token-prompt", tokens=8, template=SHAPE, epochs=3, learning_rate=0.05)
-
-
-def vocabulary(folder):
-    return AutoTokenizer.from_pretrained(folder).get_vocab()
-
-
-def test_reserved_names_come_first_and_then_rows_without_a_token(folder, loaded):
-    known = vocabulary(folder)
-    found = unused_tokens(loaded)
-    named = [(known[f"<unused{i}>"], f"<unused{i}>") for i in range(UNUSED)]
-    spare = [(row, "") for row in range(ROWS) if row not in known.values()]
-    assert [(one.token, one.text) for one in found] == [*named, *spare]
-
-
-@pytest.mark.parametrize(
-    ("name", "reserved"),
-    [
-        ("<unused0>", True), ("<unused6241>", True), ("<|reserved_special_token_250|>", True), ("[unused1]", True),
-        ("<|reserved_200017|>", True), ("<SPECIAL_20>", True), ("[control_8]", True), ("<|placeholder1|>", True),
-        ("<|dummy_85|>", True), (">>UNUSED_117<<", True), ("[UNUSED_TOKEN_1]", True), ("<|extra_0|>", True),
-        ("<｜place▁holder▁no▁0｜>", True), ("<|text_post_train_reserved_special_token_6|>", True),
-        ("<|im_start|>", False), ("<|image_placeholder|>", False), ("<extra_id_0>", False), ("<repo_name>", False),
-        ("<start_of_image>", False), ("unused0", False), ("Ġreserved1", False), ("<0x0A>", False), ("", False),
-        ("<" + "reserved_" * 100_000 + ">", False),
-    ],
-)  # fmt: skip
-def test_names_that_tokenizers_give_to_tokens_in_reserve(name, reserved):
-    assert is_reserved(name) == reserved
-
-
-def test_a_reserved_token_with_a_use_is_left_out(tmp_path):
-    folder = make_reserve(tmp_path / "used", [f"<unused{i}>" for i in range(6)])
-    known = vocabulary(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["image_token_index"] = known["<unused1>"]
-    config["text_config_of_another"] = {"audio_token_ids": [known["<unused2>"], 383]}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "chat_template.jinja").write_text("<unused3>{{ messages[0]['content'] }}")
-    generation = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps({**generation, "eos_token_id": [2, known["<unused4>"]]}))
-    found = unused_tokens(load_model(open_checkpoint(str(folder)), dtype="float32", device="cpu"))
-    assert [one.text for one in found if one.text] == ["<unused0>", "<unused5>"]
-    assert 383 not in [one.token for one in found]
-
-
-def test_a_token_of_merges_is_not_in_reserve_though_its_name_is(tmp_path):
-    folder = make_reserve(tmp_path / "m", [])
-    content = json.loads((folder / "tokenizer.json").read_text())
-    ids, merges = content["model"]["vocab"], content["model"]["merges"]
-    spelled = "[unused1]"
-    for end in range(2, len(spelled) + 1):  # text that spells it yields it
-        if spelled[:end] not in ids:
-            ids[spelled[:end]] = max(ids.values()) + 1
-            merges.insert(end - 2, [spelled[: end - 1], spelled[end - 1]])
-    ids["[unused2]"] = max(ids.values()) + 1  # no merge makes this one
-    content["pre_tokenizer"] = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": False,
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.encode("[unused1]", add_special_tokens=False) == [ids["[unused1]"]]
-    found = {one.token: one.text for one in unused_tokens(load_model(open_checkpoint(str(folder)), dtype="float32"))}
-    assert ids["[unused1]"] not in found
-    assert found[ids["[unused2]"]] == ""  # by its id alone
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,21 @@ def selector_sections(finished: Sequence[FinishedCell], *, resamples: int = 10_0
         for row in rows:
             if row.system in PRIMARY_RULES and (row.size, row.way) == (PRIMARY_SIZE, PRIMARY_WAY) and row.accuracy:
                 primary[f"{row.system} at {PRIMARY_SIZE} rows on {model}, {pair}"] = row.accuracy
-    return [*sections, Section(title="What the tables say", sentences=_sentences(finished, primary))]
+    said = [*_without_a_prompt(finished), *_sentences(finished, primary)]
+    return [*sections, Section(title="What the tables say", sentences=said)]
+
+
+def _without_a_prompt(finished: Sequence[FinishedCell]) -> list[str]:
+    """Name the models for which no prompt of their own tokens could be made."""
+    every = dict.fromkeys(cell.about["model"] for cell in finished)
+    made = {cell.about["model"] for cell in finished if cell.about["system"] == "token-prompt"}
+    missing = [model for model in every if model not in made]
+    if not missing:
+        return []
+    return [
+        f"No token prompt of {', '.join(missing)}: the vocabulary has too few tokens that text never yields, or the prompt "
+        "template does not show where the source is."
+    ]
 
 
 def _rows(cells: Sequence[FinishedCell], resamples: int) -> list[_Row]:
