@@ -330,3 +330,24 @@ def test_more_seeds_are_for_the_rules_of_the_fixed_comparisons_alone(narrow_mode
     later = [(each["system"], each["size"], each["way"]) for each in about if each["seed"] == 2]
     assert sorted(later) == sorted((rule, PRIMARY_SIZE, "partial") for rule in FIXED_RULES)
     assert {each["size"] for each in about if each["seed"] == 0 and each["system"] == "ks"} == {120, PRIMARY_SIZE}
+
+
+def test_the_finished_cells_alone_make_tables(made, tmp_path, monkeypatch):
+    """Half of the cells are enough for their part of the tables, and nothing is computed for the others."""
+    root, settings, whole = made
+    kept = list(whole.keys)[::2]
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    for key in kept:
+        (cells / f"{key}.json").write_bytes((root / "cells" / f"{key}.json").read_bytes())
+    monkeypatch.setattr("ks_lottery.recipes.stored.StoredRecipe.execute", None)
+    some = reproduce("selectors", **{**settings, "cells": str(cells)}, finished=True)
+    assert list(some.keys) == kept
+    assert [cell.figures for cell in some.cells] == [cell.figures for cell in whole.cells[::2]]
+    missing = f"{len(whole.keys) - len(kept):,} of {len(whole.keys):,} cells are not finished"
+    assert missing in some.sections()[-1].sentences[0]
+    every = reproduce("selectors", **settings, finished=True)
+    assert every.sections() == whole.sections()
+    with pytest.raises(UserError, match="none of the"):
+        reproduce("selectors", **{**settings, "cells": str(tmp_path / "none")}, finished=True)
+    assert sorted(file.stem for file in cells.iterdir()) == sorted(kept)

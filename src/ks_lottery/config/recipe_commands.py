@@ -45,6 +45,8 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     """Folder of finished stages; KS_LOTTERY_STORE, or store in the cache folder, unless given."""
     cells: str | None = setting(None, metavar="DIR", group="results")
     """Folder of finished cells, small files to commit; results/cells where that exists, unless given."""
+    finished: bool = setting(False, group="results")  # noqa: FBT003
+    """Make the tables of the cells that are finished, and compute nothing."""
     workers: str | None = setting(None, metavar="WHERE", group="how it runs")
     """Processes of Ray that make the stages (extra cluster): local, local:N, HOST:PORT of a cluster, or auto for the cluster of
     this machine; each has OMP_NUM_THREADS threads, 1 unless set. Without it, this process makes them."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names
+from ks_lottery.errors import UserError
 from ks_lottery.recipes.prepared_recipe import PreparedRecipe, prepare_recipe
 from ks_lottery.recipes.reproduction import Reproduction, about_of
 from ks_lottery.recipes.study import OneModel
+from ks_lottery.report.section import Section
 from ks_lottery.store.work_folder import WorkFolder
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ks_lottery.recipes.cluster import Cluster
     from ks_lottery.recipes.stored import StageMaker, StoredRecipe
     from ks_lottery.report.screen import Screen
+    from ks_lottery.store.cells import FinishedCell
 
 
 @contextmanager
@@ -69,12 +72,41 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
     """
     with opened(options, screen) as (prepared, cluster):
         stored = prepared.stored
+        if options.finished:
+            return _finished(options, stored, screen, out)
         keys = [key for key, is_here in zip(stored.cell_keys(), stored.present(), strict=True) if is_here]
         about = about_of(keys, stored.arguments)
         if out is not None:
             WorkFolder(out).is_done(about)
         cells = stored.execute(screen, None if cluster is None else _maker(options, stored, cluster))
+    return _told(options, stored, keys, cells, out)
+
+
+def _finished(options: ReproduceOptions, stored: StoredRecipe, screen: Screen, out: Path | None) -> Reproduction:
+    """Make the tables of the finished cells alone."""
+    finished, every = stored.finished(), len(stored.recipe.cells)
+    if not finished:
+        raise UserError(
+            f"none of the {every:,} cells of {options.recipe} is finished in {stored.cells.folder}. "
+            "Leave `finished` out to make them"
+        )
+    screen.say(f"{len(finished):,} of {every:,} cells are finished; nothing else is computed")
+    return _told(options, stored, list(finished), list(finished.values()), out)
+
+
+def _told(
+    options: ReproduceOptions,
+    stored: StoredRecipe,
+    keys: Sequence[str],
+    cells: Sequence[FinishedCell],
+    out: Path | None,
+) -> Reproduction:
+    """Make tables and figures of cells, and write them."""
     tables = () if stored.recipe.report is None else stored.recipe.report(cells)
+    missing = len(stored.recipe.cells) - len(cells)
+    if options.finished and missing:
+        sentence = f"{missing:,} of {len(stored.recipe.cells):,} cells are not finished: these tables are without them."
+        tables = [*tables, Section(title="Not finished", sentences=[sentence])]
     made = Reproduction(
         recipe=options.recipe, cells=cells, keys=keys, tables=tables, arguments=stored.arguments,
         charts=() if stored.recipe.charts is None else stored.recipe.charts(cells),
@@ -112,6 +144,7 @@ def reproduce(
     spm: Mapping[str, str | Path] | None = None,
     store: str | Path | None = None,
     cells: str | Path | None = None,
+    finished: bool = ReproduceOptions.finished,
     dtype: Literal["auto", "float32", "bfloat16"] = ReproduceOptions.dtype,
     device: Literal["auto", "cpu", "cuda", "mps"] = ReproduceOptions.device,
     trust_remote_code: bool = ReproduceOptions.trust_remote_code,
@@ -146,6 +179,8 @@ def reproduce(
         Folder of finished stages; by default ``$KS_LOTTERY_STORE``, or ``store`` in the cache folder.
     cells
         Folder of finished cells; by default ``results/cells`` in the working directory if it exists.
+    finished
+        Make the tables of the cells that are finished, and compute nothing; off by default.
     dtype, device, trust_remote_code
         As `load_model` takes them.
     workers
@@ -162,7 +197,8 @@ def reproduce(
     Raises
     ------
     UserError
-        When a name is not known, or a model, a text, the store or a cell cannot be read.
+        When a name is not known, or a model, a text, the store or a cell cannot be read; when no cell is finished and only
+        those were asked for.
     """
     from io import StringIO
 
@@ -174,8 +210,8 @@ def reproduce(
         recipe=recipe, scale=scale, model=tuple(map(str, model)), pairs=tuple(pairs), train=str(train), data=data,
         seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template,
         spm={name: str(file) for name, file in (spm or {}).items()}, store=None if store is None else str(store),
-        cells=None if cells is None else str(cells), dtype=dtype, device=device, trust_remote_code=trust_remote_code,
-        workers=workers,
+        cells=None if cells is None else str(cells), finished=finished, dtype=dtype, device=device,
+        trust_remote_code=trust_remote_code, workers=workers,
     )  # fmt: skip
     screen = Screen(total=0) if progress else Screen(total=0, console=Console(file=StringIO()))
     return reproduce_with(options, screen)

@@ -53,6 +53,12 @@ class StoredRecipe:
         planned = self.recipe.planned_keys({"dtype": self.conditions["dtype"]})
         return [planned[cell.stage] for cell in self.recipe.cells]
 
+    def finished(self) -> dict[str, FinishedCell]:
+        """Return the cells that are finished by their key, in their order; nothing is made."""
+        keys = self.cell_keys()
+        cells = {key: self._finished(place, key) for place, key in enumerate(keys)}
+        return {key: cell for key, cell in cells.items() if cell is not None}
+
     def execute(self, screen: Screen, make: StageMaker | None = None) -> list[FinishedCell]:
         """Make what is missing, and return every cell that is present (`present`).
 
