@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 
 import numpy as np
 import pytest
 import sacrebleu
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from ks_lottery import RowPatch, evaluate, open_checkpoint, read_corpus, tune
+from ks_lottery import RowPatch, UserError, evaluate, open_checkpoint, read_corpus, tune
 from ks_lottery.cli.main import main
 from ks_lottery.corpus.batches import encode
 from ks_lottery.evaluation import language_check
@@ -268,6 +270,64 @@ def test_what_needs_no_model_is_checked_before_one_is_loaded(
     language_check._identifier.cache_clear()
     assert "pip install 'ks-lottery[language]'" in fails(capfd, [*call, "--language-check", *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_packages_files_and_folders_are_checked_before_the_model_is_opened(
+    call, text, made, tmp_path, capfd, monkeypatch
+):
+    def opened(*_args, **_more):
+        raise AssertionError("the model is opened")
+
+    assert main([*call, "--metrics", "chrf", "--translations", "2", "--out", str(tmp_path / "other")]) == 0
+    monkeypatch.setattr("ks_lottery.models.load.open_checkpoint", opened)
+    out = ["--out", tmp_path / "out"]
+    against = [*call, "--metrics", "chrf", "--against", tmp_path / "other"]
+    assert "was scored on other references than this text" in fails(capfd, [*against, *out])
+    assert "there is no network" in fails(capfd, [*call, "--metrics", "spbleu", *out])
+    assert str(text) in fails(capfd, [*call, "--metrics", "chrf", "--spm", f"flores200={text}", *out])
+    assert "has no adapter_config.json" in fails(capfd, [*call, "--metrics", "chrf", "--adapter", made / "embed", *out])
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert "holds no adapter_model" in fails(capfd, [*call, "--metrics", "chrf", "--adapter", tmp_path / "half", *out])
+    monkeypatch.setattr(language_check.util, "find_spec", lambda name: None)
+    language_check._identifier.cache_clear()
+    assert "pip install 'ks-lottery[language]'" in fails(capfd, [*call, "--metrics", "chrf", "--language-check", *out])
+    capfd.readouterr()
+    assert main([str(word) for word in [*against, "--translations", "2", *out]]) == 70  # the same text passes
+    assert "the model is opened" in capfd.readouterr().err
+
+
+def test_where_no_metric_that_was_asked_for_is_scored_the_exit_code_is_2(call, untied_model, text, tmp_path, capfd):
+    out = ["--out", str(tmp_path / "out")]
+    assert "no other metric was asked for: there is no" in fails(capfd, [*call, "--metrics", "spbleu", *out])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="no other metric was asked for"):
+        evaluate(untied_model, text, metrics=["spbleu"])
+    assert main([*call, "--metrics", "spbleu", "chrf", "--translations", "2", *out]) == 0
+    said = capfd.readouterr().out
+    assert said.index("One metric will be missing: there is no") < said.index("open model and text")
+
+
+def test_an_adapter_of_a_resized_vocabulary_is_measured_over_its_base_alone(call, untied_model, text, tmp_path, capfd):
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        base = AutoModelForCausalLM.from_pretrained(untied_model)
+        base.resize_token_embeddings(390)
+        base.save_pretrained(tmp_path / "base")
+        config = LoraConfig(
+            r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"], task_type="CAUSAL_LM"
+        )
+        adapted = get_peft_model(base, config)
+        adapted.get_input_embeddings().weight.data += 0.1
+        adapted.save_pretrained(tmp_path / "adapter")
+    for file in untied_model.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "base")
+    more = ["--adapter", str(tmp_path / "adapter"), "--metrics", "accuracy"]
+    assert main(["evaluate", str(tmp_path / "base"), *call[2:], *more, "--out", str(tmp_path / "out")]) == 0
+    said = fails(capfd, [*call, *more, "--out", str(tmp_path / "no")])
+    assert "size mismatch for" in said
+    assert "[390, 32]" in said
+    assert said.endswith("give the base it belongs to")
 
 
 def test_in_python(untied_model, text, made):

@@ -198,7 +198,7 @@ def test_a_hub_id_from_the_local_cache(tied_model, tuned, tmp_path, monkeypatch,
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     content = json.loads(printed(capfd, "scan", str(tied_model), "me/tuned", "--json"))
     assert content["summary"]["rows_moved"] == 30
-    assert "neither a folder here nor to be had from the hub" in fails(capfd, "scan", str(tied_model), "me/other")
+    assert "nor in the hub's cache, and HF_HUB_OFFLINE is set" in fails(capfd, "scan", str(tied_model), "me/other")
 
 
 def test_shards_files_and_gguf_are_read(tied_model, tuned, tmp_path):

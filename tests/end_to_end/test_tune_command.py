@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import util
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.integrations import integration_utils
 
 from ks_lottery import RowPatch, Tickets, open_checkpoint, read_corpus
 from ks_lottery.cli.main import main
@@ -19,6 +21,7 @@ from ks_lottery.config.choices import METHODS
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.selection import hash_fraction
 from ks_lottery.models.load import load_tokenizer
+from ks_lottery.tuning.checks import TRACKERS
 from ks_lottery.tuning.trainer import TRAINED_FILE, WHOLE_FILE, last_whole_checkpoint
 
 
@@ -218,6 +221,41 @@ def test_transfer_puts_the_tickets_alone_and_refuses_another_base(untied_model, 
     assert not (tmp_path / "other").exists()
     assert main([*other, "--force"]) == 0
     RowPatch.open(tmp_path / "other").check_base(open_checkpoint(str(tied_model)))
+
+
+EARLY = {
+    "a text": (["--train", "nowhere.tsv"], "nowhere.tsv does not exist"),
+    "a validation text": (["--validation", "nowhere.tsv"], "nowhere.tsv does not exist"),
+    "tickets": (["--method", "partial", "--tickets", "nowhere.json"], "nowhere.json"),
+    "a target text": (
+        ["--method", "frequency", "--size", "2", "--corpus", "nowhere.txt"],
+        "nowhere.txt does not exist",
+    ),
+    "a missing size": (["--method", "random"], "needs --size"),
+    "bitsandbytes": (["--method", "qlora"], "needs bitsandbytes: pip install 'ks-lottery[qlora]'"),
+    "bitsandbytes for a body": (["--quantize", "nf4"], "needs bitsandbytes: pip install 'ks-lottery[qlora]'"),
+    "a tracker": (["--report-to", "wandb"], "tracker wandb is not installed: pip install wandb"),
+    "two packages": (["--report-to", "dagshub"], "pip install dagshub mlflow"),
+    "another spelling": (["--report-to", "comet"], "did you mean comet_ml?"),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+def test_what_needs_no_model_is_checked_before_it_is_opened(case, untied_model, short, tmp_path, capfd, monkeypatch):
+    def opened(*_args, **_more):
+        raise AssertionError("the model is opened")
+
+    find = util.find_spec
+    absent = {"bitsandbytes", "wandb", "dagshub", "mlflow"}
+    monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name in absent else find(name, *more))
+    monkeypatch.setattr("ks_lottery.models.load.open_checkpoint", opened)
+    more, message = EARLY[case]
+    assert message in fails(capfd, command(untied_model, short, tmp_path / "out", *more))
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_tracker_of_transformers_has_its_package():
+    assert set(TRACKERS) == set(integration_utils.INTEGRATION_TO_CALLBACK)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ks_lottery import UserError, open_checkpoint
-from ks_lottery.checkpoint.gguf_header import check_gguf
+from ks_lottery.checkpoint.gguf_header import read_gguf
 from ks_lottery.models.sources import open_source
 from ks_lottery.models.vocabulary import read_vocabulary
 
@@ -310,7 +310,7 @@ GGUF = gguf_file()
 def test_headers_of_gguf(changes, keep):
     with folder(a__gguf=flipped(GGUF, changes, keep)) as place:
         try:
-            check_gguf(place / "a.gguf")
+            read_gguf(place / "a.gguf")
         except UserError as error:
             check_sentence(error)
             return

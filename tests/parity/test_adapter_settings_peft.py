@@ -12,15 +12,23 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
-from peft.tuners.tuners_utils import check_target_module_exists
+from peft import LoraConfig, PeftModel, PromptLearningConfig, TrainableTokensConfig, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ks_lottery import UserError, scan
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
-from ks_lottery.checkpoint.adapter_settings import CHECKS, WITHOUT_EFFECT, AdapterSettings
+from ks_lottery.checkpoint.adapter_settings import (
+    CHECKS,
+    KNOWN,
+    UNMERGED,
+    UNMERGED_SETTINGS,
+    WITHOUT_EFFECT,
+    AdapterSettings,
+)
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sources import open_source
 
@@ -209,7 +217,8 @@ def with_setting(adapter, folder, key, value):
 
 @pytest.mark.parametrize("key", REFUSED)
 def test_a_setting_that_is_not_implemented_is_refused_by_its_name(key, adapter, untied_model, tmp_path):
-    with pytest.raises(UserError, match=f"sets {key} to .*, which is not implemented here: merge it with PEFT"):
+    remedy = "PEFT cannot merge it" if key in UNMERGED_SETTINGS else "merge it with PEFT"
+    with pytest.raises(UserError, match=f"sets {key} to .*, which is not implemented here: {remedy}"):
         scan(untied_model, with_setting(adapter, tmp_path, key, REFUSED[key]))
     for value in (None, False, [], {}, ""):
         if key != "init_lora_weights":
@@ -226,6 +235,23 @@ def test_an_adapter_that_was_saved_relative_to_a_changed_base_is_refused(start, 
 def test_values_of_another_type_are_refused_by_the_name_of_the_setting(key, value, adapter, untied_model, tmp_path):
     with pytest.raises(UserError, match=re.escape(key)):
         scan(untied_model, with_setting(adapter, tmp_path, key, value), units="all")
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in PEFT_TYPE_TO_CONFIG_MAPPING])
+def test_merging_is_advised_only_where_peft_can_merge(kind, untied_model, tmp_path):
+    """A kind with virtual tokens has a class of settings of its own; what can be merged has the method."""
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING[kind]
+    virtual = issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[kind], PromptLearningConfig)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
+    if kind in KNOWN:
+        return
+    with pytest.raises(UserError, match=f"is of kind {kind}") as refused:
+        scan(untied_model, tmp_path)
+    assert ("virtual tokens" in str(refused.value)) == virtual
+    if virtual or not issubclass(tuner, BaseTuner):
+        assert "merge it" not in str(refused.value)
+    elif kind not in UNMERGED:
+        assert "merge it with PEFT" in str(refused.value)
 
 
 def test_each_setting_of_peft_has_been_decided():
@@ -286,7 +312,7 @@ PROJ = "base_model.model.model.layers.0.self_attn.q_proj."
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({PROJ + "lora_A.weight": (2, 32)}, "has lora_A.weight, which do not make one change"),
+        ({PROJ + "lora_A.weight": (2, 32)}, "has lora_A.weight and nothing else, from which no change follows"),
         ({PROJ + "lora_A.weight": (3, 32), PROJ + "lora_B.weight": (32, 2)}, "LoRA A of .* is 3 x 32, not 2 x 32"),
         ({PROJ + "lora_A.weight": (3, 32), PROJ + "lora_B.weight": (32, 3)}, "LoRA B of .* is 32 x 3, not 32 x 2"),
         ({PROJ + "lora_A.weight": (0, 32), PROJ + "lora_B.weight": (32, 0)}, "32 x 0, not 32 x 2"),
@@ -301,7 +327,7 @@ PROJ = "base_model.model.model.layers.0.self_attn.q_proj."
         ({EMBED + "weight": (0, 32)}, "whole of .* is 0 x 32"),
         ({PROJ + "weight": (40, 32)}, "whole of .* is 40 x 32, not 32 x 32"),
         ({PROJ + "bias": (32,)}, "changes model.layers.0.self_attn.q_proj.bias, which .* does not have"),
-        ({EMBED + "weight": (384, 32), EMBED + "base_layer.weight": (384, 32)}, "do not make one change"),
+        ({EMBED + "weight": (384, 32), EMBED + "base_layer.weight": (384, 32)}, "from which no change follows"),
         ({EMBED + "trainable_tokens_delta": (2, 32)}, "whose rows its config does not name"),
         ({}, "contains no tensor"),
     ],

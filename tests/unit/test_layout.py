@@ -126,6 +126,48 @@ def test_a_tensor_that_the_index_names_must_be_there(folder):
         open_checkpoint(folder)
 
 
+def test_a_shard_that_is_missing_by_the_numbers_is_named_without_an_index(folder):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for number in (1, 2, 3):
+        part = {name: t for place, (name, t) in enumerate(sorted(tensors.items())) if place % 3 == number - 1}
+        save_file(part, folder / f"model-{number:05}-of-00003.safetensors")
+    assert open_checkpoint(folder).tensors.keys() == tensors.keys()
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=r"has model-00001-of-00003.safetensors, but not model-00002-of-00003.safetensors"
+    ):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("names", [["model.safetensors"], ["model.safetensors.index.json", "pytorch_model.bin"]])
+def test_of_two_forms_the_one_that_transformers_loads_is_read(folder, names):
+    tensors = load_file(folder / "model.safetensors")
+    moved = {name: t + 1 for name, t in tensors.items()}
+    torch.save(moved, folder / "pytorch_model-00001-of-00001.bin")
+    for kind, file in (("safetensors", "a.safetensors"), ("bin", "pytorch_model-00001-of-00001.bin")):
+        stem = "model.safetensors" if kind == "safetensors" else "pytorch_model.bin"
+        (folder / f"{stem}.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": dict.fromkeys(tensors, file)})
+        )
+    if len(names) > 1:
+        (folder / "model.safetensors").rename(folder / "a.safetensors")
+    else:
+        (folder / "model.safetensors.index.json").unlink()
+    (note,) = agrees_with_transformers(folder)
+    assert "pytorch_model.bin.index.json" in note.partition("Not read: ")[2]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.gguf", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(folder, name):
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 4972489328\n")
+    with pytest.raises(
+        UserError, match=f"{name} is a pointer of Git LFS, not the file itself: get it with git lfs pull"
+    ):
+        open_source(folder / name if name.endswith("gguf") else folder)
+
+
 @pytest.mark.parametrize("text", [
     "[]", "null", "{", "5", '{"weight_map": {"a": 5}}', '{"weight_map": []}', '{"weight_map": {}}',
     '{"weight_map": {"a": "../b"}}',

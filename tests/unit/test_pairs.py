@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ks_lottery import RowPatch, Scan, UserError, open_checkpoint, scan
+from ks_lottery.checkpoint.wrappers import WRAPPERS
 from ks_lottery.cli.main import main
 from ks_lottery.models.quiet import quiet
 from ks_lottery.tickets.renaming import PREFIXES
@@ -47,6 +48,31 @@ def test_a_known_prefix_is_no_other_tensor(prefix, tensors, untied_model, tmp_pa
     assert found.settings["matched"] == {name: prefix + name for name in tensors}
     _, out, _ = command(capfd, untied_model, tmp_path / "tuned", "--units", "all", "--ignore-tokenizer")
     assert f"{len(tensors)} tensors matched by name without prefix" in out
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_module_that_wraps_a_layer_or_the_embedding_is_no_other_tensor(wrapper, tensors, untied_model, tmp_path):
+    tuned = {
+        n.replace("layers.0.", f"layers.0.{wrapper}.").replace("embed_tokens.", f"embed_tokens.{wrapper}."): t.clone()
+        for n, t in tensors.items()
+    }
+    tuned[f"model.embed_tokens.{wrapper}.weight"][7] += 1
+    folder = stored(tmp_path / "tuned", tuned)
+    assert scan(untied_model, folder, ignore_tokenizer=True).top(9)[0]["row"] == 7
+    found = scan(untied_model, folder, units="all", ignore_tokenizer=True)
+    assert (len(found.parts), found.uncompared) == (len(tensors), [])
+    assert [(row["tensor"], row["row"]) for row in found.top(9)] == [("model.embed_tokens.weight", 7)]
+
+
+def test_a_head_that_is_absent_is_not_compared_with_the_embedding(tensors, untied_model, tmp_path, capfd):
+    folder = stored(tmp_path / "body", {n: t for n, t in tensors.items() if n != "lm_head.weight"})
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": False}))
+    found = scan(untied_model, folder, units="all", ignore_tokenizer=True)
+    assert (found.settings["only_in_base"], int((found.moved > 0).sum())) == (["lm_head.weight"], 0)
+    with pytest.raises(UserError, match="body has no output embedding"):
+        scan(untied_model, folder, units="output", ignore_tokenizer=True)
+    code, _, err = command(capfd, untied_model, folder, "--units", "all", "--fail-above", "0.9", "--ignore-tokenizer")
+    assert (code, "no verdict" in err) == (2, True)
 
 
 def test_a_renamed_middle_as_of_transformers_is_matched(tensors, untied_model, tmp_path, capfd):

@@ -156,6 +156,15 @@ def test_embeddings_that_are_codes_are_refused_by_name(tmp_path, name, kind):
     assert name in checkpoint.sections()[0].rows[-1]
 
 
+@pytest.mark.parametrize(("stem", "kind"), [("weight", torch.uint32), ("qweight", torch.int32)])
+def test_a_packed_embedding_with_its_scales_is_refused_by_name(tmp_path, stem, kind):
+    write(tmp_path / "m", [], config={"vocab_size": 20})
+    parts = {stem: torch.zeros(20, 4, dtype=kind), "scales": torch.ones(20, 1), "biases": torch.ones(20, 1)}
+    save_file({f"model.embed_tokens.{n}": t for n, t in parts.items()}, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(UserError, match=f"embed_tokens.{stem} is stored as .*: packed weights are not supported"):
+        _ = open_checkpoint(tmp_path / "m").embedding
+
+
 def test_rows_are_from_the_embedding(tmp_path):
     checkpoint = write(tmp_path / "m", ["model.embed_tokens.weight"])
     for wrong in (-1, 20):

@@ -70,7 +70,7 @@ def read_parts(folder: Path, where: str) -> Parts:
     for module, known in parts.items():
         if not any(must <= known.keys() <= must | may for must, may in TOGETHER):
             raise UserError(
-                f"adapter {where}: {module} has {' and '.join(sorted(known))}, which do not make one change: "
+                f"adapter {where}: {module} has {' and '.join(sorted(known))} and nothing else, from which no change follows: "
                 "get the adapter again, or merge it with PEFT"
             )
     return parts

@@ -23,6 +23,15 @@ ADAPTER_CONFIG = "adapter_config.json"
 KNOWN = ("LORA", "TRAINABLE_TOKENS")
 """Kinds of adapters that change weights in a way that can be merged here."""
 
+VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE")
+"""Kinds that add virtual tokens to a prompt, and leave every weight as it is."""
+
+UNMERGED = ("ADAPTION_PROMPT", "POLY", "XLORA")
+"""Kinds that PEFT itself cannot merge."""
+
+UNMERGED_SETTINGS = ("alora_invocation_tokens", "arrow_config", "use_qalora")
+"""Settings of a LoRA with which PEFT itself cannot merge it."""
+
 WITHOUT_EFFECT = frozenset({
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
     "lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "loftq_config", "eva_config", "corda_config",
@@ -121,6 +130,16 @@ class AdapterSettings:
         """
         values = read_object(folder / ADAPTER_CONFIG, "get the adapter again")
         kind = values.get("peft_type")
+        if kind in VIRTUAL:
+            raise UserError(
+                f"adapter {name} is of kind {kind}: it adds virtual tokens to the prompt and changes no weight, so that there "
+                "is nothing to compare. Measure its effect with the command evaluate"
+            )
+        if kind in UNMERGED:
+            raise UserError(
+                f"adapter {name} is of kind {kind}, which no merged weights can stand for: measure its effect with the command "
+                "evaluate"
+            )
         if kind not in KNOWN:
             raise UserError(
                 f"adapter {name} is of kind {kind}, which changes more than LoRA and trainable tokens do: "
@@ -244,7 +263,9 @@ class AdapterSettings:
 
 
 def _refuse(name: str, key: str, value: Any) -> None:
+    merged = "merge it with PEFT, and compare the merged folder"
+    remedy = "PEFT cannot merge it either. Measure its effect with the command evaluate"
     raise UserError(
-        f"adapter {name} sets {key} to {short(value)}, which is not implemented here: merge it with PEFT, and compare the "
-        "merged folder"
+        f"adapter {name} sets {key} to {short(value)}, which is not implemented here: "
+        f"{remedy if key in UNMERGED_SETTINGS else merged}"
     )

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024
+"""How a file begins that Git LFS puts in place of a large one, and the bytes that it has at most."""
+
+
 def path_of(name: str | Path) -> Path:
     """Return the path that a user typed, with ``~`` replaced by the home folder.
 
@@ -70,11 +74,14 @@ def size_of(file: Path) -> int:
     Raises
     ------
     UserError
-        When there is none, or it cannot be read.
+        When there is none, it cannot be read, or it is a pointer of Git LFS in place of the file.
     """
     if not is_there(file):
         raise UserError(f"{file} does not exist")
-    return file.stat().st_size
+    size = file.stat().st_size
+    if len(POINTER) <= size <= LONGEST_POINTER and read_at(file, 0, len(POINTER)).tobytes() == POINTER:
+        raise UserError(f"{file} is a pointer of Git LFS, not the file itself: get it with git lfs pull")
+    return size
 
 
 def read_at(file: Path, start: int, length: int) -> npt.NDArray[np.uint8]:

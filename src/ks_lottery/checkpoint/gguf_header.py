@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import read_at, size_of
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAGIC = b"GGUF"
@@ -31,6 +33,33 @@ WINDOW = 1 << 20
 
 MOST_AXES = 8
 """Axes of a tensor; GGUF has four."""
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where a tensor lies: its shape (rows first), its type by GGUF's number, and the first of its bytes in the file."""
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What the header of a GGUF file says: its values by name (None for an array), and its tensors."""
+
+    about: Mapping[str, Any]
+    tensors: Mapping[str, GgufTensor]
+
+    def setting(self, name: str) -> int | None:
+        """Return a whole number among the settings of the architecture; None where there is none."""
+        value = self.about.get(f"{self.about['general.architecture']}.{name}")
+        return value if type(value) is int else None
+
+    @property
+    def elements(self) -> int:
+        """Number of values of all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
 
 class Cursor:
@@ -73,8 +102,8 @@ class Cursor:
             raise UserError(f"{self.file} is damaged: its header has a name that is not UTF-8. Get it again") from error
 
 
-def check_gguf(file: Path) -> None:
-    """Check that the header of a GGUF file describes what the file has.
+def read_gguf(file: Path) -> GgufHeader:
+    """Read the header of a GGUF file, and check that it describes what the file has.
 
     Raises
     ------
@@ -91,8 +120,9 @@ def check_gguf(file: Path) -> None:
     for _ in range(values):  # each takes bytes, so that a wrong count ends at the end of the file
         name = cursor.text()
         about[name] = _value(cursor)
-    shapes = _tensors(cursor, tensors, about.get("general.alignment", 32))
-    _check_sizes(file, about, shapes)
+    entries = _tensors(cursor, tensors, about.get("general.alignment", 32))
+    _check_sizes(file, about, {name: tensor.shape for name, tensor in entries.items()})
+    return GgufHeader(about, entries)
 
 
 def _value(cursor: Cursor) -> Any:
@@ -115,12 +145,12 @@ def _value(cursor: Cursor) -> Any:
     return None
 
 
-def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor; its bytes must be inside the file."""
+def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, GgufTensor]:
+    """Return where each tensor lies; its bytes must be inside the file."""
     from gguf import GGML_QUANT_SIZES
 
     known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[tuple[int, ...], int, int]] = {}
     ends: list[tuple[str, int]] = []
     for _ in range(count):
         name, axes = cursor.text(), cursor.number("I")
@@ -131,7 +161,7 @@ def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, tuple[int,
         block, size = known.get(kind, (0, 0))
         if not block or math.prod(shape) % block:
             raise UserError(f"{cursor.file}: tensor {name} is of a type that is not known: convert the file again")
-        shapes[name] = shape
+        shapes[name] = shape[::-1], kind, offset  # GGUF has the length of a row first
         ends.append((name, offset + math.prod(shape) // block * size))
     if type(alignment) is not int or not 0 < alignment <= WINDOW:
         raise UserError(f"{cursor.file} is damaged: its alignment is {alignment}. Get it again")
@@ -141,7 +171,7 @@ def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, tuple[int,
             raise UserError(
                 f"{cursor.file} is truncated: tensor {name} ends at byte {start + end:,}, the file at {cursor.size:,}"
             )
-    return shapes
+    return {name: GgufTensor(shape, kind, start + offset) for name, (shape, kind, offset) in shapes.items()}
 
 
 def _check_sizes(file: Path, about: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,9 @@ TRAINER = (
     "adapter_model",
 )
 """Beginnings of the names of files that a trainer saves beside the model."""
+
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.[a-z]+)")
+"""Name of one of several files of a model: its number from 1, and how many there are."""
 
 NAMED = 3
 """Files beside the model that a note names."""
@@ -93,7 +97,7 @@ def model_files(folder: Path) -> ModelFiles:
     Raises
     ------
     UserError
-        When there is none, or a file is missing or is not a regular file.
+        When there is none, or a file or a shard is missing or is not a regular file.
     """
     explicit = folder_config(folder).get("transformers_weights")
     if explicit is not None and (not isinstance(explicit, str) or explicit not in _names(folder)):
@@ -108,6 +112,7 @@ def model_files(folder: Path) -> ModelFiles:
             raise UserError(f"{folder} has no safetensors: give the folder of a model")
         for name in chosen:
             is_there(folder / name)
+        _check_shards(folder, chosen)
         others = [name for name in pickles if name not in chosen]
         return ModelFiles(
             tuple(folder / name for name in chosen), not safetensors, {}, _notes(folder, chosen, others, "")
@@ -118,6 +123,15 @@ def model_files(folder: Path) -> ModelFiles:
     others += [name for name in WEIGHTS if name in names and name != main and name.endswith(".json")]
     notes = _notes(folder, chosen, others, ", as for transformers")
     return ModelFiles(tuple(folder / name for name in chosen), ".bin" in main, index, notes)
+
+
+def _check_shards(folder: Path, names: list[str]) -> None:
+    """Refuse shards of which one is missing by their own numbers, where no index names them."""
+    for match in filter(None, map(SHARD.fullmatch, names)):
+        for number in range(1, int(match["count"]) + 1):
+            wanted = f"{match['stem']}-{number:05}-of-{match['count']}{match['ending']}"
+            if wanted not in names:
+                raise UserError(f"{folder} has {match[0]}, but not {wanted}: get the file again")
 
 
 def _notes(folder: Path, chosen: list[str], others: list[str], why: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ks_lottery.checkpoint.headers import read_header
 from ks_lottery.checkpoint.layout import folder_config, model_files
 from ks_lottery.checkpoint.scales import Scaling, scale_names, scalings
 from ks_lottery.checkpoint.spans import digest_span, read_rows, read_units
-from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head, model_type, vocabulary_size
+from ks_lottery.checkpoint.tensors import Units, cut, find_embedding, find_head, is_untied, model_type, vocabulary_size
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
@@ -203,6 +203,11 @@ class Checkpoint(Shown):
     @cached_property
     def _head(self) -> str:
         return find_head(self.units, self.name, self.embedding, self.packed)
+
+    @property
+    def has_no_head(self) -> bool:
+        """Whether no output embedding is stored although the config says that it is a matrix of its own."""
+        return is_untied(self._about) and self.head == self.embedding
 
     def block(self, tensor: str, start: int, stop: int) -> torch.Tensor:
         """Return units `start` to `stop` of a tensor, shape (stop - start, width), in the type that its units have.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
+from ks_lottery.checkpoint.wrappers import unwrapped
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ class Source(Protocol):
 
 
 def module_of(tensor: str) -> str:
-    """Return the name of the module that a tensor belongs to, without the modules around it."""
-    return tensor.split(".")[-2] if "." in tensor else ""
+    """Return the name of the module that a tensor belongs to, without the modules around it and those that wrap it."""
+    name = unwrapped(tensor)
+    return name.split(".")[-2] if "." in name else ""
 
 
 def cut(shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]], model_type: str) -> dict[str, Units]:
@@ -190,11 +192,13 @@ def _matrices(units: Mapping[str, Units]) -> Iterable[str]:
 def _named(tensors: Iterable[str], modules: tuple[str, ...]) -> list[str]:
     """Return the tensors of such modules at the usual place: outside numbered layers, with the fewest modules around."""
     names = [name for name in tensors if module_of(name) in modules]
+    leaves = {name: name.rpartition(".")[2] for name in names}  # a packed weight has scales beside it
+    names = [n for n in names if leaves[n] == "weight"] or [n for n in names if "weight" in leaves[n]] or names
     outside = [name for name in names if not any(part.isdigit() for part in name.split("."))] or names
     if len({module_of(name) for name in outside}) > 1:  # by different names, as no one model has them
         return outside
-    depth = min((name.count(".") for name in outside), default=0)
-    return [name for name in outside if name.count(".") == depth]
+    depth = min((unwrapped(name).count(".") for name in outside), default=0)
+    return [name for name in outside if unwrapped(name).count(".") == depth]
 
 
 def model_type(config: Mapping[str, Any]) -> str:
@@ -211,3 +215,10 @@ def vocabulary_size(config: Mapping[str, Any]) -> int | None:
         if type(size) is int:
             return size
     return None
+
+
+def is_untied(config: Mapping[str, Any]) -> bool:
+    """Say whether a config says that the output embedding is a matrix of its own; False where it does not say."""
+    text = config.get("text_config")
+    inner = cast("dict[str, Any]", text).get("tie_word_embeddings") if isinstance(text, dict) else None
+    return config.get("tie_word_embeddings", inner) is False

@@ -22,8 +22,8 @@ def run(settings: EvaluateSettings) -> int:
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.corpus.source import read_text
     from ks_lottery.evaluation.evaluate import evaluate_with
-    from ks_lottery.evaluation.evaluation_checks import check_evaluation
-    from ks_lottery.models.equipped import open_product
+    from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
+    from ks_lottery.models.equipped import check_adapter, open_product
     from ks_lottery.models.load import load_model, open_checkpoint
     from ks_lottery.models.tokenized import tokenizer_of
     from ks_lottery.report.screen import Screen
@@ -33,9 +33,17 @@ def run(settings: EvaluateSettings) -> int:
     general_stages = 0 if settings.general is None else 1 + tuned
     screen, silent = Screen(total=1 + spec.translates + spec.predicts + general_stages), bool(settings.json)
     with screen.stage("open model and text", silent=silent):
+        # What needs no model comes first: opening one may take minutes.
         corpus, general = read_text(settings.first_text(settings.data)), _general(settings)
-        checkpoint = open_checkpoint(settings.model)
         patch = RowPatch.open(Path(settings.patch)) if settings.patch else None
+        if settings.adapter is not None:
+            check_adapter(Path(settings.adapter).expanduser())
+        for reason in check_before(spec, corpus).values():
+            if not silent:
+                screen.say(f"        One metric will be missing: {reason}")
+        checkpoint = open_checkpoint(settings.model)
+        for note in () if silent else checkpoint.notes:
+            screen.say(f"        {note}")
         product = open_product(patch or settings.adapter, checkpoint)
         tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)
         text = check_evaluation(spec, tokenized, corpus, product, settings.out, general)

@@ -34,6 +34,7 @@ def run(settings: TuneSettings) -> int:
     from ks_lottery.models.vocabulary import token_strings
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.work_folder import WorkFolder, other_threads
+    from ks_lottery.tuning.checks import check_packages
     from ks_lottery.tuning.processes import joined_processes
     from ks_lottery.tuning.tune import prepare
 
@@ -44,9 +45,16 @@ def run(settings: TuneSettings) -> int:
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
         work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
-            checkpoint = open_checkpoint(settings.model)
+            # What needs no model comes first: opening one may take minutes.
+            check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
             corpus, validation = _texts(settings)
-            tuning = prepare(checkpoint, corpus, _spec(settings, checkpoint, work.unfinished), validation)
+            target = _target_text(settings)
+            spec = None if target else _spec(settings, work.unfinished, {})
+            checkpoint = open_checkpoint(settings.model)
+            for note in checkpoint.notes if main else ():
+                screen.say(f"        {note}")
+            spec = spec or _spec(settings, work.unfinished, _frequencies(settings, checkpoint, target))
+            tuning = prepare(checkpoint, corpus, spec, validation)
         _show(screen, tuning, silent=not main)
         if settings.dry_run:
             with screen.stage("measure two steps", silent=not main):
@@ -94,7 +102,7 @@ def _texts(settings: TuneSettings) -> tuple[Corpus, Corpus | None]:
     return corpus, None
 
 
-def _spec(settings: TuneSettings, checkpoint: Checkpoint, folder: Path) -> TuneSpec:
+def _spec(settings: TuneSettings, folder: Path, frequencies: dict[int, int]) -> TuneSpec:
     from ks_lottery.store.files import read_json
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.checks import check_rows_given
@@ -104,7 +112,7 @@ def _spec(settings: TuneSettings, checkpoint: Checkpoint, folder: Path) -> TuneS
         **shared(settings, TuneOptions),
         settings=shared(settings, TrainConfig),
         tickets=None if settings.tickets is None else Tickets.open(Path(settings.tickets)),
-        frequencies=_frequencies(settings, checkpoint),
+        frequencies=frequencies,
         folder=folder,
         logs=folder / LOGS if "tensorboard" in settings.report_to else None,
         fsdp_config={} if settings.fsdp_config is None else read_json(Path(settings.fsdp_config)),
@@ -113,16 +121,23 @@ def _spec(settings: TuneSettings, checkpoint: Checkpoint, folder: Path) -> TuneS
     return spec
 
 
-def _frequencies(settings: TuneSettings, checkpoint: Checkpoint) -> dict[int, int]:
+def _target_text(settings: TuneSettings) -> list[str]:
+    """Read the text of the target language that frequency tuning counts tokens in; empty for other methods."""
     if settings.corpus is None:
-        return {}
+        return []
     if settings.method != "frequency":
         raise UserError(f"`corpus` is what frequency tuning counts tokens in, and has no use for {settings.method}")
-    from ks_lottery.corpus.monolingual import read_sentences, token_counts
+    from ks_lottery.corpus.monolingual import read_sentences
+
+    return read_sentences(
+        TextSource(
+            path=settings.corpus, source_language=settings.source_language, target_language=settings.target_language
+        )
+    )
+
+
+def _frequencies(settings: TuneSettings, checkpoint: Checkpoint, sentences: list[str]) -> dict[int, int]:
+    from ks_lottery.corpus.monolingual import token_counts
     from ks_lottery.models.load import load_tokenizer
 
-    source = TextSource(
-        path=settings.corpus, source_language=settings.source_language, target_language=settings.target_language
-    )
-    sentences = read_sentences(source)
     return token_counts(load_tokenizer(checkpoint, trust_remote_code=settings.trust_remote_code), sentences)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
+from ks_lottery.store.hub_errors import hub_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,9 @@ def read_dataset(name: str, config: str | None, split: str, *, streaming: bool =
             if Path(name).is_dir()
             else f"text {name} is no file here, and as a Hugging Face dataset it"
         )
+        problem, remedy = ("", "") if Path(name).is_dir() else hub_problem(error)
+        if problem:
+            raise UserError(f"{what} cannot be fetched: {problem}. Give a local file, or {remedy}") from error
         raise UserError(
             f"{what} cannot be read (config {config}, split {split}){where}: {type(error).__name__}: {reason}"
         ) from error

@@ -13,13 +13,13 @@ from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
-from ks_lottery.evaluation.evaluation_checks import check_evaluation
+from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.general_text import forgetting, general_sentences, general_text
 from ks_lottery.evaluation.hypotheses import read_hypotheses
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.translated import compared, scored, translations
-from ks_lottery.models.equipped import equipped, open_product, saved_product
+from ks_lottery.models.equipped import check_adapter, equipped, is_patch, open_product, saved_product
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.tokenized import tokenizer_of
@@ -281,7 +281,10 @@ def evaluate(
     general = None if general is None else general_sentences(general)
     stages = spec.translates + spec.predicts + (general is not None) * (1 + (product is not None))
     stage = _bars(stages) if progress else None
+    check_before(spec, corpus)
     with saved_product(product) as saved:
+        if isinstance(saved, str | Path) and not is_patch(saved):
+            check_adapter(Path(saved).expanduser())
         tokenized = tokenizer_of(base, trust_remote_code=trust_remote_code)
         opened = open_product(saved, tokenized.checkpoint)
         text = check_evaluation(spec, tokenized, corpus, opened, folder, general)

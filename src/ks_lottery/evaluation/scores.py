@@ -254,6 +254,22 @@ def open_measures(
     return measures, missing
 
 
+def missing_metrics(
+    metrics: Sequence[str], spm: Mapping[str, Path] | None = None, target_language: str = ""
+) -> dict[str, str]:
+    """Return a sentence for each metric that this machine cannot compute: its model or tokenizer is missing."""
+    from ks_lottery.evaluation.metrics import measure
+    from ks_lottery.evaluation.spm import MissingModelError
+
+    missing: dict[str, str] = {}
+    for name in metrics:
+        try:
+            measure(name, spm, target_language)
+        except MissingModelError as error:
+            missing[name] = str(error)
+    return missing
+
+
 def check_pairs(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> None:
     """Refuse hypotheses and references of different number, or none."""
     if len(hypotheses) != len(references) or not hypotheses:

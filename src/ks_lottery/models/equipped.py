@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
+from ks_lottery.checkpoint.file_bytes import is_there
+from ks_lottery.checkpoint.headers import read_header
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
@@ -83,15 +85,40 @@ def open_product(product: RowPatch | str | Path | None, checkpoint: Checkpoint) 
     Raises
     ------
     UserError
-        When a patch is damaged, or belongs to another base.
+        When a patch is damaged or belongs to another base, or the folder is neither a patch nor an adapter.
     """
     if isinstance(product, str | Path):
         folder = Path(product).expanduser()
-        is_patch = folder.name == PATCH_FILE or (folder / PATCH_FILE).is_file()
-        product = RowPatch.open(folder) if is_patch else folder
+        product = RowPatch.open(folder) if is_patch(folder) else check_adapter(folder)
     if isinstance(product, RowPatch):
         product.check_base(checkpoint)
     return product
+
+
+def is_patch(folder: str | Path) -> bool:
+    """Say whether a folder, or a file in one, is a row patch."""
+    path = Path(folder).expanduser()
+    return path.name == PATCH_FILE or (path / PATCH_FILE).is_file()
+
+
+def check_adapter(folder: Path) -> Path:
+    """Return the folder of a PEFT adapter; what can be checked without its model is checked.
+
+    Raises
+    ------
+    UserError
+        When it has no adapter in safetensors.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {problem}: give the folder of a PEFT adapter")
+    if not is_there(folder / ADAPTER_CONFIG):
+        raise UserError(f"{folder} has no {ADAPTER_CONFIG}: give the folder of a PEFT adapter")
+    read_json(folder / ADAPTER_CONFIG)
+    if not is_there(folder / WEIGHTS):
+        raise UserError(f"{folder} holds no {WEIGHTS}: give the folder of a PEFT adapter in safetensors")
+    read_header(folder / WEIGHTS)
+    return folder
 
 
 @contextmanager
@@ -127,22 +154,26 @@ def equipped(
 def _adapted(loaded: LoadedModel, folder: Path) -> Generator[Any]:
     from peft import PeftModel
 
-    kind = read_json(folder / ADAPTER_CONFIG).get("peft_type")
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no {WEIGHTS}: give the folder of a PEFT adapter in safetensors")
+    kind = read_json(check_adapter(folder) / ADAPTER_CONFIG).get("peft_type")
     lm: Any = loaded.lm
     with quiet():
         try:
             adapted = PeftModel.from_pretrained(lm, str(folder), use_safetensors=True)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"adapter {folder} ({kind}) cannot be put on {loaded.checkpoint.name}: {reason}: give the base it belongs to"
+                f"adapter {folder} ({kind}) cannot be put on {loaded.checkpoint.name} ({_said(error)}): give the base it "
+                "belongs to"
             ) from error
     try:
         yield adapted.eval()
     finally:
         take_off(lm, adapted)
+
+
+def _said(error: Exception) -> str:
+    """Return what PEFT says: of several lines the first that names a tensor."""
+    lines = [line.strip().rstrip(".:") for line in str(error).splitlines()] or [type(error).__name__]
+    return next((line for line in lines if line.startswith(("size mismatch", "Missing", "Unexpected"))), lines[0])
 
 
 def take_off(lm: Any, adapted: Any) -> None:

@@ -117,6 +117,11 @@ def to_peft(
     _check(checkpoint, patch, tied=tied, force=force)
     if len(patch) == 0:
         raise UserError("the patch changes no row: there is nothing to export")
+    if not tied and model.config.get_text_config().tie_word_embeddings:
+        raise UserError(
+            f"{checkpoint.name} stores two embeddings, but its config ties them, and so would PEFT: set tie_word_embeddings to "
+            "false in its config.json, or export it merged"
+        )
     form = adapter_form(checkpoint, patch, model, tied=tied)
     with quiet():
         config = peft_config(model, form, checkpoint.location)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import is_there, unreadable
-from ks_lottery.checkpoint.gguf_header import check_gguf
-from ks_lottery.errors import UserError
+from ks_lottery.checkpoint.gguf_header import read_gguf
+from ks_lottery.errors import AssetNotice, UserError
+from ks_lottery.report.forms import size
 from ks_lottery.store.assets import cache_folder
 from ks_lottery.store.embedded_models import ORIGIN_FILE
 from ks_lottery.store.files import new_folder
@@ -17,6 +19,8 @@ from ks_lottery.store.manifest import digest_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
 
 REASON = 300
 """Characters of an error of transformers that are shown."""
@@ -41,19 +45,47 @@ def converted(gguf: Path) -> Path:
     folder = cache_folder() / "models" / f"gguf-{digest[:16]}"
     if folder.is_dir():
         return folder
-    check_gguf(gguf)
+    floats = 4 * read_gguf(gguf).elements
+    notice = f"{gguf.name} ({size(gguf.stat().st_size)}) is converted once, into {size(floats)} of float32 in {folder.parent}"
+    warnings.warn(AssetNotice(notice), stacklevel=2)
     with new_folder(folder, shared=True) as temporary:
         _convert(gguf, temporary, digest)
     return folder
 
 
-def _convert(gguf: Path, folder: Path, digest: str) -> None:
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer in a GGUF file, without its weights.
+
+    Raises
+    ------
+    UserError
+        When it has none that transformers can read.
+    """
+    from transformers import AutoTokenizer
 
     from ks_lottery.models.quiet import quiet
 
+    with quiet(), redirect_stderr(io.StringIO()):
+        try:
+            return AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
+        except Exception as error:  # what a damaged file makes transformers raise has no common type
+            raise unsuitable(gguf, error) from error
+
+
+def unsuitable(gguf: Path, error: Exception) -> UserError:
+    """Return the sentence for a file that transformers refuses."""
+    reason = " ".join(str(error).split())[:REASON]
+    return UserError(f"{gguf} is damaged or of a kind that transformers cannot read: {reason}")
+
+
+def _convert(gguf: Path, folder: Path, digest: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    from ks_lottery.models.quiet import quiet
+
+    tokenizer = gguf_tokenizer(gguf)
     # The conversion draws a bar that transformers cannot switch off.
     with quiet(), redirect_stderr(io.StringIO()):
         try:
@@ -64,10 +96,8 @@ def _convert(gguf: Path, folder: Path, digest: str) -> None:
                 local_files_only=True,
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
         except Exception as error:  # what a damaged file makes transformers raise has no common type
-            reason = " ".join(str(error).split())[:REASON]
-            raise UserError(f"{gguf} is damaged or of a kind that transformers cannot read: {reason}") from error
+            raise unsuitable(gguf, error) from error
     model, info = loaded
     if info["missing_keys"]:  # which transformers would fill with random numbers
         raise UserError(f"{gguf} lacks the tensor {min(info['missing_keys'])} of its architecture: get the file again")

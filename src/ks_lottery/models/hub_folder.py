@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ks_lottery.errors import UserError
+from ks_lottery.store.hub_errors import hub_problem
 
 
 def is_hub_id(name: str) -> bool:
@@ -41,6 +42,12 @@ def from_hub(name: str, *, pickles: bool = False) -> Path:
         if pickles and not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*patterns, "*.bin"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason, remedy = hub_problem(error)
+        if reason:
+            raise UserError(
+                f"model {name} is neither a folder here nor in the hub's cache, and {reason}. Give a local folder or a GGUF "
+                f"file, or {remedy}"
+            ) from error
         raise UserError(
             f"model {name} is neither a folder here nor to be had from the hub ({type(error).__name__}): "
             "give a local folder or a GGUF file, or log in if it is gated"

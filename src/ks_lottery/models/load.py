@@ -20,6 +20,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
+from ks_lottery.models.loading_report import check_weights
 from ks_lottery.models.model_folder import check_model_folder
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
@@ -167,8 +168,8 @@ def load_model(
     Raises
     ------
     UserError
-        When nothing of that name exists, transformers does not know the architecture, or it is one that cannot be handled: the
-        reason is named.
+        When nothing of that name exists, transformers does not know the architecture, weights are missing or of another shape
+        than the config says, or it is a model that cannot be handled: the reason is named.
     """
     from transformers import AutoModelForCausalLM
 
@@ -183,12 +184,14 @@ def load_model(
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
         try:
-            lm: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.folder),
                 dtype=choose_dtype(dtype, place),
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that the report names them, which is refused below
                 **more,
             )
         except Exception as error:  # what a damaged config makes transformers raise has no common type
@@ -199,6 +202,8 @@ def load_model(
                 ) from error
             reason = " ".join(str(error).split())
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {reason}") from error
+    lm, report = loaded
+    check_weights(checkpoint, report)
     _check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False)
     lm.eval()

@@ -19,6 +19,20 @@ def missing_quantization() -> str:
     return "" if util.find_spec("bitsandbytes") else "bitsandbytes: pip install 'ks-lottery[qlora]'"
 
 
+def check_quantization(kind: str) -> None:
+    """Refuse a body in 4 bits that this machine cannot have, before a model is opened.
+
+    Raises
+    ------
+    UserError
+        When the kind is not known, or bitsandbytes is not installed.
+    """
+    if kind not in QUANTIZATIONS:
+        raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTIZATIONS)}")
+    if missing := missing_quantization():
+        raise UserError(f"a body in 4 bits needs {missing}")
+
+
 def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
     """Return how a body is quantised; for `load_model`.
 
@@ -34,10 +48,7 @@ def quantization_config(kind: str, compute: torch.dtype) -> BitsAndBytesConfig:
     UserError
         When the kind is not known, or bitsandbytes is not installed.
     """
-    if kind not in QUANTIZATIONS:
-        raise UserError(f"quantisation {kind} is not known; there is {', '.join(QUANTIZATIONS)}")
-    if missing := missing_quantization():
-        raise UserError(f"a body in 4 bits needs {missing}")
+    check_quantization(kind)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing kernels on any machine
     from transformers import BitsAndBytesConfig
 

@@ -189,5 +189,9 @@ def _probe(model: Any, parts: dict[str, nn.Module]) -> None:
     for part, number in calls.items():
         if number == 0:
             raise TypeError(f"it reads the matrix of its {part} without calling it, so that new rows would not be seen")
+    if not bool(torch.isfinite(logits).all()):
+        raise TypeError(
+            "its logits are NaN or infinite, since a weight is or float16 is too narrow: get the model again"
+        )
     if not torch.allclose(logits[0, 0], logits[1, 0], rtol=1e-2, atol=1e-2 * float(logits[:, 0].abs().max())):
         raise TypeError("it is no causal language model: what it says at a position depends on later ones")

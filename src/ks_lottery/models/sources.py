@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG, AdaptedCheckpoint
 from ks_lottery.checkpoint.file_bytes import is_there, path_of
+from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.checkpoint.layout import PICKLES, model_files
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.checkpoint.pickled import PickledCheckpoint
@@ -67,6 +68,25 @@ def _open_folder(path: Path, text: str, base: Source | None) -> Source | RowPatc
         raise UserError(f"{text} is a run folder: give one of its patches, such as {path / 'embed'}")
     check_model_folder(path)
     return (PickledCheckpoint if model_files(path).pickled else Checkpoint).open(path, text)
+
+
+def is_gguf(name: Any) -> bool:
+    """Say whether a name is that of a GGUF file that is here."""
+    return isinstance(name, str | Path) and path_of(name).suffix == ".gguf" and path_of(name).is_file()
+
+
+def stands_alone(name: Any) -> bool:
+    """Say whether a name is that of a model which needs no other one: no adapter, no patch, and nothing that `tune` wrote."""
+    if not isinstance(name, str | Path):
+        return isinstance(name, Checkpoint)
+    path = path_of(name)
+    marks = (ADAPTER_CONFIG, PATCH_FILE, MANIFEST_FILE, str(Path("embed") / PATCH_FILE))
+    return path.name != PATCH_FILE and not any((path / mark).exists() for mark in marks)
+
+
+def open_rows(name: Any) -> Source | RowPatch:
+    """Open one side of a scan of embeddings that stands alone: of a GGUF file only the rows are read, without a conversion."""
+    return GgufRows.open(path_of(name), str(name)) if is_gguf(name) else open_source(name)
 
 
 def is_full_tuning_of(tuned: Source | RowPatch, base: Source) -> bool:

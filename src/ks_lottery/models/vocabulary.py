@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import is_there, path_of
+from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.errors import UserError
+from ks_lottery.models.gguf import gguf_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -123,6 +125,8 @@ def read_vocabulary(folder: Path, rows: int = MOST_IDS) -> Vocabulary | None:
 
 def vocabulary_of_source(source: Source) -> Vocabulary | None:
     """Return the vocabulary of a model on disk, by its folder, or in memory, by its tokenizer; None where there is none."""
+    if isinstance(source, GgufRows):
+        return vocabulary_of(gguf_tokenizer(source.folder), source.vocabulary)
     if isinstance(source, MemoryCheckpoint):
         return None if source.tokenizer is None else vocabulary_of(source.tokenizer)
     try:

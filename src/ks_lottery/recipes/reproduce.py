@@ -13,6 +13,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.recipes.prepared_recipe import PreparedRecipe, prepare_recipe
 from ks_lottery.recipes.reproduction import Reproduction, about_of
 from ks_lottery.recipes.study import OneModel
+from ks_lottery.report.drawing import MISSING, can_draw
 from ks_lottery.report.section import Section
 from ks_lottery.store.work_folder import WorkFolder
 
@@ -78,6 +79,8 @@ def reproduce_with(options: ReproduceOptions, screen: Screen, out: Path | None =
         about = about_of(keys, stored.arguments)
         if out is not None:
             WorkFolder(out).is_done(about)
+            if stored.recipe.charts is not None and not can_draw():  # said first, since the stages may take hours
+                screen.say(f"{MISSING[0].upper()}{MISSING[1:]}; the same command draws them later.")
         cells = stored.execute(screen, None if cluster is None else _maker(options, stored, cluster))
     return _told(options, stored, keys, cells, out)
 

@@ -81,20 +81,20 @@ def download(url: str, *, largest: int = LARGEST, stall: float = STALL, limit: f
 
 def _reason(error: BaseException, total: int, stall: float) -> str:
     """Say in a few words what went wrong: what the server answered, or what the system says of the connection."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, TimeoutError) for cause in causes):
+    every = list(causes(error))
+    if any(isinstance(cause, TimeoutError) for cause in every):
         return f"no answer within {stall:g} s"
-    for cause in causes:
+    for cause in every:
         if isinstance(cause, http.client.IncompleteRead) and cause.expected is not None:
             return f"{total - cause.expected:,} of {total:,} bytes came"
     response = getattr(error, "response", None)
     if response is not None:
         return f"{response.status_code} {response.reason}"
-    said = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    said = [cause.strerror for cause in every if isinstance(cause, OSError) and cause.strerror]
     return said[0] if said else str(error) or type(error).__name__
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and everything that led to it, each once."""
     seen: list[BaseException] = [error]
     for cause in seen:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ks_lottery.checkpoint.codes import check_values
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.ticket_commands import ScanSettings
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
-from ks_lottery.models.sources import is_full_tuning_of, open_source
+from ks_lottery.models.sources import is_full_tuning_of, is_gguf, open_rows, open_source, stands_alone
 from ks_lottery.models.vocabulary import check_same, vocabulary_of_source
 from ks_lottery.report.forms import counted
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.report.section import Section
 from ks_lottery.tickets.blocks import scan_sources
+from ks_lottery.tickets.pairs import pairing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -106,10 +107,7 @@ def compare(
     tick: Callable[[int, int], None] | None = None,
 ) -> Compared:
     """Open two models, check that their ids mean the same, and scan them; see `scan`."""
-    before = open_source(base)
-    if isinstance(before, RowPatch):
-        raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
-    after = open_source(tuned, before)
+    before, after = _opened(base, tuned, units)
     for side in (before, after):
         check_values(side, units, tensors)
     vocabulary = other = vocabulary_of_source(before)
@@ -130,6 +128,21 @@ def compare(
     }
     notes = tuple(dict.fromkeys(note for side in (before, after) for note in getattr(side, "notes", ())))
     return Compared(scan=result, tokens=tokens, only=only, notes=notes)
+
+
+def _opened(base: Model, tuned: Model | RowPatch, units: str) -> tuple[Source, Source | RowPatch]:
+    """Open both sides. Sizes are compared by headers before a GGUF file is converted, which rows alone do not need."""
+    if stands_alone(tuned) and (is_gguf(base) or is_gguf(tuned)):
+        sides = open_rows(base), open_rows(tuned)
+        if not any(isinstance(side, RowPatch) for side in sides):
+            before, after = cast("tuple[Source, Source]", sides)
+            pairing_of(before, after, "output" if units == "output" else "embedding", None)
+            if units in {"embedding", "output"}:
+                return before, after
+    before = open_source(base)
+    if isinstance(before, RowPatch):
+        raise UserError(f"{base} is a row patch: give its base first, and the patch as the second")
+    return before, open_source(tuned, before)
 
 
 def _strings(vocabulary: Vocabulary | None, rows: range) -> tuple[str, ...]:

@@ -170,6 +170,9 @@ def _unequal(base: Source, tuned: Source, name: str, before: str, after: str) ->
 def _vocabulary_names(base: Source, tuned: Source, units: str) -> tuple[str, str, str]:
     if units == "embedding":
         return base.embedding, base.embedding, tuned.embedding
+    for source in (base, tuned):
+        if _has_no_head(source):
+            raise UserError(f"{source.name} has no output embedding: give a causal language model's checkpoint")
     return tuned.head if base.head == base.embedding else base.head, base.head, tuned.head
 
 
@@ -186,10 +189,10 @@ def _every_name(
     names |= {(before, before, after) for before, after in matched.items()}
     alone = (set(rest[0]) - set(matched), set(rest[1]) - set(matched.values()))
     if has_text(base) and has_text(tuned):  # a head that one side ties to its embedding is compared with that embedding
-        if tuned.head in alone[1] and base.head == base.embedding:
+        if tuned.head in alone[1] and base.head == base.embedding and not _has_no_head(base):
             names.add((tuned.head, base.head, tuned.head))
             alone[1].remove(tuned.head)
-        elif base.head in alone[0] and tuned.head == tuned.embedding:
+        elif base.head in alone[0] and tuned.head == tuned.embedding and not _has_no_head(tuned):
             names.add((base.head, base.head, tuned.head))
             alone[0].remove(base.head)
     weights = [
@@ -197,6 +200,12 @@ def _every_name(
         for side, source in zip(alone, (base, tuned), strict=True)
     ]
     return sorted(names), set(matched), (weights[0], weights[1])
+
+
+def _has_no_head(source: Source) -> bool:
+    """Say whether a model lacks the output embedding that its config speaks of; a head that an adapter makes is one."""
+    stored = source.base if isinstance(source, AdaptedCheckpoint) else source
+    return isinstance(stored, Checkpoint) and stored.has_no_head and source.head == source.embedding
 
 
 def _pair(base: Source, tuned: Source, name: str, before: str, after: str, *, exact: bool) -> TensorPair | None:

@@ -6,13 +6,15 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ks_lottery.checkpoint.wrappers import unwrapped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ks_lottery.checkpoint.tensors import Units
 
-PREFIXES = ("base_model.model.", "_orig_mod.", "module.", "model.", "transformer.", "language_model.")
-"""What libraries put before the names of the same weights: PEFT, torch.compile, DDP, and transformers over its versions."""
+PREFIXES = ("base_model.model.", "module.", "model.", "transformer.", "language_model.")
+"""What libraries put before the names of the same weights: PEFT, DDP, and transformers over its versions."""
 
 BUFFERS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids|masked_bias)$")
 """Tensors that a library computes and that older versions of it saved."""
@@ -22,11 +24,12 @@ MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
 
 
 def plain_name(name: str) -> str:
-    """Return a name without the known prefixes that it begins with.
+    """Return a name without modules that wrap others, and without the known prefixes that it then begins with.
 
     >>> plain_name("module.model.language_model.layers.0.mlp.up_proj.weight")
     'layers.0.mlp.up_proj.weight'
     """
+    name = unwrapped(name)
     while True:
         short = next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
         if short == name:
@@ -35,7 +38,7 @@ def plain_name(name: str) -> str:
 
 
 def renamed(base: Mapping[str, Units], tuned: Mapping[str, Units]) -> dict[str, str]:
-    """Return name in `base` to name in `tuned` of the tensors that differ in their prefix alone.
+    """Return name in `base` to name in `tuned` of the tensors that differ in their prefix and wrappers alone.
 
     Parameters
     ----------

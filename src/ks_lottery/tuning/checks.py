@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import util
 from typing import TYPE_CHECKING
 
+from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError
+from ks_lottery.models.quantized import check_quantization
 from ks_lottery.tuning.processes import launched
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ks_lottery.config.settings import TrainConfig
     from ks_lottery.models.load import LoadedModel
     from ks_lottery.tuning.tune_spec import TuneSpec
+
+TRACKERS = {
+    "azure_ml": "mlflow azureml-mlflow", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
+    "dagshub": "dagshub mlflow", "dvclive": "dvclive", "flyte": "flytekit", "kubeflow": "kubeflow", "mlflow": "mlflow",
+    "neptune": "neptune", "swanlab": "swanlab", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb",
+}  # fmt: skip
+"""Trackers by transformers' names, and the packages that each needs."""
 
 
 def check_rows_given(spec: TuneSpec) -> None:
@@ -39,18 +51,34 @@ def check_training(spec: TuneSpec, config: TrainConfig, *, validates: bool) -> N
         raise UserError("patience needs a folder for checkpoints, from which the best parameters are taken")
 
 
-def check_reports(spec: TuneSpec) -> None:
-    """Refuse trackers that are not installed."""
-    if not spec.report_to:
+def check_packages(quantization: str | None, report_to: Sequence[str]) -> None:
+    """Refuse a body in 4 bits and trackers whose packages are not installed; no model is needed for that.
+
+    Raises
+    ------
+    UserError
+        When one is not known, or is not installed: the command that installs it is named.
+    """
+    if quantization is not None:
+        check_quantization(quantization)
+    if not report_to:
         return
     from transformers.integrations.integration_utils import get_available_reporting_integrations
 
     available = get_available_reporting_integrations()
-    for name in spec.report_to:
-        if name not in available:
+    for name in report_to:
+        if name in available:
+            continue
+        if name not in TRACKERS:
             raise UserError(
-                f"tracker {name} is not known to transformers or not installed; here are {', '.join(available) or 'none'}"
+                f"tracker {name} is not known to transformers{did_you_mean(name, TRACKERS)}: use one of {', '.join(TRACKERS)}"
             )
+        if all(map(util.find_spec, TRACKERS[name].split())):
+            raise UserError(
+                f"tracker {name} is installed, but transformers cannot use it: renew it (pip install -U {TRACKERS[name]}), and "
+                "look at its environment variables"
+            )
+        raise UserError(f"tracker {name} is not installed: pip install {TRACKERS[name]}")
 
 
 def check_sharding(spec: TuneSpec, loaded: LoadedModel) -> None:

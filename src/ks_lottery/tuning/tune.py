@@ -22,7 +22,7 @@ from ks_lottery.models.quantized import quantization_config
 from ks_lottery.models.sides import check_side
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
-from ks_lottery.tuning.checks import check_reports, check_rows_given, check_sharding, check_training
+from ks_lottery.tuning.checks import check_packages, check_rows_given, check_sharding, check_training
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import scale_of
 from ks_lottery.tuning.token_prompt import prompt_of_its_own
@@ -69,6 +69,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     UserError
         For whatever is wrong with model, text, method or settings.
     """
+    check_packages(spec.quantization, spec.report_to)
     corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
     if not isinstance(base, LoadedModel):
         base = open_checkpoint(base)
@@ -81,7 +82,6 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     spec = replace(spec, template=resolved_template(spec.template))
     if spec.tickets is not None:
         spec.tickets.check_base(checkpoint)
-    check_reports(spec)
     loaded = _load(base, spec)
     check_sharding(spec, loaded)
     spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
@@ -266,19 +266,19 @@ def tune(
         When the learning rate and the number of steps cannot move a row so far that the KS test would see it.
     """
     settings = {name: value for name, value in locals().items() if name in TrainConfig.__dataclass_fields__}
+    check_packages("nf4" if method == "qlora" else quantize, report_to)
+    corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
+    tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
     if not isinstance(base, LoadedModel):
         base = open_checkpoint(base)
     frequencies = {}
     if target_text is not None:
-        tokenizer = (
-            base.tokenizer
-            if isinstance(base, LoadedModel)
-            else load_tokenizer(base, trust_remote_code=trust_remote_code)
-        )
+        known = isinstance(base, LoadedModel)
+        tokenizer = base.tokenizer if known else load_tokenizer(base, trust_remote_code=trust_remote_code)
         frequencies = token_counts(tokenizer, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
-        method=method, tickets=Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets, by=by, size=size,
+        method=method, tickets=tickets, by=by, size=size,
         tokens=str(tokens), frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template,
         dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
         save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
