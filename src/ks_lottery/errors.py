@@ -47,6 +47,10 @@ class LearningRateWarning(UserWarning):
     """A learning rate that cannot move rows so far that the KS test would see it."""
 
 
+class TextWarning(UserWarning):
+    """A text whose sides are in other languages than it is said to be in."""
+
+
 class AssetNotice(UserWarning):
     """What is done with the user's network, disk or rights when a model is fetched; nothing is wrong."""
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from ks_lottery import RowPatch, UserError, evaluate, open_checkpoint, read_corpus, tune
 from ks_lottery.cli.main import main
+from ks_lottery.corpus import language_identity
 from ks_lottery.corpus.batches import encode
-from ks_lottery.evaluation import language_check
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.models.load import load_model, load_tokenizer
 from ks_lottery.models.quiet import quiet
@@ -234,7 +234,7 @@ def test_what_cannot_be_evaluated_is_refused(call, tied_model, made, text, tmp_p
     single.write_text("One sentence without a reference\n")
     assert "single.txt" in fails(capfd, ["evaluate", call[1], "--data", single, *out])
     (tmp_path / "long.tsv").write_text(f"{'word ' * 600}\tparaula\n")
-    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", *out])
+    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", "--no-clean", *out])
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
@@ -261,13 +261,13 @@ def test_what_needs_no_model_is_checked_before_one_is_loaded(
     assert "length_penalt is unknown" in fails(capfd, [*call, "--generation", "length_penalt=1", *out])
     assert "is a setting of its own" in fails(capfd, [*call, "--generation", "num_beams=1", *out])
     (tmp_path / "long.tsv").write_text(f"{'word ' * 600}\tparaula\n")
-    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", *out])
+    assert "512 tokens" in fails(capfd, ["evaluate", call[1], "--data", tmp_path / "long.tsv", "--no-clean", *out])
     assert "is not the folder of an evaluation" in fails(capfd, [*call, "--out", made / "embed"])
     more = ["--patch", made / "embed", "--metrics", "accuracy"]
     assert "another patch or adapter" in fails(capfd, [*call, *more, "--out", done])
     assert "another text" in fails(capfd, [*call, "--limit", "3", "--out", done])
-    monkeypatch.setattr(language_check.util, "find_spec", lambda name: None)
-    language_check._identifier.cache_clear()
+    monkeypatch.setattr(language_identity.util, "find_spec", lambda name: None)
+    language_identity.identifier.cache_clear()
     assert "pip install 'ks-lottery[language]'" in fails(capfd, [*call, "--language-check", *out])
     assert not (tmp_path / "out").exists()
 
@@ -289,8 +289,8 @@ def test_packages_files_and_folders_are_checked_before_the_model_is_opened(
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     assert "holds no adapter_model" in fails(capfd, [*call, "--metrics", "chrf", "--adapter", tmp_path / "half", *out])
-    monkeypatch.setattr(language_check.util, "find_spec", lambda name: None)
-    language_check._identifier.cache_clear()
+    monkeypatch.setattr(language_identity.util, "find_spec", lambda name: None)
+    language_identity.identifier.cache_clear()
     assert "pip install 'ks-lottery[language]'" in fails(capfd, [*call, "--metrics", "chrf", "--language-check", *out])
     capfd.readouterr()
     assert main([str(word) for word in [*against, "--translations", "2", *out]]) == 70  # the same text passes

@@ -96,12 +96,12 @@ def test_cleaning_as_a_run_does_it(tied_model, tmp_path, capfd):
     assert as_json(capfd, file, "--model", tied_model)["text"] == {
         "origin": str(file), "source_language": "en", "target_language": "ca", "read": 2, "left_out": {"empty": 1},
         "cleaning": "1 of 2 pairs kept; dropped 1 under 4 words, 0 with format placeholders, 0 with markup, "
-        "0 with a source sentence that had already occurred", "pairs": 1,
+        "0 with a source sentence that had already occurred", "pairs": 1, "unit": "pairs", "columns": None,
     }  # fmt: skip
     assert as_json(capfd, file, "--model", tied_model, "--no-clean")["text"]["pairs"] == 2
     file.write_text("one\tun\n", encoding="utf-8")
     assert main(["inspect", str(file), "--model", str(tied_model)]) == 2
-    assert "nothing is left to look at; --no-clean" in capfd.readouterr().err
+    assert "nothing is left; --no-clean" in capfd.readouterr().err
 
 
 def test_two_files_and_an_instruction_of_the_user(tied_model, tmp_path, capfd):

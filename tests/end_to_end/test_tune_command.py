@@ -189,7 +189,7 @@ def test_the_validation_text_obeys_the_flags_of_the_text(untied_model, short, tm
 def test_early_stopping_keeps_the_best_step(untied_model, short, tmp_path, capfd):
     (tmp_path / "held.tsv").write_text("A sentence of its own\tUna frase pròpia\n", encoding="utf-8")
     rate = ("--epochs", "30", "--learning-rate", "0.3")
-    more = (*rate, "--validation", str(tmp_path / "held.tsv"), "--patience", "2")
+    more = (*rate, "--validation", str(tmp_path / "held.tsv"), "--patience", "2", "--min-words", "3")
     assert main(command(untied_model, short, tmp_path / "o", *more)) == 0
     training = json.loads((tmp_path / "o" / "training.json").read_text())
     losses = [entry["loss"] for entry in training["validation"]]

@@ -89,7 +89,7 @@ def test_the_source_of_a_run_is_what_its_config_says():
     given = {
         "target": "b", "format": "lines", "source_language": "de", "target_language": "fr", "source_column": "1",
         "target_column": "2", "dataset_config": "c", "dataset_split": "test", "dataset_streaming": True, "limit": 7,
-        "instruction": "Do it.",
+        "instruction": "Do it.", "min_words": 2, "drop_placeholders": False, "drop_markup": False,
     }  # fmt: skip
     assert TextConfig(train="a", **given).source == TextSource(path="a", **given)
-    assert {*given, "path"} == {field.name for field in dataclasses.fields(TextSource)}
+    assert {*given, "path", "clean"} == {field.name for field in dataclasses.fields(TextSource)}

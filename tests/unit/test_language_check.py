@@ -7,8 +7,8 @@ from importlib import metadata
 import pytest
 from scipy.stats import binomtest
 
+from ks_lottery.corpus import language_identity
 from ks_lottery.errors import UserError
-from ks_lottery.evaluation import language_check
 from ks_lottery.evaluation.language_check import language_share
 
 CATALAN = [
@@ -63,7 +63,7 @@ def test_languages_that_cannot_be_told_are_one_sentence():
 
 
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(language_check.util, "find_spec", lambda name: None)
-    language_check._identifier.cache_clear()
+    monkeypatch.setattr(language_identity.util, "find_spec", lambda name: None)
+    language_identity.identifier.cache_clear()
     with pytest.raises(UserError, match=r"^the language check needs py3langid: pip install 'ks-lottery\[language\]'$"):
         language_share(CATALAN, "ca")

@@ -6,7 +6,8 @@ import pytest
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
 from ks_lottery import keep_useful, read_corpus
-from ks_lottery.corpus.languages import is_spaced, language_name
+from ks_lottery.corpus.languages import is_spaced, language_name, same_language
+from ks_lottery.errors import UserError
 
 FLORES = [*FAIRSEQ_LANGUAGE_CODES, "arb_Latn", "min_Arab", "sat_Olck"]
 UNSPACED = {
@@ -31,6 +32,7 @@ def test_flores_codes_are_languages(code):
         "Simplified Chinese", "yue_Hant", "Cantonese", "th", "tha", "Thai", "lo", "lao", "km", "khm", "my", "mya",
         "bur", "Burmese", "bo",
         "bod", "tib", "dz", "dzo",
+        "ja_JP.UTF-8", "Chinese (Simplified)", "Cantonese (Traditional)", "Chinese (Taiwan)", "nod", "mnw", "Rakhine",
     ],
 )  # fmt: skip
 def test_sentences_without_spaces_are_not_short(tmp_path, language):
@@ -38,6 +40,28 @@ def test_sentences_without_spaces_are_not_short(tmp_path, language):
     file.write_text("The house is old and cold.\t今日はその家は古くて寒いです。\n", encoding="utf-8")
     corpus = read_corpus(file, source_language="en", target_language=language)
     assert len(keep_useful(corpus, min_words=4)[0]) == 1
+
+
+@pytest.mark.parametrize("code", [*FLORES, "pt_BR", "zh_TW", "sr-Latn-RS", "es_419", "nod", "de_CH"])
+def test_the_name_of_a_language_stands_for_its_code(code):
+    name = language_name(code)
+    assert language_name(name) == name
+    assert same_language(name, code)
+    assert is_spaced(name) == is_spaced(code)
+
+
+@pytest.mark.parametrize(
+    ("locale", "name"),
+    [("pt_BR.UTF-8", "Portuguese (Brazil)"), ("ca_ES@valencia", "Catalan (Spain)"), ("de.utf8", "German")],
+)
+def test_locales_of_an_operating_system(locale, name):
+    assert language_name(locale) == name
+
+
+@pytest.mark.parametrize("wrong", ["Chinese (Klingon)", "Klingonese (Brazil)", "Chinese (", "(Brazil)", "Chinese ()"])
+def test_names_with_an_unknown_part_are_refused(wrong):
+    with pytest.raises(UserError, match="is not known"):
+        language_name(wrong)
 
 
 @pytest.mark.parametrize("language", ["zh_Latn", "ja-Latn", "ko", "vi", "ca"])

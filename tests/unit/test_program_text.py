@@ -29,7 +29,9 @@ def test_placeholders(text):
     [
         "$12", "$100,000", "US$3 billion", "A$5", "$5m", "$1.5bn", "NZ$", "100%", "21% for most", "100 %",
         "100%ige Lösung", "%50eko", "%20si",
-        "100 %ige", "5%-os", "el 50 %de la gente", "99%a", "100%s", "A$AP", "Ke$ha", "R&D;", "x = 5 % 3", "50%",
+        "100 %ige", "5%-os", "el 50 %de la gente", "99%a", "100%s", "A$AP", "Ke$ha", "$US 5", "$US5",
+        "$CA\u00a012", "5 %a", "25\u202f%i",
+        "€100,000", "£5", "5 %", "5 %-Punkte", "%-Punkte", "R&D", "AT&T;", "%3,5", "R&D;", "x = 5 % 3", "50%",
         "%", "$", "% of",
     ],
 )  # fmt: skip

@@ -126,3 +126,25 @@ def test_the_beginning_of_sentence_is_there_once(tied_model, adds, template):
     assert list(ids) == (plain if text.startswith("<s>") else [begins] * adds + plain)
     assert ids.count(begins) == (adds or text.startswith("<s>"))
     assert form.pairs([order], ["The house"], ["La casa"])[0][0] == ids
+
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+"""``prompt_no_input`` of Stanford Alpaca's train.py."""
+
+
+def test_an_instruction_without_input_gets_the_published_prompt():
+    wanted = ALPACA.replace("{instruction}", "Name {source}.")
+    assert render_prompt("alpaca-stanford", "Name {source}.", "") == wanted
+    assert render_prompt("alpaca", "Name {source}.", " ") == f"{wanted}\n"
+    assert render_prompt("alpaca-single", "Name {source}.", "") == wanted.replace("\n\n", "\n")
+    assert render_prompt("plain", "Name it.", "") == "Name it.\n"
+    assert render_prompt("{instruction}\n{source} =>", "Name it.", "") == "Name it.\n =>"
+
+
+@pytest.mark.parametrize("template", ["labels", "question", "text-first", "request", "{source} =>"])
+def test_a_template_that_shows_no_instruction_cannot_show_it_alone(template):
+    with pytest.raises(UserError, match="shows no instruction, and an example has nothing but one: use alpaca"):
+        render_prompt(template, "Name it.", "", ("en", "ca"))

@@ -33,13 +33,34 @@ def test_an_alpaca_file_keeps_its_instructions(tmp_path):
     records.append({"instruction": None, "input": "Good night", "output": "Bona nit"})
     corpus = read_corpus(alpaca(tmp_path / "a.json", records), source_language="en", target_language="ca")
     general = "Translate the following sentence from English to Catalan."
-    assert orders(corpus) == [*told, general]
-    assert corpus.left_out == {"empty": 1}
-    assert orders(corpus.with_instruction("Do it.")) == ["Do it."] * 3
+    assert orders(corpus) == [*told, "Name three colours.", general]
+    assert not corpus.left_out
+    assert orders(corpus.with_instruction("Do it.")) == ["Do it.", "Do it.", "Name three colours.", "Do it."]
     corpus.save(tmp_path / "b.jsonl")
     again = read_corpus(tmp_path / "b.jsonl", source_language="en", target_language="ca")
     assert again.pairs == corpus.pairs
     assert again.fingerprint == corpus.fingerprint != corpus.with_instruction("").fingerprint
+
+
+@pytest.mark.parametrize("empty", [{"input": ""}, {"input": None}, {"input": " \n"}, {}])
+def test_an_instruction_without_an_input_is_an_example(tmp_path, empty):
+    records = [{"instruction": f"Name {n} colours.", **empty, "output": "Red."} for n in range(3)]
+    records.append({"instruction": "", **empty, "output": "Lost."})
+    for name, content in (("a.json", json.dumps(records)), ("a.jsonl", "\n".join(map(json.dumps, records)))):
+        file = tmp_path / name
+        file.write_text(content)
+        corpus = read_corpus(file, source_language="en", target_language="ca")
+        assert [(p.source, p.target, p.instruction) for p in corpus] == [
+            ("", "Red.", f"Name {n} colours.") for n in range(3)
+        ]
+        assert corpus.left_out == {"empty": 1}
+        assert read_corpus(corpus.save(tmp_path / "b.jsonl"), source_language="en", target_language="ca") == corpus
+
+
+def test_a_record_without_instruction_needs_its_input(tmp_path):
+    file = alpaca(tmp_path / "a.json", [{"input": "a", "output": "b"}, {"output": "b"}])
+    with pytest.raises(UserError, match="record 2 has no 'input'; it has output"):
+        read(file)
 
 
 def test_the_usual_order_is_the_most_frequent():
@@ -217,3 +238,11 @@ def test_a_deep_document_is_no_name(tmp_path):
         assert "nested too deeply" in str(error)  # noqa: PT017 (which of both depends on Python)
     else:
         assert [p.document for p in corpus] == ["", "7"]
+
+
+def test_a_nul_character_leaves_out_its_pair_alone(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"source": "a \\u0000b", "target": "c"}\n{"source": "d", "target": "e"}\n', encoding="utf-8")
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(pair.source, pair.target) for pair in corpus] == [("d", "e")]
+    assert corpus.left_out == {"invalid characters": 1}

@@ -6,7 +6,7 @@ import pytest
 
 from ks_lottery import Corpus, UserError
 from ks_lottery.corpus.corpus import Pair
-from ks_lottery.corpus.selection import hold_out
+from ks_lottery.corpus.selection import hold_out, keep_useful, split
 
 
 def corpus_of(sources: list[str]) -> Corpus:
@@ -53,3 +53,30 @@ def test_copies_stay_together_and_more_text_moves_nothing():
 def test_a_share_that_leaves_nothing_is_refused(sources, share, message):
     with pytest.raises(UserError, match=message):
         hold_out(corpus_of(sources), share)
+
+
+def test_short_pairs_are_dropped_from_translations_alone():
+    told = ["", "Translate the sentence to Catalan.", "Is this praise?", "Classify."]
+    pairs = [Pair(f"Well done {n}", "Sí", instruction=instruction) for n, instruction in enumerate(told)]
+    pairs.append(Pair("", "Red.", instruction="Name a colour."))
+    kept, report = keep_useful(Corpus(tuple(pairs), "en", "ca", "test"), min_words=4)
+    assert [pair.instruction for pair in kept] == [*told[2:], "Name a colour."]
+    assert report.short == 2
+    _, answered = keep_useful(Corpus(tuple(pairs[2:]), "en", "ca", "test"), min_words=4)
+    assert "short ones are kept" in answered.sentence()
+
+
+def test_one_input_under_two_instructions_is_no_repetition():
+    told = ["Is it praise?", "Is it long?", "is it  long?"]
+    pairs = [Pair("Well done", "Sí", instruction=instruction) for instruction in told]
+    pairs += [Pair("", "Red.", instruction=instruction) for instruction in ("Name one.", "Name one.", "Name two.")]
+    kept, report = keep_useful(Corpus(tuple(pairs), "en", "ca", "test"))
+    assert [pair.instruction for pair in kept] == ["Is it praise?", "Is it long?", "Name one.", "Name two."]
+    assert report.duplicate == 2
+
+
+def test_instructions_without_a_source_are_split_by_themselves():
+    pairs = [Pair("", "Red.", instruction=f"Name {n} colours.") for n in range(400)]
+    parts = split(Corpus(tuple(pairs), "en", "ca", "test"))
+    assert [len(part) for part in (parts.calibration, parts.test)] == pytest.approx([60, 60], abs=25)
+    assert len({pair.instruction for part in (parts.train, parts.calibration, parts.test) for pair in part}) == 400

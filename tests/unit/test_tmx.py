@@ -177,3 +177,15 @@ def test_only_the_white_space_of_layout_is_run_together(tmp_path):
     )
     preserved = memory(tmp_path / "a.tmx", unit("a", " a  b\n c ", "xml:space='preserve'"))
     assert preserved.pairs[0].target == "a  b\n c"
+
+
+@pytest.mark.parametrize("first", ["<seg> </seg>", "<seg>Mal &#x1F;</seg>", "<seg/>"])
+def test_of_several_translations_the_first_that_can_be_used(tmp_path, first):
+    units = (
+        "<tu><tuv xml:lang='en'><seg>Hello</seg></tuv><tuv xml:lang='es'><seg>Hola</seg></tuv>"
+        f"<tuv xml:lang='ca'>{first}</tuv><tuv xml:lang='ca'><seg>Bon dia</seg></tuv>"
+        "<tuv xml:lang='ca'><seg>Ei</seg></tuv></tu>"
+    )
+    corpus = memory(tmp_path / "a.tmx", units)
+    assert [(pair.source, pair.target) for pair in corpus] == [("Hello", "Bon dia")]
+    assert not corpus.left_out

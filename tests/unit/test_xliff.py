@@ -228,7 +228,8 @@ def test_drafts_and_rejected_segments_are_unfinished(tmp_path, attributes, more,
         ("<x id='1'/>", "{1}", True),
         ("<x id='INTERPOLATION' equiv-text='{{ name }}'/>", "{INTERPOLATION}", True),
         ("<ph id='2'>%d</ph>", "%d", True),
-        ("<bx id='3'/>", "{3}", True),
+        ("<bx id='3'/>", "", False),
+        ("<ex id='3'/>", "", False),
         ("<x id='1' ctype='x-b' equiv-text='&lt;b&gt;'/>", "", False),
         ("<x id='1' ctype='lb'/>", " ", False),
         ("<g id='1'>3</g>", "3", False),
@@ -239,6 +240,31 @@ def test_inline_elements_that_stand_for_values(tmp_path, inline, text, dropped):
     file = tmp_path / "a.xlf"
     file.write_text(
         xliff1(f"<trans-unit id='1'><source>It has{inline}rooms</source><target>Té{inline}sales</target></trans-unit>")
+    )
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [(p.source, p.target) for p in corpus] == [(f"It has{text}rooms", f"Té{text}sales")]
+    assert keep_useful(corpus, min_words=0)[1].placeholder == dropped
+
+
+@pytest.mark.parametrize(
+    ("inline", "text", "dropped"),
+    [
+        ("<ph id='1' dataRef='value'/>", "%d", True),
+        ("<ph id='1' dataRef='tag'/>", "", False),
+        ("<ph id='1' dataRef='break'/>", " ", False),
+        ("<ph id='1' dataRef='absent'/>", "{1}", True),
+        ("<pc id='1' dataRefStart='tag'>3</pc>", "3", False),
+        ("<sc id='1' dataRef='tag'/>", "", False),
+    ],
+)
+def test_inline_elements_of_xliff_2_name_their_code(tmp_path, inline, text, dropped):
+    file = tmp_path / "a.xlf"
+    file.write_text(
+        "<xliff version='2.0' xmlns='urn:oasis:names:tc:xliff:document:2.0' srcLang='en' trgLang='ca'><file id='f'>"
+        "<unit id='1'><originalData><data id='tag'>&lt;b&gt;</data><data id='value'>%d</data>"
+        "<data id='break'>&lt;br/&gt;</data></originalData><segment state='final'>"
+        f"<source>It has{inline}rooms</source><target>Té{inline}sales</target></segment></unit></file></xliff>",
+        encoding="utf-8",
     )
     corpus = read_corpus(file, source_language="en", target_language="ca")
     assert [(p.source, p.target) for p in corpus] == [(f"It has{text}rooms", f"Té{text}sales")]
@@ -267,3 +293,33 @@ def test_a_character_that_xliff_2_writes_by_its_number(tmp_path):
     )  # fmt: skip
     corpus = read_corpus(file, source_language="en", target_language="ca")
     assert ([(p.source, p.target) for p in corpus], corpus.left_out) == ([("d", "e")], {"invalid characters": 1})
+
+
+@pytest.mark.parametrize(
+    ("states", "taken"),
+    [
+        (("Translated", "Draft"), ["One."]),
+        (("RejectedTranslation", "ApprovedSignOff"), ["Two."]),
+        (("Translated", "Translated"), ["One.", "Two."]),
+        (("Draft", "Draft"), []),
+    ],
+)
+def test_each_segment_of_a_unit_is_a_pair_with_a_state_of_its_own(tmp_path, states, taken):
+    def marked(one, two):
+        return f"<mrk mtype='seg' mid='1'>{one}</mrk> <mrk mtype='seg' mid='2'>{two}</mrk>"
+
+    defined = "".join(f'<sdl:seg id="{n}" conf="{state}"/>' for n, state in enumerate(states, 1))
+    file = tmp_path / "a.sdlxliff"
+    file.write_text(
+        xliff1(
+            f"<trans-unit id='1'><source>One. Two.</source><seg-source>{marked('One.', 'Two.')}</seg-source>"
+            f"<target>{marked('U.', 'Dos.')}</target>"
+            f'<sdl:seg-defs xmlns:sdl="http://sdl.com/FileTypes/SdlXliff/1.0">{defined}</sdl:seg-defs></trans-unit>'
+            "<trans-unit id='2'><source>c</source><target>d</target></trans-unit>"
+        ),
+        encoding="utf-8",
+    )
+    corpus = read_corpus(file, source_language="en", target_language="ca")
+    assert [pair.source for pair in corpus] == [*taken, "c"]
+    assert [pair.target for pair in corpus] == [*({"One.": "U.", "Two.": "Dos."}[source] for source in taken), "d"]
+    assert corpus.left_out.get("unfinished", 0) == 2 - len(taken)

@@ -90,8 +90,8 @@ def open_texts(
     if isinstance(calibration, int | float):
         drawn = draw(corpus, calibration, seed)
         report, text, known = measured(drawn.report), measured(drawn.calibration), drawn.pool
-        turns = {pair.source: turn for pair, turn in zip(drawn.calibration, drawn.order, strict=True)}
-        order = tuple(turns[pair.source] for pair in text.corpus)
+        turns = {pair.identity: turn for pair, turn in zip(drawn.calibration, drawn.order, strict=True)}
+        order = tuple(turns[pair.identity] for pair in text.corpus)
         return Texts(report=report, calibration=text, pool=_counted(known, text, report), order=order)
     known = check_pool(calibration, corpus, same_pool=same_pool) if pool is None else pool
     report, text = measured(corpus), measured(calibration)

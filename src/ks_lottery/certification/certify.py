@@ -119,7 +119,7 @@ def _audited(
     certificate = certify_predictions(
         answers[ORIGINAL], answers[TUNED], smalls, scan, config=spec.config, name=name
     )  # fmt: skip
-    sources = [pair.source for pair in report.corpus.pairs]
+    sources = [pair.identity for pair in report.corpus.pairs]
     return replace(
         certificate,
         worst=worst(certificate, report.examples, sources, loaded.tokenizer, most=spec.examples),

@@ -156,14 +156,14 @@ def draw(corpus: Corpus, calibration: float, seed: int) -> Draw:
 
 def hash_order(calibration: Corpus, pool: Pool) -> tuple[int, ...]:
     """Return when each sentence of a calibration text was drawn, where a hash drew it: its place by ascending hash."""
-    fractions = [hash_fraction(pair.source, pool.seed or 0) for pair in calibration]
+    fractions = [hash_fraction(pair.identity, pool.seed or 0) for pair in calibration]
     return tuple(np.argsort(np.argsort(fractions, kind="stable"), kind="stable").tolist())
 
 
 def _distinct(corpus: Corpus) -> list[Pair]:
     first: dict[str, Pair] = {}
     for pair in corpus.pairs:
-        first.setdefault(sentence_key(pair.source), pair)
+        first.setdefault(sentence_key(pair.identity), pair)
     return list(first.values())
 
 
@@ -197,8 +197,8 @@ def check_pool(calibration: Corpus, report: Corpus, *, same_pool: bool = False) 
     """
     if not len(calibration):
         raise UserError(f"{calibration.origin} holds no sentence to calibrate on: give one that does")
-    stands = {sentence_key(pair.source) for pair in report}
-    both = [pair.source for pair in calibration if sentence_key(pair.source) in stands]
+    stands = {sentence_key(pair.identity) for pair in report}
+    both = [pair.identity for pair in calibration if sentence_key(pair.identity) in stands]
     if both:
         raise UserError(
             f"{len(both):,} of the {len(calibration):,} source sentences of {calibration.origin} are also in "
@@ -264,8 +264,8 @@ def _of_one_run(calibration: Corpus, report: Corpus) -> tuple[int, int, bool] | 
     if sizes.get("calibration") != len(calibration) or sizes.get("test", 0) < len(report):
         return None
     # `selection.split` puts the lowest hashes into test, the next into calibration: files that were edited may not.
-    last = max((hash_fraction(pair.source, seed) for pair in report), default=0.0)
-    if last >= min(hash_fraction(pair.source, seed) for pair in calibration):
+    last = max((hash_fraction(pair.identity, seed) for pair in report), default=0.0)
+    if last >= min(hash_fraction(pair.identity, seed) for pair in calibration):
         return None
     return int(content.get("held_out", sizes)["test"]), seed, "held_out" in content
 

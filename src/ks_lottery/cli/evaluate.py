@@ -20,7 +20,7 @@ def run(settings: EvaluateSettings) -> int:
     """Run the command and return its exit code."""
     spec = _spec(settings)
     from ks_lottery.checkpoint.patch import RowPatch
-    from ks_lottery.corpus.source import read_text
+    from ks_lottery.corpus.cleaned import cleaned_text
     from ks_lottery.evaluation.evaluate import evaluate_with
     from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
     from ks_lottery.models.equipped import check_adapter, open_product
@@ -34,7 +34,7 @@ def run(settings: EvaluateSettings) -> int:
     screen, silent = Screen(total=1 + spec.translates + spec.predicts + general_stages), bool(settings.json)
     with screen.stage("open model and text", silent=silent):
         # What needs no model comes first: opening one may take minutes.
-        corpus, general = read_text(settings.first_text(settings.data)), _general(settings)
+        (corpus, said), general = cleaned_text(settings.first_text(settings.data)), _general(settings)
         patch = RowPatch.open(Path(settings.patch)) if settings.patch else None
         if settings.adapter is not None:
             check_adapter(Path(settings.adapter).expanduser())
@@ -50,6 +50,8 @@ def run(settings: EvaluateSettings) -> int:
         loaded = load_model(
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
         )
+    for sentence in [] if silent else said:
+        screen.say(f"        {sentence}")
     evaluation = evaluate_with(
         spec, loaded, corpus, product, general=general, folder=settings.out, text=text,
         stage=lambda title: screen.stage(title, silent=silent, unit="sentences"),

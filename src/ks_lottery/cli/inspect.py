@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.streams import write
+from ks_lottery.config.groups import CleaningOptions
+from ks_lottery.config.values import shared
 
 if TYPE_CHECKING:
     from ks_lottery.config.train_commands import InspectSettings
@@ -22,7 +24,7 @@ def run(settings: InspectSettings) -> int:
         template=settings.template,
         max_tokens=settings.max_tokens,
         examples=settings.examples,
-        clean=settings.clean,
+        **shared(settings, CleaningOptions),
     )
     if settings.json:
         write(to_json(inspection.as_dict()))

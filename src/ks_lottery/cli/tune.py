@@ -47,7 +47,7 @@ def run(settings: TuneSettings) -> int:
         with screen.stage("open model and text", silent=not main):
             # What needs no model comes first: opening one may take minutes.
             check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
-            corpus, validation = _texts(settings)
+            corpus, validation, said = _texts(settings)
             target = _target_text(settings)
             spec = None if target else _spec(settings, work.unfinished, {})
             checkpoint = open_checkpoint(settings.model)
@@ -55,6 +55,8 @@ def run(settings: TuneSettings) -> int:
                 screen.say(f"        {note}")
             spec = spec or _spec(settings, work.unfinished, _frequencies(settings, checkpoint, target))
             tuning = prepare(checkpoint, corpus, spec, validation)
+        for sentence in said if main else []:
+            screen.say(f"        {sentence}")
         _show(screen, tuning, silent=not main)
         if settings.dry_run:
             with screen.stage("measure two steps", silent=not main):
@@ -90,16 +92,18 @@ def _show(screen: Screen, noun: Tuning | Plan | TuneResult[Any], *, silent: bool
             screen.say(f"        {sentence}")
 
 
-def _texts(settings: TuneSettings) -> tuple[Corpus, Corpus | None]:
+def _texts(settings: TuneSettings) -> tuple[Corpus, Corpus | None, list[str]]:
+    """Return the texts to train on and to validate on, and what is said about them."""
+    from ks_lottery.corpus.cleaned import cleaned_text
     from ks_lottery.corpus.selection import hold_out
-    from ks_lottery.corpus.source import read_text
 
-    corpus = read_text(settings.first_text(settings.train))
+    corpus, said = cleaned_text(settings.first_text(settings.train))
     if settings.validation is not None:
-        return corpus, read_text(settings.second_text(settings.validation))
+        validation, more = cleaned_text(settings.second_text(settings.validation))
+        return corpus, validation, [*said, *(f"validation: {sentence}" for sentence in more)]
     if settings.validation_share is not None:
-        return hold_out(corpus, settings.validation_share)
-    return corpus, None
+        return *hold_out(corpus, settings.validation_share), said
+    return corpus, None, said
 
 
 def _spec(settings: TuneSettings, folder: Path, frequencies: dict[int, int]) -> TuneSpec:

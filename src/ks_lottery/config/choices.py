@@ -195,8 +195,8 @@ SPANS = {
 }
 """Stretches of a text in which rows can be active, in their order."""
 
-TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset")
-"""Formats of parallel text."""
+TEXT_FORMATS = ("tsv", "csv", "jsonl", "json", "lines", "po", "mo", "tmx", "xliff", "dataset", "plain")
+"""Formats of text; plain is text of one language."""
 
 MIX = ("alpaca", "plain", "labels", "question", "text-first")
 """Prompt templates that `mixed` consists of, in their order."""

@@ -24,7 +24,8 @@ class TextOptions(Checked):
     target: str | None = setting(None, metavar="FILE")
     """The other one of two line-aligned files."""
     format: str = setting("auto", choices=("auto", *TEXT_FORMATS), metavar="FORMAT")
-    """Format of the text; auto uses the ending of the file name."""
+    """Format of the text; auto uses the ending of the file name. plain is text of one language: one line an example, or the key
+    text of JSON objects and datasets."""
     source_language: str = setting("en", metavar="LANG")
     """Code or English name of the language to translate from."""
     target_language: str = setting("ca", metavar="LANG")
@@ -58,12 +59,38 @@ class TextOptions(Checked):
         return TextSource(path=path, **{**self._options(), **more})
 
     def _options(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(TextOptions)}
+        names = [item.name for item in dataclasses.fields(TextSource) if item.name != "path"]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSource(TextOptions):
-    """Where parallel text is read from, and how. `ks_lottery.corpus.source.read_text` reads it."""
+class DropOptions(Checked):
+    """What cleaning drops of a text."""
+
+    GROUP: ClassVar[str] = "text"
+
+    min_words: int = setting(4, metavar="N", within=WHOLE)
+    """Translations with fewer words on a side are dropped; pairs with an instruction of another kind are kept."""
+    drop_placeholders: bool = setting(True, off_help="Keep pairs with format placeholders")  # noqa: FBT003
+    """Drop pairs with format placeholders such as %s or {name}."""
+    drop_markup: bool = setting(True, off_help="Keep pairs with tags, entities or web addresses")  # noqa: FBT003
+    """Drop pairs with tags, entities or web addresses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningOptions(DropOptions):
+    """Whether a text is cleaned, and of what."""
+
+    clean: bool = setting(True, off_help="Keep all pairs. Without this flag, the text is cleaned as in a run")  # noqa: FBT003
+    """Clean the text first, as a run does: short translations, placeholders, markup and repeated sources are dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource(CleaningOptions, TextOptions):
+    """Where text is read from, and how. `ks_lottery.corpus.source.read_text` reads it whole.
+
+    Cleaning is for the text that `tune`, `inspect` and `evaluate` are given by its name.
+    """
 
     path: str = setting(first=True)
     """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), the name or

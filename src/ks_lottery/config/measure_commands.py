@@ -11,6 +11,7 @@ from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
     BootstrapOptions,
+    CleaningOptions,
     ModelOptions,
     OutputOptions,
     PatchPromptOptions,
@@ -53,7 +54,7 @@ class EvaluateOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(EvaluateOptions, MeasuredTextOptions, ModelOptions, OutputOptions):
+class EvaluateSettings(EvaluateOptions, CleaningOptions, MeasuredTextOptions, ModelOptions, OutputOptions):
     """Settings of the command `evaluate`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)

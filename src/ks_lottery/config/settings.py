@@ -11,6 +11,7 @@ from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
     BootstrapOptions,
+    DropOptions,
     ModelOptions,
     PromptOptions,
     StepOptions,
@@ -35,7 +36,7 @@ class ModelConfig(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextConfig(PromptOptions, TextOptions):
+class TextConfig(DropOptions, PromptOptions, TextOptions):
     """The parallel text and how it is cleaned, split and shown to the model."""
 
     SECTION: ClassVar[str] = "text."
@@ -43,12 +44,6 @@ class TextConfig(PromptOptions, TextOptions):
     train: str = setting(CATALOGS, first=True)
     """File (TSV, CSV, JSONL, Alpaca JSON, PO, MO, TMX, XLIFF, or one of two line-aligned files; also .gz or .xz), or the name
     or folder of a Hugging Face dataset."""
-    min_words: int = setting(4, within=WHOLE)
-    """Pairs with fewer words on a side are dropped."""
-    drop_placeholders: bool = True
-    """Drop pairs with format placeholders such as %s or {name}."""
-    drop_markup: bool = True
-    """Drop pairs with tags, entities or web addresses."""
     min_pairs: int = setting(200, within=Range(kind=int, low=3, high=MOST))
     """With fewer usable pairs the run is refused."""
     calibration_share: float = setting(0.15, within=LEVEL)

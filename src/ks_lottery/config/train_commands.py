@@ -9,7 +9,15 @@ from typing import Any, Literal
 from ks_lottery.config.checked import Checked
 from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, PRESETS, QUANTIZATIONS, TEXT_RULES
 from ks_lottery.config.fields import setting
-from ks_lottery.config.groups import ModelOptions, OutputOptions, PromptOptions, SeedOption, StepOptions, TextOptions
+from ks_lottery.config.groups import (
+    CleaningOptions,
+    ModelOptions,
+    OutputOptions,
+    PromptOptions,
+    SeedOption,
+    StepOptions,
+    TextOptions,
+)
 from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.ranges import COUNT, FACTOR, LEVEL, WHOLE
 from ks_lottery.config.settings import TrainConfig
@@ -21,7 +29,7 @@ METHOD_MEANINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectSettings(TextOptions, PromptOptions, OutputOptions):
+class InspectSettings(CleaningOptions, TextOptions, PromptOptions, OutputOptions):
     """Settings of the command `inspect` and of the call of that name."""
 
     text: str = setting(positional=True, metavar="TEXT", first=True)
@@ -32,8 +40,6 @@ class InspectSettings(TextOptions, PromptOptions, OutputOptions):
     """Longest example in tokens."""
     examples: int = setting(3, metavar="N", within=WHOLE)
     """Number of examples to show."""
-    clean: bool = setting(True, off_help="Keep all pairs. Without this flag, the text is cleaned as in a run")  # noqa: FBT003
-    """Clean the text first, as a run does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,7 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneSettings(TuneOptions, TextOptions, StepOptions):
+class TuneSettings(TuneOptions, CleaningOptions, TextOptions, StepOptions):
     """Settings of the command `tune`."""
 
     model: str = setting(positional=True, metavar="MODEL", first=True)

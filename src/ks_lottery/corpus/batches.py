@@ -100,7 +100,7 @@ def encode(
     rows: int | None = None,
     spans: bool = False,
 ) -> tuple[list[Example], list[int]]:
-    """Render and tokenize a corpus, with the instruction of each pair.
+    """Render and tokenize a corpus, with the instruction of each pair; texts of one language without template and instruction.
 
     Parameters
     ----------
@@ -126,6 +126,8 @@ def encode(
         When the template is not known or cannot be read, the tokenizer has none to chat with, or a pair has a token without a
         row.
     """
+    if corpus.monolingual:
+        return _encode_plain(tokenizer, corpus, max_tokens=max_tokens, rows=rows)
     form = PromptForm(tokenizer, template, (corpus.source_language, corpus.target_language))
     if rows is not None:
         for one in form.templates:
@@ -142,6 +144,18 @@ def encode(
         places = source_tokens(form, chosen[0], chosen[1], [e.prompt for e in fitting], chosen[2])
         fitting = [replace(e, in_source=place) for e, place in zip(fitting, places, strict=True)]
     return fitting, kept
+
+
+def _encode_plain(
+    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, max_tokens: int, rows: int | None
+) -> tuple[list[Example], list[int]]:
+    """Tokenize texts of one language: no token is of a source, and all but the first are predicted."""
+    documents = PromptForm(tokenizer, "plain").documents([pair.target for pair in corpus])
+    examples = [Example(begin, rest, (False,) * len(begin)) for begin, rest in documents]
+    if rows is not None:
+        check_rows([example.sequence for example in examples], rows, corpus.origin)
+    kept = [index for index, example in enumerate(examples) if len(example) <= max_tokens]
+    return [examples[index] for index in kept], kept
 
 
 def longest(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, *, template: str = "alpaca") -> int:

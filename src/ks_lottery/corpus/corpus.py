@@ -1,4 +1,4 @@
-"""The noun `Corpus`: pairs of a source and a target sentence, with their languages and where they came from."""
+"""The noun `Corpus`: pairs of a source and a target sentence, or texts of one language, and where they came from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """A sentence and its translation.
+    """A sentence and its translation; or an instruction and the response to it; or a text of one language.
 
     Parameters
     ----------
     source, target
-        The two sentences; neither is empty in a corpus that was read.
+        The two sentences. The target is never empty in a corpus that was read; the source is empty where an instruction needs
+        no input, and in a monolingual corpus.
     document
         Where they stood, if that is known.
     instruction
@@ -35,10 +36,15 @@ class Pair:
     document: str = ""
     instruction: str = ""
 
+    @property
+    def identity(self) -> str:
+        """What tells it from others: the source; without one the instruction, or the text of one language."""
+        return self.source or self.instruction or self.target
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Corpus(Shown):
-    """Parallel text.
+    """Parallel text, instructions with their responses, or texts of one language.
 
     Two are equal when languages and pairs are, documents included, wherever they were read from.
 
@@ -47,11 +53,14 @@ class Corpus(Shown):
     pairs
         In the order of the text.
     source_language, target_language
-        Code or English name.
+        Code or English name; of a monolingual corpus both are its language.
     origin
         What it was read from, as the user named it.
     left_out
         How many entries of the text are no pairs, by reason, such as an empty side or an unfinished translation.
+    monolingual
+        Whether each pair is a text of one language: its target, without source and instruction. It is shown to the model
+        without a prompt, and the loss is taken on all of it.
     """
 
     pairs: tuple[Pair, ...]
@@ -59,9 +68,12 @@ class Corpus(Shown):
     target_language: str
     origin: str
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    monolingual: bool = False
 
     def __repr__(self) -> str:
         """Return one line."""
+        if self.monolingual:
+            return f"Corpus({len(self):,} texts, {self.target_language}, from {self.origin})"
         return f"Corpus({len(self):,} pairs, {self.source_language} to {self.target_language}, from {self.origin})"
 
     def __eq__(self, other: object) -> bool:
@@ -78,6 +90,8 @@ class Corpus(Shown):
         """Return the first `most` pairs (5) as a table, and the whole in a sentence."""
         columns = [Column(title=self.source_language), Column(title=self.target_language)]
         rows = [[pair.source, pair.target] for pair in self.pairs[:most]]
+        if self.monolingual:
+            columns, rows = columns[1:], [row[1:] for row in rows]
         return [Section(columns=columns, rows=rows, sentences=[repr(self)])]
 
     def __len__(self) -> int:
@@ -87,6 +101,11 @@ class Corpus(Shown):
     def __iter__(self) -> Iterator[Pair]:
         """Yield the pairs."""
         return iter(self.pairs)
+
+    @property
+    def unit(self) -> str:
+        """What it counts: ``pairs``, or ``texts`` of one language."""
+        return "texts" if self.monolingual else "pairs"
 
     @property
     def fingerprint(self) -> str:
@@ -104,18 +123,18 @@ class Corpus(Shown):
         return replace(self, pairs=self.pairs[:count])
 
     def with_instruction(self, instruction: str) -> Corpus:
-        """Tell the model `instruction` in every pair, whatever the text says."""
-        return replace(self, pairs=tuple(replace(pair, instruction=instruction) for pair in self.pairs))
+        """Tell the model `instruction` in every pair that has a source, whatever the text says."""
+        pairs = (replace(pair, instruction=instruction) if pair.source else pair for pair in self.pairs)
+        return replace(self, pairs=tuple(pairs))
 
     def save(self, path: str | Path) -> Path:
-        """Write one JSON object a pair to `path`, as `read_corpus` reads it, and return the path."""
+        """Write one JSON object a pair or text to `path`, as `read_corpus` reads it, and return the path."""
         path = Path(path).expanduser()
         write_json_lines(
             path,
             [
                 {
-                    "source": p.source,
-                    "target": p.target,
+                    **({"text": p.target} if self.monolingual else {"source": p.source, "target": p.target}),
                     **({"document": p.document} if p.document else {}),
                     **({"instruction": p.instruction} if p.instruction else {}),
                 }

@@ -44,7 +44,10 @@ def _entries(path: Path) -> Any:
             return polib.mofile(str(plain))
         except (OSError, ValueError, LookupError, struct.error) as error:  # what polib raises for damaged files
             reason = shortened(str(error).replace(str(plain), str(path)))
-            raise UserError(f"{path} is not a gettext catalog that can be read: {reason}") from error
+            remedy = (
+                ": convert it to UTF-8, or name its encoding in its header" if isinstance(error, UnicodeError) else ""
+            )
+            raise UserError(f"{path} is not a gettext catalog that can be read: {reason}{remedy}") from error
 
 
 def _check_sizes(content: bytes) -> None:

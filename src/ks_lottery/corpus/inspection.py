@@ -53,7 +53,7 @@ def inspect_corpus(
     encoded = encode(form.tokenizer, corpus, template=form.template, max_tokens=sys.maxsize, rows=len(names))[0]
     instructions = orders(corpus)
     content = {
-        "end": {"id": form.end, "token": names[form.end]},
+        "end": {"id": encoded[0].response[-1], "token": names[encoded[0].response[-1]]},
         "lengths": lengths_of(encoded, max_tokens),
         "tokens_per_word": both_fertilities(form.tokenizer, corpus),
         "examples": [
@@ -61,7 +61,7 @@ def inspect_corpus(
                 "number": number,
                 "source": pair.source,
                 "target": pair.target,
-                "prompt": form.render(instructions[number], pair.source),
+                "prompt": "" if corpus.monolingual else form.render(instructions[number], pair.source),
                 "overlong": len(encoded[number]) > max_tokens,
                 "tokens": _tokens(encoded[number], names),
             }
@@ -126,7 +126,9 @@ def fertility(tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], lang
 
 
 def both_fertilities(tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> dict[str, Any]:
-    """Return the tokens a word of the source and of the target side."""
+    """Return the tokens a word of the source and of the target side; of the target alone where not every pair has a source."""
+    if not all(pair.source for pair in corpus):
+        return {"target": fertility(tokenizer, [pair.target for pair in corpus], corpus.target_language)}
     return {
         "source": fertility(tokenizer, [pair.source for pair in corpus], corpus.source_language),
         "target": fertility(tokenizer, [pair.target for pair in corpus], corpus.target_language),

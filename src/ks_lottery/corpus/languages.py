@@ -17,12 +17,14 @@ MORE_NAMES = {
     "acm": "Mesopotamian Arabic", "acq": "Ta'izzi-Adeni Arabic", "ajp": "South Levantine Arabic",
     "apc": "North Levantine Arabic", "azb": "South Azerbaijani", "cjk": "Chokwe", "fuv": "Nigerian Fulfulde",
     "hne": "Chhattisgarhi", "kbp": "Kabiy\u00e8", "pbt": "Southern Pashto", "quy": "Ayacucho Quechua", "taq": "Tamasheq",
+    "mnw": "Mon", "nod": "Northern Thai", "rki": "Rakhine", "sou": "Southern Thai", "tts": "Northeastern Thai",
 }  # fmt: skip
-"""Languages of FLORES-200 that Babel does not name, by their code in ISO 639-3."""
+"""Languages that Babel does not name, by their code in ISO 639-3: those of FLORES-200, and more that are written without
+spaces."""
 
 UNSPACED = frozenset({
-    "zh", "yue", "wuu", "gan", "hak", "hsn", "lzh", "nan", "cdo", "cjy", "mnp", "ja", "th", "nod", "lo", "km", "my", "shn",
-    "bo", "dz",
+    "zh", "yue", "wuu", "gan", "hak", "hsn", "lzh", "nan", "cdo", "cjy", "mnp", "ja", "th", "nod", "sou", "tts", "lo", "km",
+    "my", "mnw", "rki", "shn", "bo", "dz",
 })  # fmt: skip
 """Languages written without spaces between words."""
 
@@ -49,6 +51,23 @@ def _places() -> dict[str, str]:
 
 
 @cache
+def _by_name() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the code of each English name of a language, and of a script or country, in small letters."""
+    return tuple({name.lower(): code for code, name in known.items()} for known in (_names(), _places()))  # pyright: ignore[reportReturnType]
+
+
+def _code(language: str) -> str:
+    """Return the code of a name such as ``Chinese (Simplified)``, without the encoding of a locale; a code as it is."""
+    languages, places = _by_name()
+    language = re.split(r"[.@]", language.strip(), maxsplit=1)[0]
+    found = re.fullmatch(r"([^()]+) \(([^()]+)\)", language)
+    if found is None:
+        return languages.get(language.lower(), language)
+    first, rest = languages.get(found[1].lower(), ""), [places.get(part.lower(), "") for part in found[2].split(", ")]
+    return "_".join([first, *rest]) if first and all(rest) else language
+
+
+@cache
 def _aliases() -> dict[str, str]:
     """Return codes of three letters and old codes, each with the one that is used here (cat: ca)."""
     from babel.core import get_global
@@ -62,7 +81,8 @@ def language_name(code: str) -> str:
     Parameters
     ----------
     code
-        ``ca``, ``cat``, ``pt_BR``, ``pt-BR``, ``sr_Latn``, or an English name such as ``Catalan``, which is returned as it is.
+        ``ca``, ``cat``, ``pt_BR``, ``pt-BR``, ``sr_Latn``, or an English name such as ``Catalan`` or ``Portuguese (Brazil)``,
+        which is returned as it is.
 
     Raises
     ------
@@ -77,7 +97,10 @@ def language_name(code: str) -> str:
     names = _names()
     if code in names.values():
         return code
-    first, *rest = code.replace("-", "_").split("_")
+    known = _code(code) if re.search(r"[(.@]", code) else code
+    if "(" in code and known != code:
+        return code
+    first, *rest = known.replace("-", "_").split("_")
     first = _aliases().get(first.lower(), first.lower())
     more = [_places().get(part.upper()) or _places().get(part.title(), "") for part in rest]
     if first in names and all(more):
@@ -89,10 +112,8 @@ def language_name(code: str) -> str:
 @cache
 def _subtags(code: str) -> tuple[str, ...]:
     """Return the parts of a code, or of a name's code, in one form: language first, then script and region."""
-    by_name = {name.lower(): key for key, name in _names().items()}
-    known = by_name.get(code.strip().lower(), code)
-    first, *rest = re.split(r"[-_@.]", known.strip().lower())
-    return _aliases().get(first, first), *rest
+    first, *rest = re.split(r"[-_]", _code(code).lower())
+    return *_aliases().get(first, first).lower().split("_"), *rest  # an old code may be a variant: prs is fa_AF
 
 
 def is_spaced(language: str) -> bool:

@@ -13,10 +13,10 @@ from ks_lottery.corpus.white_space import single_spaced, trimmed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NATIVE = frozenset({"bpt", "ept", "it", "ut", "sc", "ec", "sm", "em"})
+NATIVE = frozenset({"bpt", "ept", "bx", "ex", "it", "ut", "sc", "ec", "sm", "em"})
 """Inline elements of TMX 1.4, XLIFF 1.2 and 2 that hold the code of one tag of a pair, or nothing."""
 
-VALUES = frozenset({"x", "ph", "bx", "ex"})
+VALUES = frozenset({"x", "ph"})
 """Inline elements that stand for a value, such as a number or a name, unless they say that they are formatting.
 
 All other elements but these and `NATIVE` wrap text."""
@@ -87,10 +87,20 @@ def _pieces(element: Any, numbers: Iterator[int]) -> list[str]:
     return pieces
 
 
+def _original(element: Any) -> str:
+    """Return the code that an element of XLIFF 2 names by ``dataRef``, from the ``originalData`` of its unit."""
+    name = element.get("dataRef")
+    unit = next((parent for parent in element.iterancestors() if local_name(parent) == "unit"), None) if name else None
+    for child in () if unit is None else unit:
+        if local_name(child) == "originalData":
+            return next(("".join(data.itertext()) for data in child if data.get("id") == name), "")
+    return ""
+
+
 def _value(element: Any, numbers: Iterator[int]) -> str:
     """Return what an element stands for: a placeholder, a space for a line break, or nothing for formatting."""
     number = next(numbers)
-    code = "".join(element.itertext()) or element.get("equiv-text") or element.get("equiv") or ""
+    code = "".join(element.itertext()) or element.get("equiv-text") or element.get("equiv") or _original(element)
     said = element.get("ctype") or element.get("subType") or element.get("type") or ""
     kind = said.lower().removeprefix("xlf:").removeprefix("x-").removeprefix("html-")
     tag = _TAG.fullmatch(code)

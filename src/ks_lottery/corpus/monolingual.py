@@ -40,7 +40,9 @@ def read_sentences(source: TextSource, *, side: Literal["source", "target"] = "t
     path = Path(source.path).expanduser()
     named = source.path.startswith("asset:") or ending_of(path) in ENDINGS or source.format != "auto"
     if source.target is not None or (named and source.format != "lines"):
-        return [getattr(pair, side) for pair in read_text(source)]
+        corpus = read_text(source)
+        sentences = [getattr(pair, "target" if corpus.monolingual else side) for pair in corpus]
+        return [sentence for sentence in sentences if sentence]
     sentences: list[str] = []
     for number, line in islice(((n, text) for n, text in numbered_lines(path) if text.strip()), source.limit):
         if len(line) > LONGEST_SENTENCE:

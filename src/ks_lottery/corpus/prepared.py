@@ -24,14 +24,17 @@ def keep_useful(
     drop_placeholders: bool = True,
     drop_markup: bool = True,
 ) -> tuple[Corpus, FilterReport]:
-    """Drop pairs that teach nothing: short ones, placeholders, markup, and sources that had already occurred.
+    """Drop pairs that teach nothing: short translations, placeholders, markup, and sources that had already occurred.
+
+    Of texts of one language, those are dropped that had already occurred, and no others.
 
     Parameters
     ----------
     corpus
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     min_words
-        Fewest words on a side, 0 or more (4); languages written without spaces apart.
+        Fewest words on a side of a translation, 0 or more (4); languages written without spaces apart. Pairs whose own
+        instruction is another one than to translate are kept.
     drop_placeholders
         Drop pairs with format placeholders such as ``%s`` or ``{name}``; on by default.
     drop_markup

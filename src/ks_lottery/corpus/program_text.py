@@ -10,15 +10,15 @@ _FORMAT = (
     r"|%\([^()%]{1,100}\)[-+ #0]*\d*(?:\.\d+)?[a-zA-Z]"  # %(name)s
     r"|%\d{1,2}\$[-+#0]*\d*(?:\.\d+)?[a-zA-Z@]"  # %1$s
     r"|(?<!\d)%[ds](?!\w)|(?<!\d)(?<!\d\s)%[ds]"  # %d, also in %dx%d and %spx; "50 %de" is a typing error
-    r"|(?<![\w%])%(?:[iouxXeEfFgGcCrpnaAS](?!\w)|@)"  # %f; "100%ige" is a word
+    r"|(?<![\w%])(?<!\d\s)%(?:[iouxXeEfFgGcCrpnaAS](?!\w)|@)"  # %f; "100%ige" is a word, and "5 %a" a typing error
     r"|(?<![\w%])%(?:hh?|ll?|z|j|t|q)[diouxX](?!\w)"  # %ld
     r"|(?<![\w%])%[-+#0]*\d*\.(?:\d+|\*)[a-zA-Z](?!\w)"  # %.2f
     r"|(?<![\w%])%[-+#0]+\d*[a-zA-Z](?!\w)"  # %05d
     r"|(?<![\w%])%\d+[dsxX](?!\w)"  # %5d; "%50eko" is a word
 )
 
-_PLACEHOLDER = re.compile(rf"{_FORMAT}|\{{[^{{}}]*\}}|(?<![\w$])\$(?:[A-Za-z_]\w*|[({{]\w+[)}}])")
-"""%s, %1$d, %(name)s, %%, {name}, {0}, {}, $name, ${name}; but not $100, US$3, 100%ige and %50eko."""
+_PLACEHOLDER = re.compile(rf"{_FORMAT}|\{{[^{{}}]*\}}|(?<![\w$])\$(?:(?![A-Z]{{2,3}}\s?\d)[A-Za-z_]\w*|[({{]\w+[)}}])")
+"""%s, %1$d, %(name)s, %%, {name}, {0}, {}, $name, ${name}; but not $100, US$3, $US 3, 100%ige and %50eko."""
 
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&#(?:\d+|[xX][\da-fA-F]+);|https?://|www\.")
 

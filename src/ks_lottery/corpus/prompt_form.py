@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 from ks_lottery.corpus.chat import Turn, chat_prompt, read_turn
 from ks_lottery.corpus.mixed_templates import mixed_place, mixed_templates
 from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
-from ks_lottery.corpus.prompts import CHAT, JOINT, TEMPLATES, check_template, fill, render_prompt, template_text
+from ks_lottery.corpus.prompts import (
+    CHAT,
+    JOINT,
+    TEMPLATES,
+    check_template,
+    fill,
+    render_prompt,
+    template_text,
+    without_input,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,6 +139,9 @@ class PromptForm:
 
     def _in_parts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize prompts with tokens that are named by their id; the text between them is tokenized by itself."""
+        for source in sources:
+            if not source.strip():
+                without_input(self.template, self.text)
         parts, pairs = template_parts(self.text), list(zip(orders, sources, strict=True))
         texts = [fill(part, *pair) for pair in pairs for part in parts if isinstance(part, str)]
         tokenized = iter(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
@@ -175,6 +187,14 @@ class PromptForm:
         wholes = self.texts([f"{self.render(order, source)}{target}" for order, source, target in parts])
         lengths = [len(prompt) for prompt in prompts]
         return [(ids[:n], (*ids[n:], self.end)) for ids, n in zip(wholes, lengths, strict=True)]
+
+    def documents(self, texts: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Tokenize texts without a prompt, each with its end of sentence: what it begins with, and all that is to be predicted.
+
+        It begins with what the tokenizer puts before any text; without that with its own first token, which nothing predicts.
+        """
+        begin, end = len(self.opening) or 1, special_token(self.tokenizer, "eos_token_id")
+        return [(ids[:begin], (*ids[begin:], end)) for ids in self.texts(texts)]
 
     def responses(self, targets: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize responses, each with its end token."""

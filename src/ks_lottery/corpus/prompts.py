@@ -45,6 +45,23 @@ TEMPLATES = {
 - ``request``: another one of these, which is no part of ``mixed``, to test on.
 """
 
+WITHOUT_INPUT = {
+    "alpaca": (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Response:\n"
+    ),
+    "alpaca-stanford": (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Response:"
+    ),
+    "alpaca-single": (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n"
+        "### Instruction:\n{instruction}\n### Response:"
+    ),
+    "plain": "{instruction}\n",
+}
+"""Name to template for an instruction without an input: Stanford Alpaca's own wording, in the forms above."""
+
 LANGUAGES = ("{source_language}", "{target_language}")
 """Places of the names of the languages in a template."""
 
@@ -70,7 +87,12 @@ def instruction(source_language: str, target_language: str) -> str:
 
 
 def orders(corpus: Corpus) -> list[str]:
-    """Return the instruction of each pair: the text's own where it has one, else the one that the languages make."""
+    """Return the instruction of each pair: the text's own where it has one, else the one that the languages make.
+
+    A text of one language is shown without one: its instructions are empty.
+    """
+    if corpus.monolingual:
+        return [""] * len(corpus)
     general = instruction(corpus.source_language, corpus.target_language)
     return [pair.instruction or general for pair in corpus.pairs]
 
@@ -157,7 +179,31 @@ def render_prompt(template: str, order: str, source: str, languages: tuple[str, 
     'Translate.\na {source} b\n'
     """
     check_template(template)
-    return fill(template_text(template, languages), order, source)
+    text = template_text(template, languages)
+    return fill(text if source.strip() else without_input(template, text), order, source)
+
+
+def without_input(template: str, text: str) -> str:
+    """Return the template for an instruction that needs no input: a published one, or the text with nothing as its source.
+
+    Parameters
+    ----------
+    template
+        A name of `TEMPLATES`, or a text of your own.
+    text
+        Its text (`template_text`).
+
+    Raises
+    ------
+    UserError
+        When the template shows no instruction, so that nothing would be shown.
+    """
+    if "{instruction}" not in text:
+        raise UserError(
+            f"template {shortened(template)} shows no instruction, and an example has nothing but one: use "
+            f"{', '.join(WITHOUT_INPUT)}, {CHAT}, or a text that contains {{instruction}}"
+        )
+    return WITHOUT_INPUT.get(template, text)
 
 
 def fill(text: str, order: str, source: str) -> str:

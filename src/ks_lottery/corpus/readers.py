@@ -13,6 +13,7 @@ from ks_lottery.corpus.gettext import read_gettext
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.lines import is_encodable, read_lines
 from ks_lottery.corpus.packed import check_file, ending_of
+from ks_lottery.corpus.plain_text import PLAIN, plain_records, read_plain
 from ks_lottery.corpus.reading import Reader, Request
 from ks_lottery.corpus.records import from_records, read_json, read_json_lines
 from ks_lottery.corpus.tables import read_csv, read_tsv
@@ -34,6 +35,7 @@ READERS: dict[str, Reader] = {
     "mo": read_gettext,
     "tmx": read_tmx,
     "xliff": read_xliff,
+    PLAIN: read_plain,
 }
 """Format to reader."""
 
@@ -74,7 +76,8 @@ def read_corpus(
         The other of two line-aligned files.
     format
         ``tsv``, ``csv``, ``jsonl`` (one object a line), ``json`` (a list of objects, such as Alpaca's), ``lines``, ``po``,
-        ``mo``, ``tmx``, ``xliff``, ``dataset``; ``auto`` goes by the ending.
+        ``mo``, ``tmx``, ``xliff``, ``dataset``; ``auto`` goes by the ending. ``plain`` is text of `target_language` alone,
+        a line each; or, of JSON and datasets, the key ``text`` or `target_column`.
     source_column, target_column
         Names of columns or keys, if they are not found automatically; numbers from 1 for a table without a header;
         ``translation.en`` for a key inside another.
@@ -90,7 +93,7 @@ def read_corpus(
     Corpus
         The pairs in the order of the text; entries that are no pairs (an empty side, an unfinished translation, a side of
         more than 100,000 characters, or one with a surrogate) are counted in ``left_out``. An ``instruction`` that a JSON
-        object or a row brings with it stays with its pair.
+        object or a row brings with it stays with its pair, and needs no source.
 
     Raises
     ------
@@ -107,11 +110,13 @@ def read_corpus(
     other = None if target is None else _path(target)
     request = Request(path, other, source_language, target_language, source_column, target_column)
     left_out: Counter[str] = Counter()
-    if kind == "dataset":
+    monolingual = kind == PLAIN
+    if kind == "dataset" or (monolingual and _is_dataset(path)):
         from ks_lottery.corpus.hub import read_dataset
 
         rows = read_dataset(str(source), dataset_config, dataset_split, streaming=streaming)
-        pairs: Iterable[Pair] = from_records(rows, f"dataset {source}", request)
+        records = plain_records if monolingual else from_records
+        pairs: Iterable[Pair] = records(rows, f"dataset {source}", request)
     elif streaming:
         raise UserError(
             f"streaming is for Hugging Face datasets, but {source} is read as {kind}: leave it out, or give limit"
@@ -123,24 +128,39 @@ def read_corpus(
         pairs = READERS[kind](request, left_out)
     else:
         raise UserError(f"text format {kind} is not known; the formats are {', '.join([*READERS, 'dataset'])}")
-    whole = tuple(islice(_whole(pairs, left_out), limit))
+    whole = tuple(islice(_whole(pairs, left_out, monolingual=monolingual), limit))
     if not whole:
         reasons = "".join(f"; {count:,} left out: {reason}" for reason, count in sorted(left_out.items()) if count)
-        raise UserError(f"{source} holds no pairs of sentences{reasons}")
-    return Corpus(whole, source_language, target_language, str(source), {r: n for r, n in left_out.items() if n})
+        raise UserError(f"{source} holds no {'text' if monolingual else 'pairs of sentences'}{reasons}")
+    return Corpus(
+        whole, target_language if monolingual else source_language, target_language, str(source),
+        {r: n for r, n in left_out.items() if n}, monolingual,
+    )  # fmt: skip
 
 
-def _whole(pairs: Iterable[Pair], left_out: Counter[str]) -> Iterator[Pair]:
-    """Yield the pairs of which both sides say something that can be written and tokenized, and count the others."""
+def _whole(pairs: Iterable[Pair], left_out: Counter[str], *, monolingual: bool) -> Iterator[Pair]:
+    """Yield the pairs that say something that can be written and tokenized, and count the others.
+
+    Both sides do; or the instruction and the target of a pair without a source, or the target of a monolingual text.
+    """
     for pair in pairs:
-        if not (pair.source.strip() and pair.target.strip()):
+        if not (pair.target.strip() and (monolingual or pair.source.strip() or pair.instruction.strip())):
             left_out["empty"] += 1
         elif max(len(pair.source), len(pair.target), len(pair.instruction)) > LONGEST_SENTENCE:
             left_out["too long"] += 1
-        elif not all(map(is_encodable, (pair.source, pair.target, pair.instruction, pair.document))):
+        elif not all(map(_is_text, (pair.source, pair.target, pair.instruction, pair.document))):
             left_out["invalid characters"] += 1
         else:
             yield pair
+
+
+def _is_dataset(path: Path) -> bool:
+    """Say whether a text of one language, whose format no ending tells, is a dataset: a folder, or the name of one."""
+    return path.is_dir() or (not path.exists() and _format_of(path, None) == "dataset")
+
+
+def _is_text(text: str) -> bool:
+    return "\0" not in text and is_encodable(text)
 
 
 def _path(name: str | Path) -> Path:

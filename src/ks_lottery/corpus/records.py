@@ -21,20 +21,28 @@ if TYPE_CHECKING:
 
     from ks_lottery.corpus.reading import Request
 
-KNOWN = (("source", "target"), ("input", "output"))
+INPUT = "input"
+"""Alpaca's key of what an instruction is about; an instruction that needs none may leave it out."""
+
+KNOWN = (("source", "target"), (INPUT, "output"))
 """Keys of both sides that need not be named; ``input`` and ``output`` are Alpaca's."""
 
 
 def read_json(request: Request, left_out: Counter[str]) -> Iterable[Pair]:  # noqa: ARG001 (every record is a pair)
     """Read a list of objects, as Alpaca files are; a file of one object a line is read as such, whatever its ending."""
-    with opened(request.path) as handle:
+    return from_records(json_records(request.path), str(request.path), request)
+
+
+def json_records(path: Path) -> Iterable[Any]:
+    """Return the objects of a JSON file: of a list, or one a line, whatever the ending of its name."""
+    with opened(path) as handle:
         head = handle.read(4096)
         if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
-            return from_records(_json_lines(request.path), str(request.path), request)
-        content = _parsed(head + handle.read(LARGEST + 1 - len(head)), str(request.path))
+            return _json_lines(path)
+        content = _parsed(head + handle.read(LARGEST + 1 - len(head)), str(path))
     if not isinstance(content, list):
-        raise UserError(f"{request.path} does not hold a list of objects: give a list, or one object a line")
-    return from_records(content, str(request.path), request)
+        raise UserError(f"{path} does not hold a list of objects: give a list, or one object a line")
+    return content
 
 
 def _parsed(raw: bytes, name: str) -> Any:
@@ -63,7 +71,8 @@ def from_records(records: Iterable[Any], origin: str, request: Request) -> Itera
 
     A record has both sides under known keys, under the languages' codes, the latter also one level down under
     ``translation``, or under the names that the user gave (``translation.en`` for one that lies deeper). A missing value
-    (null) is an empty sentence. ``instruction`` and ``document`` are kept where a record has them.
+    (null) is an empty sentence, and so is Alpaca's ``input`` where a record with an ``instruction`` lacks it. ``instruction``
+    and ``document`` are kept where a record has them.
     """
     keys: tuple[str, str] | None = None
     for number, record in enumerate(records, start=1):
@@ -98,6 +107,8 @@ def _known(record: Mapping[str, Any], request: Request) -> tuple[str, str] | Non
     for pair in KNOWN:
         if all(name in record for name in pair):
             return pair
+    if "output" in record and isinstance(record.get("instruction"), str):
+        return KNOWN[-1]  # an instruction that needs no input
     nested = record.get("translation")
     inside = nested if isinstance(nested, dict) else record
     names = [str(name) for name in inside]
@@ -118,6 +129,8 @@ def _shown(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _text(record: Mapping[str, Any], key: str, where: str) -> str:
     value: Any = record
+    if key == INPUT and key not in record and isinstance(record.get("instruction"), str):
+        return ""
     for part in [key] if key in record else key.split("."):
         if not isinstance(value, dict) or part not in value:
             raise UserError(f"{where} has no {key!r}; it has {listed(_shown(record))}")

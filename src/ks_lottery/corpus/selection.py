@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """How many pairs were read, kept, and dropped for which reason (the first that applies)."""
+    """How many pairs were read, kept, and dropped for which reason (the first that applies).
+
+    Parameters
+    ----------
+    unit
+        What is counted: ``pairs``, or ``texts`` of one language.
+    translated
+        Whether a pair is a translation, so that short ones were looked for.
+    """
 
     read: int
     kept: int
@@ -27,17 +35,23 @@ class FilterReport:
     markup: int
     duplicate: int
     min_words: int
+    unit: str = "pairs"
+    translated: bool = True
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
-        return asdict(self)
+        return {name: count for name, count in asdict(self).items() if name not in {"unit", "translated"}}
 
     def sentence(self) -> str:
         """Return the report for people."""
+        if self.unit == "texts":
+            return f"{self.kept:,} of {self.read:,} texts kept; dropped {self.duplicate:,} that had already occurred"
+        short = f"{self.short:,} under {self.min_words} words, " if self.translated else ""
+        said = "" if self.translated else " (its instructions are not to translate: short ones are kept)"
         return (
-            f"{self.kept:,} of {self.read:,} pairs kept; dropped {self.short:,} under {self.min_words} words, "
+            f"{self.kept:,} of {self.read:,} pairs kept; dropped {short}"
             f"{self.placeholder:,} with format placeholders, {self.markup:,} with markup, "
-            f"{self.duplicate:,} with a source sentence that had already occurred"
+            f"{self.duplicate:,} with a source sentence that had already occurred{said}"
         )
 
 
@@ -71,33 +85,51 @@ def sentence_key(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
+def is_translation(pair: Pair) -> bool:
+    """Say whether a pair is to be translated: it has no instruction of its own, or one that says so.
+
+    A short answer to another instruction, such as "Positive", is a whole answer.
+    """
+    return not pair.instruction or (bool(pair.source) and "translat" in pair.instruction.lower())
+
+
 def _is_short(text: str, language: str, min_words: int) -> bool:
     return is_spaced(language) and len(text.split()) < min_words
+
+
+def _key(pair: Pair, *, is_translated: bool) -> str:
+    """Return what two copies of a pair share: the source; with it the instruction where that is not to translate."""
+    return sentence_key(pair.source if is_translated else f"{pair.instruction}\n{pair.source or pair.identity}")
 
 
 @checks_names
 def keep_useful(
     corpus: Corpus, *, min_words: int = 4, drop_placeholders: bool = True, drop_markup: bool = True
 ) -> tuple[Corpus, FilterReport]:
-    """Drop pairs that teach nothing, and repeated sources but the first.
+    """Drop pairs that teach nothing, and repeated sources but the first; of texts of one language the repeated ones alone.
 
     Parameters
     ----------
     min_words
-        Pairs with fewer words (between white space) on a side are dropped; not counted where none are written.
+        Translations with fewer words (between white space) on a side are dropped (`is_translation`); words are not counted
+        where they are not written apart.
     """
     counts = dict.fromkeys(("short", "placeholder", "markup", "duplicate"), 0)
     seen: set[str] = set()
     kept: list[Pair] = []
+    translated = False
     for pair in corpus.pairs:
-        key = sentence_key(pair.source)
-        sides = (pair.source, pair.target)
+        to_translate = not corpus.monolingual and is_translation(pair)
+        key = _key(pair, is_translated=to_translate)
+        translated |= to_translate
+        sides = () if corpus.monolingual else (pair.source, pair.target)
+        languages = (corpus.source_language, corpus.target_language)
         if drop_placeholders and any(map(has_placeholder, sides)):
             counts["placeholder"] += 1
         elif drop_markup and any(map(has_markup, sides)):
             counts["markup"] += 1
-        elif _is_short(pair.source, corpus.source_language, min_words) or _is_short(
-            pair.target, corpus.target_language, min_words
+        elif to_translate and any(
+            _is_short(side, language, min_words) for side, language in zip(sides, languages, strict=True)
         ):
             counts["short"] += 1
         elif key in seen:
@@ -105,7 +137,9 @@ def keep_useful(
         else:
             seen.add(key)
             kept.append(pair)
-    report = FilterReport(read=len(corpus), kept=len(kept), min_words=min_words, **counts)
+    report = FilterReport(
+        read=len(corpus), kept=len(kept), min_words=min_words, unit=corpus.unit, translated=translated, **counts
+    )
     return replace(corpus, pairs=tuple(kept)), report
 
 
@@ -145,12 +179,12 @@ def split(corpus: Corpus, *, calibration: float = 0.15, test: float = 0.15, seed
     """
     parts: dict[str, list[Pair]] = {"train": [], "calibration": [], "test": []}
     for pair in corpus.pairs:
-        place = hash_fraction(pair.source, seed)
+        place = hash_fraction(pair.identity, seed)
         parts["test" if place < test else "calibration" if place < test + calibration else "train"].append(pair)
     for name, pairs in parts.items():
         if not pairs:
             raise UserError(
-                f"{corpus.origin}: {len(corpus)} pairs leave none for {name}: give more text or a larger share"
+                f"{corpus.origin}: {len(corpus)} {corpus.unit} leave none for {name}: give more text or a larger share"
             )
     return Split(**{name: replace(corpus, pairs=tuple(pairs)) for name, pairs in parts.items()})
 
@@ -172,7 +206,7 @@ def hold_out(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
         raise UserError(f"the validation share is {share}, but must be between 0 and 1")
     parts: tuple[list[Pair], list[Pair]] = ([], [])
     for pair in corpus.pairs:
-        parts[hash_fraction(pair.source) < share].append(pair)
+        parts[hash_fraction(pair.identity) < share].append(pair)
     if not all(parts):
         empty = "training" if parts[1] else "validation"
         raise UserError(

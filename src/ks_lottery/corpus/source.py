@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import CATALOGS
 from ks_lottery.config.groups import TextSource
+from ks_lottery.corpus.column_languages import column_remark
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.gettext import read_catalogs, usable_counts
 from ks_lottery.corpus.lines import is_encodable
@@ -47,7 +48,7 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
         drop_markup=config.drop_markup,
     )
     if len(useful) < config.min_pairs:
-        raise _too_few(config, len(useful))
+        raise _too_few(config, len(useful), useful.unit)
     parts = split(useful, calibration=config.calibration_share, test=config.test_share, seed=config.split_seed)
     cut = Split(
         train=parts.train if config.max_train is None else parts.train.head(config.max_train),
@@ -59,6 +60,7 @@ def load_text(config: TextConfig) -> tuple[Split, dict[str, Any]]:
     described = {
         "origin": corpus.origin,
         "sentence": report.sentence(),
+        "columns": column_remark(useful) or "",
         "dropped": {**report.as_dict(), **corpus.left_out},
         "left_out": "" if config.train == CATALOGS else reasons(corpus.left_out),
         "split": sizes,
@@ -109,6 +111,8 @@ def read_text(source: TextSource) -> Corpus:
     if source.instruction is not None and not is_encodable(source.instruction):
         raise UserError("`instruction` is not UTF-8 text: write it in UTF-8")
     corpus = _read(source)
+    if corpus.monolingual and source.instruction is not None:
+        raise UserError(f"{corpus.origin} is plain text, which is shown without a prompt: leave `instruction` out")
     return corpus if source.instruction is None else corpus.with_instruction(source.instruction)
 
 
@@ -137,10 +141,10 @@ def _read(source: TextSource) -> Corpus:
     )
 
 
-def _too_few(config: TextConfig, count: int) -> UserError:
+def _too_few(config: TextConfig, count: int, unit: str) -> UserError:
     if config.train != CATALOGS:
         return UserError(
-            f"{config.train} has {count} usable pairs and `text.min_pairs` asks for {config.min_pairs}: "
+            f"{config.train} has {count} usable {unit} and `text.min_pairs` asks for {config.min_pairs}: "
             "give more text, or lower `text.min_pairs`"
         )
     counts = usable_counts(assets.catalog_files(), assets.catalog_root(), min_words=config.min_words)

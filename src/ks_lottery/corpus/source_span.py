@@ -88,7 +88,9 @@ def source_tokens(
         ]
     else:
         pairs = zip(orders, sources, strict=True)
-        ranges: list[list[Range] | None] = [source_ranges(form.text, order, source) for order, source in pairs]
+        ranges: list[list[Range] | None] = [
+            source_ranges(form.text, order, source) if source.strip() else [] for order, source in pairs
+        ]
     if targets is not None and form.template in JOINT:
         texts = [f"{text}{target}" for text, target in zip(texts, targets, strict=True)]
     tokenize = _by_offsets if getattr(form.tokenizer, "is_fast", False) else by_pieces

@@ -87,16 +87,22 @@ def _wanted(request: Request) -> tuple[str, str]:
 
 
 def _variants(unit: Any) -> dict[str, str]:
-    """Return the sentence in each language of a unit, the first of several in the same one."""
+    """Return the sentence in each language of a unit: of several in the same one the first that can be used, else the first."""
     sides: dict[str, str] = {}
     for variant in unit:
         if local_name(variant) != "tuv":
             continue
         code = variant.get(LANGUAGE) or variant.get("lang") or ""  # TMX before 1.4 has a plain lang
         segment = next((child for child in variant if local_name(child) == "seg"), None)
-        if segment is not None:
-            sides.setdefault(code, sentence_of(segment))
+        if segment is not None and not _is_usable(sides.get(code, "")):
+            sentence = sentence_of(segment)
+            if code not in sides or _is_usable(sentence):
+                sides[code] = sentence
     return sides
+
+
+def _is_usable(sentence: str) -> bool:
+    return bool(sentence) and MARK not in sentence
 
 
 def _document(unit: Any) -> str:

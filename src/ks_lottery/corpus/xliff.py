@@ -10,7 +10,7 @@ from ks_lottery.corpus.markup import local_name, sentence_of
 from ks_lottery.corpus.mended_xml import MARK, MendedXml
 from ks_lottery.corpus.packed import opened, whole
 from ks_lottery.corpus.reading import shortened
-from ks_lottery.corpus.unfinished import is_finished
+from ks_lottery.corpus.unfinished import is_finished, segments
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def read_xliff(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
     """Yield the pairs of the finished units between the two languages, each with the file it says it comes from.
 
-    What is finished, `ks_lottery.corpus.unfinished` says. Units of files between other languages are counted, and units with a
-    character that XML forbids or an entity.
+    What is finished, `ks_lottery.corpus.unfinished` says. A unit that SDLXLIFF divides into segments gives a pair a segment.
+    Units of files between other languages are counted, and units with a character that XML forbids or an entity.
 
     Raises
     ------
@@ -46,14 +46,24 @@ def read_xliff(request: Request, left_out: Counter[str]) -> Iterator[Pair]:
             left_out["not to translate"] += 1
         elif target is None or not sentence_of(target):
             left_out["untranslated"] += 1
-        elif not (unit.istranslated() if version == "2" else is_finished(unit.xmlelement, target)):
-            left_out["unfinished"] += 1
         else:
-            sides = sentence_of(source), sentence_of(target)
-            if MARK in sides[0] + sides[1]:
-                left_out["invalid characters"] += 1
-            else:
-                yield Pair(*sides, _document(unit.xmlelement))
+            for said, translated, finished in _parts(unit, version, source, target):
+                sides = sentence_of(said), sentence_of(translated)
+                if not finished:
+                    left_out["unfinished"] += 1
+                elif MARK in sides[0] + sides[1]:
+                    left_out["invalid characters"] += 1
+                else:
+                    yield Pair(*sides, _document(unit.xmlelement))
+
+
+def _parts(unit: Any, version: str, source: Any, target: Any) -> list[tuple[Any, Any, bool]]:
+    """Return source, target and whether it is finished: of the whole unit, or of each segment that SDLXLIFF divides it into."""
+    if version == "2":
+        return [(source, target, unit.istranslated())]
+    divided = segments(unit.xmlelement, target)
+    finished = is_finished(unit.xmlelement, target, segmented=not divided)
+    return [(s, t, finished and own) for s, t, own in divided] or [(source, target, finished)]
 
 
 def _open(request: Request) -> tuple[Any, str]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.cleaned import open_cleaned
 from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.source import open_corpus
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
 from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
@@ -102,7 +102,7 @@ def evaluate_with(
                 examples = [e if spec.positions is None else e.cut(spec.positions) for e in text.examples]
                 with _stage(stage, "next-token predictions") as tick:
                     predictions = _predictions(model.labelled, examples, spec, origin, tick)
-                end = PromptForm(loaded.tokenizer, spec.shown_as).end
+                end = PromptForm(loaded.tokenizer, "plain" if corpus.monolingual else spec.shown_as).end
                 measured |= {"predictions": predictions, "next_token": summary(predictions, spec, end)}
             if general_of is not None:
                 with _stage(stage, "general text") as tick:
@@ -222,7 +222,8 @@ def evaluate(
     base
         Folder, GGUF file, hub id, an opened checkpoint, or a loaded model, which is used as it is.
     corpus
-        A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
+        A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise, which is cleaned as a run
+        does unless that has ``clean=False``.
     product
         What tuning made: a row patch, an adapter, or the folder of a patch or of a PEFT adapter. None (the default) measures
         `base` as it is.
@@ -277,7 +278,7 @@ def evaluate(
         template=template, max_tokens=max_tokens, spm={name: Path(file) for name, file in (spm or {}).items()},
         against=against, resamples=resamples, confidence=confidence, seed=seed,
     )  # fmt: skip
-    corpus = open_corpus(corpus)
+    corpus = open_cleaned(corpus)
     general = None if general is None else general_sentences(general)
     stages = spec.translates + spec.predicts + (general is not None) * (1 + (product is not None))
     stage = _bars(stages) if progress else None

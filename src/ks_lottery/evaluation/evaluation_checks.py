@@ -39,9 +39,15 @@ def check_before(spec: EvaluationSpec, corpus: Corpus) -> dict[str, str]:
     Raises
     ------
     UserError
-        When a SentencePiece model that was given cannot be used, no metric that was asked for can be computed, the language
-        check is not installed or does not know the language, or a folder of `against` has no translations of this text.
+        When a text of one language is to be translated, a SentencePiece model that was given cannot be used, no metric that was
+        asked for can be computed, the language check is not installed or does not know the language, or a folder of `against`
+        has no translations of this text.
     """
+    if corpus.monolingual and spec.translates:
+        raise UserError(
+            f"{corpus.origin} is text of one language, from which nothing is translated: give `metrics` accuracy alone, or "
+            "parallel text"
+        )
     for tokenizer in spec.spm:
         find_model(tokenizer, spec.spm)
     missing = missing_metrics(spec.scored, spec.spm, corpus.target_language)

@@ -64,7 +64,9 @@ def general_sentences(text: Corpus | TextSource | str | Path | Sequence[str]) ->
         When the text cannot be read or is empty, or a sentence is no text in UTF-8 or is too long.
     """
     if isinstance(text, Corpus):
-        sentences = [pair.source for pair in text]
+        sentences = [
+            pair.target if text.monolingual else pair.source for pair in text if text.monolingual or pair.source
+        ]
     elif isinstance(text, TextSource | str | Path):
         source = text if isinstance(text, TextSource) else TextSource(path=str(text))
         sentences = read_sentences(source, side="source")

@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.reader import Checkpoint
-from ks_lottery.config.groups import TextSource
+from ks_lottery.config.groups import CleaningOptions, TextSource
 from ks_lottery.config.settings import TextConfig
 from ks_lottery.config.train_commands import InspectSettings
 from ks_lottery.config.values import checks_names
+from ks_lottery.corpus.cleaned import cleaned
+from ks_lottery.corpus.column_languages import column_remark
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.inspection import inspect_corpus
+from ks_lottery.corpus.language_identity import is_installed
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.prompt_form import PromptForm
-from ks_lottery.corpus.selection import keep_useful
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.inspection_sections import inspection_sections
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from ks_lottery.report.section import Section
 
 
+NOT_CHECKED = "The languages of the text are not checked: that needs pip install 'ks-lottery[language]'."
+"""What an inspection says without the language identifier."""
+
+
 @dataclass(frozen=True, repr=False)
 class Inspection(Shown):
     """What `inspect` finds, as plain values.
@@ -53,7 +59,9 @@ class Inspection(Shown):
     def __repr__(self) -> str:
         """Return one line."""
         text, lengths = self.content["text"], self.content["lengths"]
-        return f"Inspection({text['origin']}: {text['pairs']:,} pairs, up to {lengths['total']['max']:,} tokens)"
+        return (
+            f"Inspection({text['origin']}: {text['pairs']:,} {text['unit']}, up to {lengths['total']['max']:,} tokens)"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content, for JSON."""
@@ -84,8 +92,7 @@ def inspect(
     text
         A corpus; or a file or a dataset, English to Catalan unless a `TextSource` says otherwise.
     model
-        Whose tokenizer: a folder, a GGUF file, a hub id, an opened checkpoint, or a loaded model.
-        Whose tokenizer: a folder, a GGUF file, a hub id, or an opened checkpoint; by default the demo's.
+        Whose tokenizer: a folder, a GGUF file, a hub id, an opened checkpoint, or a loaded model; by default the demo's.
     template
         One of `ks_lottery.config.choices.TEMPLATES`, or a text of your own with ``{source}`` and, if you like,
         ``{instruction}``.
@@ -116,14 +123,10 @@ def inspect(
     form = PromptForm(load_tokenizer(checkpoint), resolved_template(template))
     read = open_corpus(text)
     form = replace(form, languages=(read.source_language, read.target_language))
-    corpus, cleaning = read, None
-    if clean:
-        corpus, report = keep_useful(
-            read, min_words=min_words, drop_placeholders=drop_placeholders, drop_markup=drop_markup
-        )
-        cleaning = report.sentence()
-    if not len(corpus):
-        raise UserError(f"{read.origin}: {cleaning}: nothing is left to look at; `clean=False` looks at all of it")
+    options = CleaningOptions(
+        clean=clean, min_words=min_words, drop_placeholders=drop_placeholders, drop_markup=drop_markup
+    )
+    corpus, cleaning = cleaned(read, options)
     content, trained = inspect_corpus(
         corpus,
         form,
@@ -142,6 +145,8 @@ def inspect(
         "left_out": {reason: count for reason, count in read.left_out.items() if count},
         "cleaning": cleaning,
         "pairs": len(corpus),
+        "unit": corpus.unit,
+        "columns": column_remark(corpus) if is_installed() else NOT_CHECKED,
     }
     return Inspection(
         {

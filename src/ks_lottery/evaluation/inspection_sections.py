@@ -31,9 +31,8 @@ def _example(example: Mapping[str, Any], shared: int) -> list[Section]:
     tokens = example["tokens"]
     labels = sum(token["loss"] for token in tokens)
     long = " (too long: left out)" if example["overlong"] else ""
-    title = (
-        f"Example {example['number'] + 1}: {len(tokens)} tokens, {labels} of them with loss{long}; prompt, then tokens:"
-    )
+    begin = "prompt, then " if example["prompt"] else ""
+    title = f"Example {example['number'] + 1}: {len(tokens)} tokens, {labels} of them with loss{long}; {begin}tokens:"
     columns = [
         Column(title="position", form="d"), Column(title="id", form="d"), Column(title="token", cut="end"), Column(title="loss")
     ]  # fmt: skip
@@ -45,7 +44,7 @@ def _example(example: Mapping[str, Any], shared: int) -> list[Section]:
     ]
     return [
         Section(title=title),
-        Section(sentences=[f"  | {line}" for line in example["prompt"].split("\n")]),
+        *([Section(sentences=[f"  | {line}" for line in example["prompt"].split("\n")])] if example["prompt"] else []),
         Section(columns=columns, rows=rows, keys=3),
     ]
 
@@ -75,18 +74,19 @@ def _bars(lengths: Mapping[str, Any]) -> list[str]:
 def _sentences(content: Mapping[str, Any]) -> list[str]:
     """Say what was read, what the loss is taken on, what is too long and what to do about it, and what training reaches."""
     text, lengths, model = content["text"], content["lengths"], content["model"]
-    lines = [
-        f"{text['read']:,} pairs read from {text['origin']}, {text['source_language']} to {text['target_language']}."
-    ]
+    plain = text["unit"] == "texts"
+    languages = text["target_language"] if plain else f"{text['source_language']} to {text['target_language']}"
+    lines = [f"{text['read']:,} {text['unit']} read from {text['origin']}, {languages}."]
     if text["left_out"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in text["left_out"].items())
         lines.append(f"Left out in reading: {reasons}.")
     if text["cleaning"]:
         lines.append(f"{text['cleaning']}.")
-    lines.append(
-        f"The loss is taken on the response with its end token {content['end']['token']} ({content['end']['id']}) alone: "
-        f"{lengths['loss_share']:.1%} of the tokens."
-    )
+    if text["columns"]:
+        lines.append(text["columns"])
+    end = f"its end token {content['end']['token']} ({content['end']['id']})"
+    where = f"all of the text but its beginning, and on {end}" if plain else f"the response with {end} alone"
+    lines.append(f"The loss is taken on {where}: {lengths['loss_share']:.1%} of the tokens.")
     limit, longest = lengths["max_tokens"], lengths["total"]["max"]
     if lengths["overlong"]:
         lines.append(
@@ -99,12 +99,13 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     if context is not None and min(limit, longest) > context:
         lines.append(f"The model looks at {context:,} tokens at most: set max_tokens to {context} or less.")
     shared = content["shared_prefix"]
-    if shared:
+    if plain:
+        lines.append("Texts of one language are shown without a prompt.")
+    elif shared:
         lines.append(f"All prompts begin with the same {shared} tokens, which training computes once a batch.")
     else:
         lines.append("The prompts do not begin with enough equal tokens for training to compute them once a batch.")
     lines.append(f"Training reaches {content['reachable_rows']:,} of {model['vocabulary']:,} rows of the embedding.")
-    for side in ("source", "target"):
-        ratio = content["tokens_per_word"][side]
+    for side, ratio in content["tokens_per_word"].items():
         lines.append(f"{ratio['ratio']:.2f} tokens a {ratio['unit']} in {ratio['language']} ({side}).")
     return lines

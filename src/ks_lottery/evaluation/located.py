@@ -63,6 +63,8 @@ def where_with(
         )
     if not len(patch):
         raise UserError("the patch changes no row, so that there is nothing to locate: give another patch")
+    if corpus.monolingual:
+        raise UserError(f"{corpus.origin} is text of one language, without instruction and source: give parallel text")
     text = measured_text(loaded, corpus, template=spec.shown_as, max_tokens=spec.max_tokens, spans=True)
     _check_spans(text, spec)
     with _stage(stage, "spans") as tick:

@@ -29,7 +29,8 @@ LOCATED = "partial"
 
 
 def evaluation_spec(job: Job, metrics: tuple[str, ...] = ("bleu", "chrf", "accuracy")) -> EvaluationSpec:
-    """Return how the models of a job are measured, as its config says."""
+    """Return how the models of a job are measured, as its config says; on text of one language nothing is translated."""
+    metrics = ("accuracy",) if job.split.test.monolingual else metrics
     settings, text = job.config.evaluate, job.config.text
     return EvaluationSpec(
         metrics=metrics,
@@ -56,7 +57,7 @@ def evaluate_methods(job: Job, tick: Tick) -> Made:
     files: list[Path] = []
     log: list[str] = []
     methods = compared_methods(job.config)
-    general_original = predict_general(spec, job.loaded, job.general)
+    general_original = predict_general(spec, job.loaded, job.general) if job.general else None
     for number, method in enumerate(methods):
         patch = job.patch(method)
         # Random rows stand in the table as the mean of their draws; their few translations would say nothing.
@@ -68,7 +69,7 @@ def evaluate_methods(job: Job, tick: Tick) -> Made:
                 job.loaded,
                 job.split.test,
                 patch,
-                general=None if method == ORIGINAL else job.general,
+                general=None if method == ORIGINAL else job.general or None,
                 general_original=general_original,
             )
         evaluation = evaluations[known]
@@ -84,7 +85,8 @@ def evaluate_methods(job: Job, tick: Tick) -> Made:
         tick(number + 1, len(methods))
     settings = job.config.evaluate
     sentences = min(settings.translations, len(job.test))
-    return Made(files=files, log=[*log, f"{sentences} sentences translated, {settings.num_beams} beams"])
+    translated = [f"{sentences} sentences translated, {settings.num_beams} beams"] if spec.translates else []
+    return Made(files=files, log=[*log, *translated])
 
 
 def _line(method: str, evaluation: Evaluation) -> str:
@@ -98,6 +100,8 @@ def not_located(job: Job) -> str | None:
     """Say why a run does not measure where its tickets act; None where it does."""
     if not job.config.evaluate.where_sentences:
         return "evaluate.where_sentences is 0"
+    if job.split.test.monolingual:
+        return "the text is of one language and has no instruction and source"
     if not len(job.tickets):
         return "there is no ticket"
     if any(example.in_source is None for example in job.test):

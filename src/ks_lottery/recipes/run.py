@@ -77,12 +77,15 @@ def _prepare(config: RunConfig, folder: RunFolder) -> Job:
     tokenized = tokenizer_of(checkpoint, trust_remote_code=config.model.trust_remote_code)
     PromptForm(tokenized.tokenizer, config.text.template)
     general = general_of(config.evaluate, split)
-    general_text(tokenized, general, max_tokens=config.text.max_tokens)
+    if general:
+        general_text(tokenized, general, max_tokens=config.text.max_tokens)
     return Job(config=config, folder=folder, checkpoint=checkpoint, split=split, report=report, general=general)
 
 
 def general_of(config: EvaluateConfig, split: Split) -> list[str]:
     """Return the general text of a run: what ``evaluate.general`` names, else the source side of its test pairs.
+
+    Pairs without a source, and text of one language, have no such side: forgetting is then not measured, and the list is empty.
 
     Raises
     ------
@@ -90,5 +93,5 @@ def general_of(config: EvaluateConfig, split: Split) -> list[str]:
         When the text cannot be read.
     """
     if config.general is None:
-        return general_sentences(split.test)
+        return general_sentences(split.test) if all(pair.source for pair in split.test) else []
     return general_sentences(TextSource(path=config.general, format=config.general_format))

@@ -125,8 +125,9 @@ def _text(job: Job, tick: Tick) -> Made:
         files=[*files, job.folder.text_report],
         log=[
             report["sentence"],
+            *([report["columns"]] if report["columns"] else []),
             *([f"left out in reading: {report['left_out']}"] if report["left_out"] else []),
-            f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} pairs; "
+            f"train {len(job.train)}, calibration {len(job.split.calibration)}, test {len(job.test)} {job.split.test.unit}; "
             f"left out as too long: train {overlong[TRAIN]}, test {overlong[TEST]}{_advice(job, overlong)}",
         ],
         shown=True,

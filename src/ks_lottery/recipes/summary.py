@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE
+from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation.draws import mean_accuracy, mean_difference
 from ks_lottery.evaluation.predictions import Predictions
@@ -49,6 +50,7 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
             "train": len(job.train),
             "calibration": len(job.split.calibration),
             "test": len(job.test),
+            **({"format": PLAIN} if job.split.test.monolingual else {}),
         },
         "confidence": config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
@@ -92,7 +94,8 @@ def _comparisons(job: Job) -> dict[str, Any]:
 
 def _gains(job: Job) -> dict[str, Any]:
     """Return each method's accuracy less that of the original, paired: of all positions, and without the ends of sentences."""
-    end = PromptForm(job.loaded.tokenizer, job.config.text.template).end
+    template = "plain" if job.split.test.monolingual else job.config.text.template
+    end = PromptForm(job.loaded.tokenizer, template).end
     parts: dict[str, Callable[[Predictions], Predictions]] = {
         "all": lambda predictions: predictions,
         "without_end": lambda predictions: predictions.without_ends(end),
@@ -153,8 +156,10 @@ def _mean_figures(draws: Sequence[Mapping[str, Any] | None], *names: str) -> dic
     return {"positions": known[0]["positions"], **{name: mean([draw[name] for draw in known]) for name in names}}
 
 
-def _mean_forgetting(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means over draws, and the range of the difference in loss in place of intervals."""
+def _mean_forgetting(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the means over draws, and the range of the difference in loss in place of intervals; None where not measured."""
+    if not all(draws):
+        return None
     names = ("accuracy", "loss", "accuracy_difference", "loss_difference", "untouched", "identical", "untouched_share")
     losses = [draw["loss_difference"] for draw in draws]
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.certificate_sections import certificate_sections
+from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.recipes.findings import TITLES, findings
 from ks_lottery.report.forms import interval
 from ks_lottery.report.section import Column, Section
@@ -28,9 +29,11 @@ def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, 
     folder
         Where the run is.
     """
+    plain = summary["text"].get("format") == PLAIN
+    unit = "texts" if plain else "pairs"
+    translated = "" if plain else f"; chrF++ on {summary['translations']} of them, too few to rank by"
     measured = (
-        f"measured on {summary['text']['test']} held-out pairs ({summary['positions']:,} target positions); "
-        f"chrF++ on {summary['translations']} of them, too few to rank by"
+        f"measured on {summary['text']['test']} held-out {unit} ({summary['positions']:,} target positions){translated}"
     )
     return [
         methods_section(summary["methods"], summary["confidence"]),
@@ -40,7 +43,7 @@ def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, 
         Section(sentences=findings(summary)),
         tickets_section(tickets, folder),
         *certificate_sections(summary["certificate"]["transfer"], "Certificate of the partial transfer"),
-        Section(sentences=_next_commands(folder)),
+        Section(sentences=_next_commands(folder, translates=not plain)),
     ]
 
 
@@ -110,6 +113,8 @@ def ends_section(methods: Mapping[str, Any]) -> Section:
 def forgetting_section(methods: Mapping[str, Any], confidence: float, general: Mapping[str, Any]) -> Section:
     """Return what each method changed on general text; empty for a run of an earlier version.
 
+    A run on text without a source side, and without general text, says that it was not measured.
+
     Parameters
     ----------
     general
@@ -117,6 +122,12 @@ def forgetting_section(methods: Mapping[str, Any], confidence: float, general: M
         ``source_language``.
     """
     measured = {name: method["forgetting"] for name, method in methods.items() if method.get("forgetting") is not None}
+    if not measured and any("forgetting" in method for method in methods.values()):
+        return Section(
+            sentences=[
+                "Forgetting was not measured: the text has no source side. Give evaluate.general, a text of another language."
+            ]
+        )
     if not measured:
         return Section()
     columns = [
@@ -166,11 +177,11 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     )
 
 
-def _next_commands(folder: str) -> list[str]:
+def _next_commands(folder: str, *, translates: bool) -> list[str]:
     """Say where everything is, and which commands use it."""
     return [
         f"All results are in {folder}. Try next:",
-        f'  ks-lottery translate {folder} "Your session has expired." --compare',
+        *([f'  ks-lottery translate {folder} "Your session has expired." --compare'] if translates else []),
         f"  ks-lottery export {folder}/partial --to peft --out adapter",
         f"  ks-lottery export {folder}/partial --to merged --out model",
     ]

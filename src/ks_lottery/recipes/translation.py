@@ -10,6 +10,7 @@ from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.lines import is_encodable
 from ks_lottery.corpus.mixed_templates import is_mixed, mixed_templates
 from ks_lottery.corpus.numbered_tokens import check_numbered
+from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction
 from ks_lottery.corpus.readers import LONGEST_SENTENCE
@@ -74,6 +75,10 @@ def translate_with_run(
     if not sentences:
         raise UserError("there is nothing to translate: give a sentence, or lines on standard input")
     _check_sentences(sentences)
+    if config["text"]["format"] == PLAIN:
+        raise UserError(
+            f"{folder} was made with text of one language, and learned nothing to translate with: give another run"
+        )
     usual = config["text"]["template"] if template is None else template
     if is_mixed(usual):
         raise UserError(

@@ -102,6 +102,11 @@ def prompt_of_its_own(
         raise UserError("token-prompt tuning chooses its own rows: leave `tickets` out")
     if not isinstance(corpus, Corpus) or not (validation is None or isinstance(validation, Corpus)):
         raise UserError("token-prompt tuning writes the prompt itself: give a text (a corpus or a file), not examples")
+    if not all(pair.source for pair in corpus):
+        raise UserError(
+            f"{corpus.origin} has examples without a source, and token-prompt tuning makes a prompt for sentences: choose "
+            "another `method`"
+        )
     prompt = token_prompt(loaded, corpus, spec)
     return replace(spec, template=prompt.template, tickets=prompt.tickets), prompt
 

@@ -11,10 +11,10 @@ from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.batches import check_rows, encode
+from ks_lottery.corpus.cleaned import open_cleaned
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.monolingual import token_counts
-from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import LearningRateWarning, UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
@@ -58,7 +58,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     base
         A folder, GGUF file or hub id, an opened checkpoint, or a loaded model.
     corpus
-        Text (see `open_corpus`), or examples that `ks_lottery.corpus.batches.encode` made.
+        Text (see `open_cleaned`), or examples that `ks_lottery.corpus.batches.encode` made.
     spec
         What is asked for.
     validation
@@ -103,7 +103,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
 
 
 def _opened(text: Text) -> Corpus | Sequence[Example]:
-    return open_corpus(text) if isinstance(text, str | Path | TextSource) else text
+    return open_cleaned(text) if isinstance(text, str | Path | TextSource) else text
 
 
 def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
@@ -195,7 +195,7 @@ def tune(
         in 4 bits get a copy of their own.
     corpus
         A corpus, or examples that `ks_lottery.corpus.batches.encode` made; or a file or a dataset, English to Catalan unless a
-        `TextSource` says otherwise.
+        `TextSource` says otherwise, which is cleaned as a run does unless that has ``clean=False``.
     method
         Rows: ``embed`` (every row the corpus reaches; the default), ``partial`` (the `tickets`), ``frozen`` (every row but the
         first `size` tickets), ``frequency``, ``occurrence``, ``random`` (of the whole vocabulary) and ``random-reachable``

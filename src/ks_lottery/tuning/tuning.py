@@ -10,6 +10,7 @@ from ks_lottery.config.presets import process_count
 from ks_lottery.config.values import values_of
 from ks_lottery.corpus.batches import span_occurrences
 from ks_lottery.corpus.mixed_templates import mixed_texts
+from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.report.section import Section
@@ -98,6 +99,7 @@ class Tuning:
         names = ("source_language", "target_language")
         return {
             **template,
+            **({"text_format": PLAIN} if self.corpus.monolingual else {}),
             "instruction": usual_order(self.corpus),
             **{name: getattr(self.corpus, name) for name in names},
         }
@@ -224,7 +226,7 @@ class Tuning:
 
         config, spec, sentences = self.config, self.spec, list[str]()
         if self.corpus is not None and (left_out := reasons(self.corpus.left_out)):
-            sentences.append(f"{self.corpus.origin}: {len(self.corpus):,} pairs; left out: {left_out}")
+            sentences.append(f"{self.corpus.origin}: {len(self.corpus):,} {self.corpus.unit}; left out: {left_out}")
         overlong = 0 if self.corpus is None else len(self.corpus) - len(self.examples)
         too_long = f"left out as too long: train {overlong:,}"
         if self.validation_corpus is not None:
