@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def test_a_cut_calibration_says_that_it_is_cut(call, capsys):
     shown = capsys.readouterr().out
     assert "of the first 3 positions of a sentence" in shown.replace("\n", " ")
     assert "first 20 positions of each sentence" in shown
+    assert "chosen" in shown
+    assert re.search(r"\([\d,]+ tickets\)", shown) is None  # the count of no other set
 
 
 def test_a_folder_is_rechecked_from_its_files_alone(certified, tmp_path, capfd):

@@ -101,7 +101,6 @@ def test_the_library_has_what_it_names():
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        ([], "command"),
         (["dmo"], "unknown command 'dmo'; did you mean demo?"),
         (["demo", "--budget", "huge"], "--budget is 'huge', but must be one of default, smoke"),
         (["export", "x"], "--to, --out"),

@@ -123,9 +123,28 @@ def test_a_patch_is_compared_with_the_original(call, made, tmp_path, capsys):
     content = json.loads((two / "evaluation.json").read_text())
     (difference,) = content["comparison"]["differences"]
     scores = [json.loads((folder / "scores.json").read_text())["metrics"]["chrf"]["score"] for folder in (one, two)]
-    assert difference["difference"] == pytest.approx(scores[0] - scores[1])
+    assert difference["difference"] == pytest.approx(scores[1] - scores[0])  # new minus old
+    assert (difference["system"], difference["baseline"]) == (str(two), str(one))
     assert content["language"]["outputs"] == 10
     assert content["references_language"]["package"] == "py3langid"
+
+
+def test_accuracy_is_compared_too_new_minus_old(call, made, tmp_path, capsys):
+    """The gap is that of the two files; without translations, with predictions alone, it is compared as well."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main([*call, "--metrics", "accuracy", "--out", str(one)]) == 0
+    more = ["--patch", str(made / "embed"), "--against", str(one), "--out", str(two)]
+    assert main([*call, "--metrics", "accuracy", *more]) == 0
+    assert "this - other" in capsys.readouterr().out
+    (gap,) = json.loads((two / "evaluation.json").read_text())["comparison"]["differences"]
+    new, old = (Predictions.open(folder / "predictions.parquet") for folder in (two, one))
+    assert gap["difference"] == pytest.approx(100 * (new.correct.mean() - old.correct.mean()))
+    low, high = gap["interval"]
+    assert low <= gap["difference"] <= high
+    assert (low > 0 or high < 0) == (gap["p_value"] <= 0.05)
+    three = [*call, "--metrics", "chrf", "--out", str(tmp_path / "three")]
+    assert main([*three, "--against", str(one)]) == 2
+    assert "holds no hypotheses.jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["plain", "pairs", "lines"])

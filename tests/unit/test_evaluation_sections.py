@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich.console import Console
 
@@ -111,11 +111,25 @@ def test_a_comparison():
     assert [column.title for column in section.columns[:5]] == [
         "metric",
         "other evaluation",
-        "other",
         "this",
-        "other - this",
+        "other",
+        "this - other",
     ]
-    assert section.rows[0][1:5] == ["partial", 20.0, 25.5, -5.5]
+    # What an earlier version saved as other minus this is shown as this minus other, like what is saved now.
+    assert section.rows[0][1:6] == ["partial", 25.5, 20.0, 5.5, (4.04, 7.0)]
+    now = [
+        replace(
+            pairs[0],
+            system="this",
+            baseline="partial",
+            score=25.5,
+            baseline_score=20.0,
+            difference=5.5,
+            interval=(4.04, 7.0),
+        )
+    ]
+    new = replace(Comparison.of(content), baseline="partial", differences=tuple(now)).content()
+    assert comparison_sections(new, own=True)[0].rows[0] == section.rows[0]
     assert len(section.sentences) == 1  # the scores above have said the signature
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from dataclasses import dataclass
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
+from ks_lottery.report.heartbeat import Heartbeat
 from ks_lottery.report.screen import Screen
+from ks_lottery.report.worker_table import WorkerTable
 
 
 def test_a_stage_says_its_pace(monkeypatch):
@@ -122,3 +126,107 @@ def test_a_reader_that_went_away_is_left_to_the_command_line(monkeypatch):
     monkeypatch.setattr("sys.stdout", Gone())
     with pytest.raises(BrokenPipeError):
         Screen().say("x")
+
+
+@pytest.mark.parametrize(
+    "title", ["scan", "scan before against after, select tickets, transfer", "x" * 150, "日本語" * 30]
+)
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_time_that_is_left_is_shown_whatever_the_title(title, width):
+    clock = iter(range(1000))
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=True, color_system=None, get_time=lambda: 5000.0 * next(clock)
+    )
+    for show in (Screen(12, console).stage, Screen(12, console).training):
+        out.truncate(0)
+        with show(title) as tick:
+            for done in range(1, 5):
+                tick(done, 20) if show.__name__ == "stage" else tick(Progress(done, 20, 1000 * done, 1.234))
+        lines = [
+            re.sub(r"\s+$", "", line)
+            for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", out.getvalue())
+            if "%" in line
+        ]
+        assert lines
+        assert all(cell_len(line) <= width and "…" not in line for line in lines)
+        assert re.search(r"20% .*\b[\d.]+ (s|min|h) left", lines[-1]), lines[-1]
+
+
+def lines_of(show, *, terminal: bool = False, silent: bool = False) -> list[str]:
+    """Return what is said while something runs for 10 times as long as the time between two lines."""
+    out = io.StringIO()
+    screen = Screen(
+        2, Console(file=out, width=60, force_terminal=terminal, color_system=None, soft_wrap=True), every=0.02
+    )
+    show(screen, silent)
+    return [line for line in re.split(r"[\r\n]", out.getvalue()) if "so far" in line or "after" in line]
+
+
+def opens(screen, silent):
+    with screen.stage("open model and text", silent=silent):
+        time.sleep(0.2)
+
+
+def translates(screen, silent):
+    with screen.stage("translate", unit="sentences", silent=silent) as tick:
+        for done in range(1, 11):
+            tick(done, 20)
+            time.sleep(0.02)
+
+
+def trains(screen, silent):
+    with screen.training("embed tuning", silent=silent) as watch:
+        for step in range(1, 11):
+            watch(Progress(step, 20, 100 * step, 7 / step))
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("show", "said"),
+    [
+        (opens, r"\[ 1/2\] open model and text: 0 s so far"),
+        (translates, r"\[ 1/2\] translate: \d+% after 0 s, about \d+ s left, [\d,.]+ sentences/s"),
+        (trains, r"\[ 1/2\] embed tuning: \d+% after 0 s, about \d+ s left, [\d,]+ tokens/s, loss \d\.\d{3}"),
+    ],
+)
+def test_in_a_pipe_a_line_now_and_then_says_that_a_stage_runs(show, said):
+    lines = lines_of(show)
+    assert len(lines) >= 3
+    assert re.fullmatch(said, lines[-1]), lines
+    assert lines_of(show, terminal=True) == []
+    assert lines_of(show, silent=True) == []
+
+
+def test_the_time_left_of_a_line_is_that_of_the_pace(monkeypatch):
+    """What was done before the first call is no work of this one."""
+    clock = iter([0.0, 100.0, 160.0])
+    monkeypatch.setattr("ks_lottery.report.heartbeat.time.monotonic", lambda: next(clock))
+    heartbeat = Heartbeat("tuning", print)
+    heartbeat.update(40, 100)
+    heartbeat.done = 70  # 30 in 60 s, and 30 are to do
+    assert heartbeat.line() == "tuning: 70% after 3 min, about 60 s left"
+
+
+def test_workers_are_named_where_there_is_no_terminal():
+    out = io.StringIO()
+    table = WorkerTable(Screen(0, Console(file=out, width=60, soft_wrap=True), every=0.02), 5)
+    with table.shown():
+        table.works(1, "embed tuning")
+        table.works(2, "scan")
+        time.sleep(0.1)
+    assert "0 of 5 stages; worker 1: embed tuning; worker 2: scan" in out.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["x"], ["--json", "x"]])
+def test_commands_without_stages_say_on_standard_error_that_they_work(words, monkeypatch, capfd):
+    """Standard output has the result alone."""
+    from ks_lottery.cli import explain
+    from ks_lottery.cli.main import main
+
+    monkeypatch.setattr(Heartbeat.__init__, "__defaults__", (0.02,))
+    monkeypatch.setattr(explain, "run", lambda settings: time.sleep(0.1) or 0)
+    assert main(["explain", *words]) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "ks-lottery: explain: 0 s so far" in err

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -166,3 +168,96 @@ def test_a_name_is_cut_by_the_width_of_its_characters(text):
 def test_a_row_needs_a_value_for_each_column():
     with pytest.raises(ValueError, match="needs 2 values"):
         Section(columns=[Column(title="a"), Column(title="b")], rows=[[1]])
+
+
+NAMES = st.sampled_from(
+    [f"model.layers.{n}.{part}.weight" for n in (0, 7, 31) for part in ("mlp.up_proj", "self_attn.q_proj")]
+)
+TOKENS = st.text(st.characters(categories=["L", "N"], max_codepoint=0x4FFF), min_size=1, max_size=30).map(
+    lambda t: f"'{t}'"
+)
+
+
+@st.composite
+def tables(draw) -> Section:
+    """A table as commands make them: a name and a token, numbers of every form, perhaps a text of several words."""
+    forms = draw(
+        st.lists(st.sampled_from(["d", ".4f", ".3g", "pvalue", "interval", "integer", "bytes"]), min_size=1, max_size=9)
+    )
+    numbers = st.floats(0, 1e6, allow_nan=False)
+    made = {
+        "d": numbers.map(int), ".4f": numbers, ".3g": numbers, "pvalue": numbers.map(lambda x: -x), "integer": numbers.map(int),
+        "interval": st.tuples(numbers, numbers), "bytes": numbers.map(int),
+    }  # fmt: skip
+    says = draw(st.booleans())
+    columns = [
+        Column(title="tensor", cut="begin", ending=".weight"),
+        Column(title="row", form="d"),
+        Column(title="token", cut="end"),
+        *(Column(title=f"head {place}", form=form, drop=draw(st.integers(0, 3))) for place, form in enumerate(forms)),
+        *([Column(title="what it says")] if says else []),
+    ]
+    words = st.lists(st.text("abcde", min_size=1, max_size=12), min_size=1, max_size=12).map(" ".join)
+    rows = [
+        [
+            draw(NAMES), 1000 + place, draw(TOKENS), *(draw(made[form]) for form in forms), *([draw(words)] if says else []),
+        ]
+        for place in range(draw(st.integers(1, 4)))
+    ]  # fmt: skip
+    return Section(columns=columns, rows=rows, keys=3, sentences=[draw(words)])
+
+
+@settings(max_examples=150)
+@given(tables(), st.integers(40, 200))
+def test_at_every_width_rows_are_named_and_nothing_is_cut(section, width):
+    """What is drawn is read back from the screen, cell by cell, without the layout."""
+    lines = drawn(section, width=width, terminal=True)
+    said = section.sentences[0].split()
+    text = " ".join(lines).split()
+    assert text[-len(said) :] == said
+    note = next((line for line in lines if line.startswith("Too wide for this screen:")), None)
+    dropped = (
+        []
+        if note is None
+        else " ".join(lines).partition("Too wide for this screen: ")[2].partition(". A file")[0].split(", ")
+    )
+    assert all(next(c.drop for c in section.columns if c.title == name) for name in dropped)
+    for row in section.rows:
+        own = [line for line in lines if f" {row[1]} " in line]
+        shown = " ".join(own)
+        assert own
+        assert all(line.split()[0].removeprefix("...") in row[0] for line in own)
+        assert all(f" {row[1]}  {row[2][:5]}"[:-3] in line for line in own)
+        for column, value in zip(section.columns[3:], row[3:], strict=True):
+            if column.form != "text" and column.title not in dropped:
+                assert f" {show(value, column.form)}" in shown, (column, value)
+        if section.columns[-1].form == "text":
+            assert set(row[-1].split()) <= set(text)
+    if min(width, max(map(cell_len, lines))) < width or width >= 80:
+        assert max(map(cell_len, lines)) <= width
+    names = {row[0] for row in section.rows}
+    firsts = {line.split()[0] for line in lines for row in section.rows if f" {row[1]} " in line}
+    assert len(firsts) == len(names), "two names that differ look alike"
+
+
+@settings(max_examples=50)
+@given(tables(), st.integers(40, 200))
+def test_in_a_pipe_every_value_is_whole_at_every_width(section, width):
+    lines = drawn(section, width=width)
+    assert len(lines) == 1 + len(section.rows) + 1
+    for line, row in zip(lines[1:-1], section.rows, strict=True):
+        for column, value in zip(section.columns, row, strict=True):
+            assert show(value, column.form) in line
+    assert lines[-1] == section.sentences[0]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_columns_of_least_use_are_left_out_first_and_named(width):
+    columns = [Column(title="name", cut="begin"), *(Column(title=f"figure-{n}", form=".4f", drop=n) for n in range(9))]
+    section = Section(columns=columns, rows=[["model.layers.0.mlp.up_proj", *(n / 7 for n in range(9))]])
+    lines = drawn(section, width=width, terminal=True)
+    kept = [word for word in lines[0].split() if word.startswith("figure")]
+    assert kept == [f"figure-{n}" for n in range(len(kept))]
+    assert 0 < len(kept) < 9
+    assert all(f"figure-{n}" in " ".join(lines[2:]) for n in range(len(kept), 9))
+    assert lines[1].split()[0] in {"model.layers.0.mlp.up_proj", "...0.mlp.up_proj", "...layers.0.mlp.up_proj"}

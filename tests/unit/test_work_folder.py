@@ -66,9 +66,9 @@ def test_the_same_work_resumes_and_other_work_is_refused_by_name(work):
         (unfinished / "checkpoint").write_text("y")
     with work.claimed(ABOUT) as unfinished:
         assert (unfinished / "checkpoint").read_text() == "y"
-    with pytest.raises(UserError, match="epochs: 1 there, 2 here"), work.claimed(other(epochs=2)):
+    with pytest.raises(UserError, match="`epochs`: 1 there, 2 here"), work.claimed(other(epochs=2)):
         pass
-    with pytest.raises(UserError, match="layers: not set there, '3' here"), work.claimed(other(layers="3")):
+    with pytest.raises(UserError, match="`layers`: not set there, '3' here"), work.claimed(other(layers="3")):
         pass
 
 
@@ -77,7 +77,7 @@ def test_another_result_or_other_files_are_refused(work):
     assert not work.is_done(ABOUT)
     with work.publish(ABOUT):
         pass
-    with pytest.raises(UserError, match="seed: 0 there, 1 here"):
+    with pytest.raises(UserError, match="`seed`: 0 there, 1 here"):
         work.is_done(other(seed=1))
     (work.out / "manifest.json").unlink()
     (work.out / "mine").write_text("x")

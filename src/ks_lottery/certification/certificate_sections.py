@@ -110,7 +110,9 @@ def _range_sentence(content: Mapping[str, Any], rule: str) -> str:
     if full["above"] is None:
         enough = "Only alpha = 1 verifies every position"
     else:
-        enough = f"Every position is verified at each alpha above {_up(full['above'])} ({full['tickets']:,} tickets)"
+        # Where a ticket set is chosen, its number of tickets is the one that counts.
+        tickets = "" if content["choice"] is not None else f" ({full['tickets']:,} tickets)"
+        enough = f"Every position is verified at each alpha above {_up(full['above'])}{tickets}"
     return (
         f"Half of the gap between the two most probable tokens ranges from {low:.3g} to {high:.3g} in the {model} model. "
         f"{enough}."

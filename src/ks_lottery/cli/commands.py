@@ -43,6 +43,8 @@ class Command:
         Whether the same command resumes after it was stopped.
     file_first
         Whether the first word without a flag is a YAML file, as with ``--config``.
+    shows_stages
+        Whether it shows its stages on standard output; otherwise lines on standard error say that it still works.
     opens_models
         Whether it may open a model, whose terms of use the user may have to accept.
     renamed
@@ -57,6 +59,7 @@ class Command:
     notes: str = ""
     resumes: bool = False
     file_first: bool = False
+    shows_stages: bool = False
     opens_models: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +69,7 @@ COMMANDS = {
         task="main job",
         summary="the main job on the embedded model and text, in minutes",
         settings=DemoSettings,
+        shows_stages=True,
         example="demo --target-language de --out runs/de",
         resumes=True,
         renamed={"--target": "--target-language"},
@@ -74,6 +78,7 @@ COMMANDS = {
         task="main job",
         summary="the main job on your own model and text",
         settings=RunSettings,
+        shows_stages=True,
         example="run --model.name HuggingFaceTB/SmolLM2-360M --text.train pairs.tsv --out runs/mine",
         notes="Every key of config.yaml is a flag as well. Flags override the file, and the file overrides the defaults.",
         resumes=True,
@@ -90,6 +95,7 @@ COMMANDS = {
         task="train",
         summary="tune a model: rows, LoRA, prefix and other methods of the paper",
         settings=TuneSettings,
+        shows_stages=True,
         example="tune MODEL --method embed --train pairs.tsv --out runs/embed",
         notes=(
             "On the embedded model, whose rows are narrow, methods that train rows use the learning rate 1e-2. The same "
@@ -109,6 +115,7 @@ COMMANDS = {
         task="find tickets",
         summary="what fine-tuning changed: test every row of two checkpoints",
         settings=ScanSettings,
+        shows_stages=True,
         example="scan BASE TUNED --out scan.parquet",
     ),
     "select": Command(
@@ -143,6 +150,7 @@ COMMANDS = {
         task="measure and certify",
         summary="translate a text and score it; next-token accuracy and loss",
         settings=EvaluateSettings,
+        shows_stages=True,
         example="evaluate MODEL --patch runs/partial --data test.tsv --out runs/scores",
         notes=(
             "spBLEU needs sacrebleu's SentencePiece model, which is fetched once; or give its path. Without it the other "
@@ -154,6 +162,7 @@ COMMANDS = {
         task="measure and certify",
         summary="in which part of a text the rows of a patch act: instruction, source or target",
         settings=WhereSettings,
+        shows_stages=True,
         example="where MODEL --patch runs/partial --data test.tsv --limit 200 --controls",
         notes=(
             "The rows of the patch are active in some parts of each sentence alone; elsewhere a token has the base's row. The "
@@ -164,6 +173,7 @@ COMMANDS = {
         task="measure and certify",
         summary="when a small model answers like the tuned one: bound, audit, guarantee",
         settings=CertifySettings,
+        shows_stages=True,
         usage="MODEL --tuned DIR --data TEXT",
         example="certify MODEL --tuned runs/embed --transfer --data test.tsv --calibration 0.5 --out runs/certificate",
         notes=(
@@ -177,6 +187,7 @@ COMMANDS = {
         task="recipes",
         summary="the tables of a recipe, such as selectors: from models and texts, in one command",
         settings=ReproduceSettings,
+        shows_stages=True,
         example="reproduce selectors --scale smoke --pairs en-ca en-de --out runs/selectors",
         notes=(
             "Each stage is made once, and kept in the store; each finished cell of a table is also one small file, if there is "

@@ -6,21 +6,22 @@ import logging
 import os
 import sys
 import textwrap
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ks_lottery.cli.boundary import problem_of, sentence_of
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.messages import in_flags
 from ks_lottery.cli.options import accepts_license, help_width, read_settings
-from ks_lottery.cli.output import check_output
+from ks_lottery.cli.output import check_output, is_stream
 from ks_lottery.cli.signals import Stop
 from ks_lottery.cli.streams import complain, output_error, show_traceback, write
 from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
 EXAMPLES = ("demo", "run")
 """Commands whose examples the help of the program shows."""
@@ -111,9 +112,7 @@ def _where_to_report() -> str:
 
 
 def _run(given: list[str]) -> int:
-    if not given:
-        raise UserError("a command is missing (see ks-lottery --help)")
-    command, *words = given
+    command, *words = given or ["--help"]
     if command in {"-h", "--help", "--version"}:
         write(_version() if command == "--version" else program_help())
         return 0
@@ -126,8 +125,21 @@ def _run(given: list[str]) -> int:
     check_output(command, settings)
     from ks_lottery.store.licenses import accepting
 
-    with accepting(every=accepts_license(words)):
+    with accepting(every=accepts_license(words)), _heard_of(command, settings):
         return int(import_module(f"ks_lottery.cli.{command}").run(settings))
+
+
+@contextmanager
+def _heard_of(command: str, settings: Any) -> Generator[None]:
+    """Say on standard error, every half a minute, that a command still works whose standard output does not say it."""
+    from ks_lottery.report.heartbeat import Heartbeat
+
+    data_alone = getattr(settings, "json", False) or is_stream(getattr(settings, "out", None))
+    if getattr(settings, "quiet", False) or (COMMANDS[command].shows_stages and not data_alone):
+        yield
+    else:
+        with Heartbeat(command, complain).beating():
+            yield
 
 
 def _version() -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.config_file import file_values
 from ks_lottery.cli.streams import write
+from ks_lottery.cli.word_order import flags_and_texts, swallowed
 from ks_lottery.config.fields import settings_of
 from ks_lottery.config.values import build, did_you_mean, nested, read_value, values_of
 from ks_lottery.errors import UserError, shortened
@@ -166,10 +167,11 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
         flag = word.partition("=")[0]
         if flag in command.renamed:
             raise UserError(f"{flag} is {command.renamed[flag]} now: ks-lottery {name} {command.renamed[flag]} ...")
-    parsed, others = parser.parse_known_args(words)
+    flagged, texts = flags_and_texts(words, list(listed.values()), file_first=command.file_first)
+    parsed, others = parser.parse_known_args(flagged)
     given = vars(parsed)
     flags = {item: given[item] for item in listed if item in given}
-    flags |= _positional(name, [*others, *rest], given, list(listed.values()))
+    flags |= _positional(name, [*others, *texts, *rest], given, list(listed.values()))
     if given.get("config") == "":
         raise UserError("--config is empty: give the name of a file, or leave it out")
     values = {} if given.get("config") is None else file_values(Path(given["config"]), listed, command.settings)
@@ -184,7 +186,8 @@ def read_settings(name: str, words: Sequence[str]) -> Any:
     missing = [_called(item) for item in listed.values() if item.required and item.name not in values]
     wants_print = given.get("print_config", False)
     if missing and not wants_print:
-        raise UserError(f"{name} needs {', '.join(missing)} (see ks-lottery {name} --help)")
+        near = swallowed(words, list(listed.values()), missing[0])
+        raise UserError(f"{name} needs {', '.join(missing)}{near} (see ks-lottery {name} --help)")
     settings = None if missing else build(command.settings, values)
     if wants_print:
         _print({key: values.get(key, item.default) for key, item in listed.items()} if missing else values_of(settings))
@@ -217,7 +220,7 @@ def _positional(name: str, words: list[str], given: dict[str, Any], listed: Sequ
     command = COMMANDS[name]
     known = [flag for item in listed if not item.positional for flag in (item.flag, flag_of(item))]
     for word in words:
-        if word.startswith("-") and len(word) > 1:
+        if word.startswith("-") and len(word) > 1 and " " not in word:
             flag = word.partition("=")[0][:LONGEST_FLAG]
             near = did_you_mean(flag, [*known, "--config", "--print-config", ACCEPT_FLAG, "--help"])
             raise UserError(f"{name} has no flag {flag}{near} (see ks-lottery {name} --help)")

@@ -30,13 +30,10 @@ def run(settings: TuneSettings) -> int:
 
     import torch
 
-    from ks_lottery.models.load import open_checkpoint
     from ks_lottery.models.vocabulary import token_strings
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.work_folder import WorkFolder, other_threads
-    from ks_lottery.tuning.checks import check_packages
     from ks_lottery.tuning.processes import joined_processes
-    from ks_lottery.tuning.tune import prepare
 
     with joined_processes() as main:
         by_rule = settings.method == "partial" and settings.tickets is None
@@ -45,16 +42,7 @@ def run(settings: TuneSettings) -> int:
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
         work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
-            # What needs no model comes first: opening one may take minutes.
-            check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
-            corpus, validation, said = _texts(settings)
-            target = _target_text(settings)
-            spec = None if target else _spec(settings, work.unfinished, {})
-            checkpoint = open_checkpoint(settings.model)
-            for note in checkpoint.notes if main else ():
-                screen.say(f"        {note}")
-            spec = spec or _spec(settings, work.unfinished, _frequencies(settings, checkpoint, target))
-            tuning = prepare(checkpoint, corpus, spec, validation)
+            tuning, said = _prepared(settings, work)
         for sentence in said if main else []:
             screen.say(f"        {sentence}")
         _show(screen, tuning, silent=not main)
@@ -64,14 +52,15 @@ def run(settings: TuneSettings) -> int:
             _show(screen, plan, silent=not main)
             return 0
         manifest = tuning.manifest
-        if work.is_done(manifest):
+        given = {name: getattr(settings, name) for name in ("train", "validation", "tickets")}
+        if work.is_done(manifest, given):
             if main:
                 screen.say(f"{work.out} was made by the same command before: nothing to do")
             return 0
         threads, before = torch.get_num_threads(), work.threads_before()
         if main and before is not None and before != threads:
             screen.say(f"        {other_threads(before, threads)}")
-        with work.claimed(manifest, threads) if main else nullcontext():
+        with work.claimed(manifest, threads, given) if main else nullcontext():
             if tuning.spec.measures:
                 title = f"choose {tuning.spec.size:,} rows by {tuning.spec.by} at the original model"
                 with screen.stage(title, silent=not main, unit="sentences") as tick:
@@ -84,6 +73,21 @@ def run(settings: TuneSettings) -> int:
                 _show(screen, result)
                 screen.say(f"        written to {work.out}")
     return 0
+
+
+def _prepared(settings: TuneSettings, work: WorkFolder) -> tuple[Tuning, list[str]]:
+    """Return the checked training, and what is said about texts and model; what needs no model is checked first."""
+    from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.tuning.checks import check_packages
+    from ks_lottery.tuning.tune import prepare
+
+    check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
+    corpus, validation, said = _texts(settings)
+    target = _target_text(settings)
+    spec = None if target else _spec(settings, work.unfinished, {})
+    checkpoint = open_checkpoint(settings.model)
+    spec = spec or _spec(settings, work.unfinished, _frequencies(settings, checkpoint, target))
+    return prepare(checkpoint, corpus, spec, validation), [*checkpoint.notes, *said]
 
 
 def _show(screen: Screen, noun: Tuning | Plan | TuneResult[Any], *, silent: bool = False) -> None:

@@ -35,15 +35,17 @@ class Difference:
     Parameters
     ----------
     metric, system
-        Which metric; which system.
+        Which metric, ``accuracy`` among them; which system.
     score, baseline_score
-        Of that system and of the first, from 0 to 100.
+        Of that system and of the one that it is compared with, from 0 to 100.
     difference, interval
         `score` minus `baseline_score`, and the percentile interval of that difference over the resamples.
     p_value
-        Of sacrebleu's paired bootstrap, two-sided (Koehn 2004, as in Moses' script); never below 1 / (resamples + 1).
+        Two-sided, of the same resamples (`paired_p_value`): at most 1 - confidence exactly where `interval` excludes 0.
     signature
-        sacrebleu's, with the ``spm:`` of spBLEU.
+        sacrebleu's, with the ``spm:`` of spBLEU; empty for accuracy.
+    baseline
+        What it is compared with; empty for the comparison's `baseline`.
     """
 
     metric: str
@@ -54,6 +56,7 @@ class Difference:
     interval: tuple[float, float]
     p_value: float
     signature: str
+    baseline: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -164,7 +167,7 @@ def compare(
     seed: int = SeedOption.seed,
     confidence: float = BootstrapOptions.confidence,
 ) -> Comparison:
-    """Compare the first system with each other one by sacrebleu's paired bootstrap.
+    """Compare the first system with each other one by a paired bootstrap.
 
     Parameters
     ----------
@@ -175,7 +178,7 @@ def compare(
     metrics, spm, target_language, seed, confidence
         As for `score`.
     resamples
-        At least 1; a p-value cannot be below 1 / (resamples + 1).
+        At least 1; a p-value cannot be below 1 / (resamples + 1). The draws are sacrebleu's.
 
     Raises
     ------
@@ -214,7 +217,7 @@ def compare(
                     baseline_score=base,
                     difference=values[name] - base,
                     interval=percentile_interval(gaps, confidence),
-                    p_value=paired_p_value(gaps, values[name] - base),
+                    p_value=paired_p_value(gaps),
                     signature=signature,
                 )
             )
@@ -229,24 +232,23 @@ def compare(
     )  # fmt: skip
 
 
-def paired_p_value(gaps: npt.NDArray[Any], difference: float) -> float:
-    """Return the p-value of sacrebleu's paired bootstrap.
+def paired_p_value(gaps: npt.NDArray[Any]) -> float:
+    """Return the two-sided p-value of a paired bootstrap: the level at which the percentile interval begins to exclude 0.
 
-    p = (1 + #{r : |gap_r| - mean |gap| > |difference|}) / (R + 1): how often the resampled gaps stray from their mean as far as
-    the systems differ.
+    p = 2 min(#{r : gap_r <= 0}, #{r : gap_r >= 0}) / R, at most 1 and not below 1 / (R + 1) (Efron & Tibshirani 1993, chapter
+    15.4). So an interval of `percentile_interval` excludes 0 exactly where p is at most 1 - confidence, as far as there are
+    at least 1 / (1 - confidence) resamples. sacrebleu's own p, which counts how far the gaps stray from their mean, does not
+    have this property.
 
     Parameters
     ----------
     gaps
         Difference of the two systems' scores in each resample, shape (R,).
-    difference
-        The one on all sentences.
 
     Examples
     --------
-    >>> paired_p_value(np.array([0.0, 0.0, 4.0]), 2.0)
-    0.5
+    >>> paired_p_value(np.array([-1.0, 1.0, 4.0, 2.0])), paired_p_value(np.array([1.0, 2.0, 3.0]))
+    (0.5, 0.25)
     """
-    sizes = np.abs(gaps)
-    strays = sizes - sizes.mean()
-    return float((np.sum(strays > abs(difference)) + 1) / (len(gaps) + 1))
+    fewer = min(int(np.sum(gaps <= 0)), int(np.sum(gaps >= 0)))
+    return min(1.0, max(2 * fewer / len(gaps), 1 / (len(gaps) + 1)))

@@ -12,11 +12,11 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.corpus.cleaned import open_cleaned
 from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.corpus.prompt_form import PromptForm
+from ks_lottery.evaluation.against import others_of
 from ks_lottery.evaluation.evaluation import Evaluation, claimed_folder
 from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.general_text import forgetting, general_sentences, general_text
-from ks_lottery.evaluation.hypotheses import read_hypotheses
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.translated import compared, scored, translations
 from ks_lottery.models.equipped import check_adapter, equipped, is_patch, open_product, saved_product
@@ -82,7 +82,7 @@ def evaluate_with(
     """
     opened = open_product(product, loaded.checkpoint)
     text = text or check_evaluation(spec, loaded, corpus, opened, folder)
-    others = {str(name): read_hypotheses(Path(name)) for name in spec.against}
+    others = others_of(spec.against, translated=bool(spec.scored), predicted=spec.predicts)
     folder = None if folder is None else Path(folder)
     general_of = None if general is None else general_text(loaded, general, max_tokens=spec.max_tokens)
     measured: dict[str, Any] = {}
@@ -96,7 +96,6 @@ def evaluate_with(
                 with _stage(stage, "translate") as tick:
                     outputs = translations(loaded, model, text, spec, folder, tick)
                 measured |= scored(outputs, text, spec, made_from)
-                measured["comparison"] = compared(measured, str(folder or "this"), others, spec, corpus.target_language)
             origin = {"base": loaded.checkpoint.fingerprint, "patch": model.content}
             if spec.predicts:
                 examples = [e if spec.positions is None else e.cut(spec.positions) for e in text.examples]
@@ -113,6 +112,7 @@ def evaluate_with(
                 with _stage(stage, "general text, original model") as tick:
                     original = _general_predictions(spec, loaded, general_of, tick)
             measured["forgetting"] = forgetting(general_of, general_tuned, original, opened, bootstrap=spec.bootstrap)
+    measured["comparison"] = compared(measured, str(folder or "this"), others, spec, corpus.target_language)
     return Evaluation(
         sentences=len(text.corpus), overlong=text.overlong, **measured, made_from=made_from, settings=spec.as_dict()
     )

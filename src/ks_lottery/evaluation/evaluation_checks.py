@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ks_lottery.corpus.mixed_templates import with_template
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.against import OtherEvaluation
 from ks_lottery.evaluation.comparison import check_same_references
 from ks_lottery.evaluation.evaluation import check_folder
 from ks_lottery.evaluation.evaluation_sections import TITLES
 from ks_lottery.evaluation.general_text import general_text
-from ks_lottery.evaluation.hypotheses import read_hypotheses
 from ks_lottery.evaluation.language_check import check_language
 from ks_lottery.evaluation.measured import measured_text
 from ks_lottery.evaluation.scores import fingerprint, missing_metrics
@@ -69,8 +69,9 @@ def check_against(spec: EvaluationSpec, corpus: Corpus, *, whole: bool = True) -
         Off where longer pairs are still to be left out of `corpus`: then only the files are checked.
     """
     for name in spec.against:
-        references = [row["reference"] for row in read_hypotheses(Path(name))]
-        if whole:
+        other = OtherEvaluation.open(Path(name), translated=bool(spec.scored), predicted=spec.predicts)
+        references = other.references
+        if whole and references is not None:
             own = [pair.target for pair in corpus.pairs[: spec.translations]]
             check_same_references({"this text": fingerprint(own), str(name): fingerprint(references)})
 

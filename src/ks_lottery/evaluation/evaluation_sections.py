@@ -15,6 +15,7 @@ TITLES = {
     "spbleu-flores200": "spBLEU (FLORES-200)",
     "bleu": "BLEU",
     "chrf": "chrF++",
+    "accuracy": "accuracy, %",
 }
 """What each metric is called."""
 
@@ -142,23 +143,24 @@ def comparison_sections(content: Mapping[str, Any], *, own: bool = False, known:
     columns = [
         Column(title="metric"),
         Column(title="other evaluation" if own else "system", cut="begin"),
-        Column(title="other" if own else "score", form=".2f"),
-        Column(title="this" if own else content["baseline"], form=".2f"),
-        Column(title="other - this" if own else "difference", form="+.2f"),
+        Column(title="this" if own else "score", form=".2f"),
+        Column(title="other" if own else content["baseline"], form=".2f"),
+        Column(title="this - other" if own else "difference", form="+.2f"),
         Column(title=f"{_percent(content)} interval", form="+.2f"),
         Column(title="p", form=".4f"),
     ]
+    differences = [_new_minus_old(each) if own else each for each in content["differences"]]
     rows = [
         [
             TITLES[difference["metric"]],
-            difference["system"],
+            difference["baseline"] if own else difference["system"],
             difference["score"],
             difference["baseline_score"],
             difference["difference"],
             difference["interval"],
             difference["p_value"],
         ]
-        for difference in content["differences"]
+        for difference in differences
     ]
     resampled = (
         [
@@ -170,6 +172,17 @@ def comparison_sections(content: Mapping[str, Any], *, own: bool = False, known:
     )
     signatures = [line for line in _signatures(content) if line not in known]
     return [Section(columns=columns, rows=rows, sentences=[*resampled, *signatures], keys=2)]
+
+
+def _new_minus_old(difference: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a difference of this evaluation and another; an earlier version has saved the other minus this."""
+    if difference.get("baseline"):
+        return difference
+    low, high = difference["interval"]
+    return {
+        **difference, "baseline": difference["system"], "score": difference["baseline_score"],
+        "baseline_score": difference["score"], "difference": -difference["difference"], "interval": (-high, -low),
+    }  # fmt: skip
 
 
 def language_sentence(content: Mapping[str, Any]) -> str:
@@ -198,7 +211,7 @@ def _signatures(content: Mapping[str, Any]) -> list[str]:
         signatures = {name: metric["signature"] for name, metric in content["metrics"].items()}
     else:
         signatures = {difference["metric"]: difference["signature"] for difference in content["differences"]}
-    lines = [f"{TITLES[name]}: {signature}" for name, signature in signatures.items()]
+    lines = [f"{TITLES[name]}: {signature}" for name, signature in signatures.items() if signature]
     return lines + [f"{TITLES[name]} is missing: {why}" for name, why in content["missing"].items()]
 
 

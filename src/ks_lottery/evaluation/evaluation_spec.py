@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.measure_commands import EvaluateOptions
 from ks_lottery.errors import UserError
-from ks_lottery.evaluation.hypotheses import HYPOTHESES_FILE
+from ks_lottery.evaluation.against import check_other
 from ks_lottery.evaluation.scores import SCORED, check_metrics
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ class EvaluationSpec(EvaluateOptions):
         super().__post_init__()
         check_metrics(self.metrics)
         for folder in self.against:
-            if not (Path(folder) / HYPOTHESES_FILE).is_file():
-                raise UserError(f"{folder} holds no {HYPOTHESES_FILE}: give the folder of an evaluation that is done")
-        if self.against and not self.scored:
-            raise UserError("`against` compares translations, and no metric here scores them: add one to `metrics`")
+            check_other(Path(folder), translated=bool(self.scored))
         if self.against and not self.resamples:
             raise UserError("`against` compares by a bootstrap, and `resamples` is 0: give 1 or more")
 

@@ -12,7 +12,7 @@ from ks_lottery.config.groups import BootstrapOptions, SeedOption
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Section
-from ks_lottery.stats.intervals import bootstrap_interval
+from ks_lottery.stats.intervals import bootstrap_interval, bootstrap_ratios
 from ks_lottery.store.content import ByContent, data_frame, digest_content
 from ks_lottery.store.files import read_table, write_table
 from ks_lottery.store.manifest import manifest
@@ -172,6 +172,14 @@ class Predictions(ByContent, Shown):
         gaps = self.correct.astype(np.float64) - other.correct
         return float(gaps.mean()), self._interval(gaps, confidence, resamples, seed)
 
+    def resampled_difference(
+        self, other: Predictions, *, resamples: int = 2000, seed: int = 0
+    ) -> npt.NDArray[np.float64]:
+        """Return this accuracy minus that of `other` in each resample of sentences, shape (resamples,); see `difference`."""
+        self.check_same_positions(other)
+        sums = self._by_sentence(self.correct.astype(np.float64) - other.correct)
+        return bootstrap_ratios(*sums, resamples=resamples, seed=seed)
+
     def check_same_positions(self, other: Predictions) -> None:
         """Refuse predictions that are not of the same positions of the same text.
 
@@ -189,10 +197,13 @@ class Predictions(ByContent, Shown):
             raise UserError("predictions of different positions or text cannot be compared: measure both on one text")
 
     def _interval(self, values: npt.NDArray[Any], confidence: float, resamples: int, seed: int) -> tuple[float, float]:
+        return bootstrap_interval(*self._by_sentence(values), confidence=confidence, resamples=resamples, seed=seed)
+
+    def _by_sentence(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the sum of values, and the number of positions, of each sentence."""
         size = int(self.sentence.max()) + 1
         summed = np.bincount(self.sentence, weights=values, minlength=size)
-        total = np.bincount(self.sentence, minlength=size).astype(np.float64)
-        return bootstrap_interval(summed, total, confidence=confidence, resamples=resamples, seed=seed)
+        return summed.astype(np.float64), np.bincount(self.sentence, minlength=size).astype(np.float64)
 
     def head(self, positions: int) -> Predictions:
         """Keep the first `positions` of each sentence."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import orders
-from ks_lottery.evaluation.comparison import compare
+from ks_lottery.evaluation.against import compare_with_each
 from ks_lottery.evaluation.hypotheses import Hypotheses
 from ks_lottery.evaluation.language_check import language_share
 from ks_lottery.evaluation.outputs import Output, ended_share
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ks_lottery.corpus.corpus import Pair
+    from ks_lottery.evaluation.against import OtherEvaluation
     from ks_lottery.evaluation.comparison import Comparison
     from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
     from ks_lottery.evaluation.measured import MeasuredText
@@ -53,17 +54,16 @@ def scored(
 
 
 def compared(
-    measured: Mapping[str, Any], name: str, others: Mapping[str, Sequence[Mapping[str, str]]], spec: EvaluationSpec, to: str
+    measured: Mapping[str, Any], name: str, others: Mapping[str, OtherEvaluation], spec: EvaluationSpec, to: str
 ) -> Comparison | None:  # fmt: skip
-    """Compare the translations with those of other evaluations; None without others."""
+    """Compare what was measured with other evaluations; None without others."""
     if not others:
         return None
-    systems = {name: measured["hypotheses"]}
-    references = {name: measured["references"]}
-    for other, rows in others.items():
-        systems[other] = [row["hypothesis"] for row in rows]
-        references[other] = [row["reference"] for row in rows]
-    return compare(systems, references, metrics=spec.scored, spm=spec.spm, target_language=to, **spec.bootstrap)
+    texts = (measured["hypotheses"], measured["references"]) if spec.scored else None
+    return compare_with_each(
+        name, texts, measured.get("predictions"), others, metrics=spec.scored, spm=spec.spm, target_language=to,
+        **spec.bootstrap,
+    )  # fmt: skip
 
 
 def translated_pairs(text: MeasuredText, spec: EvaluationSpec) -> tuple[Pair, ...]:

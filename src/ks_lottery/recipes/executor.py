@@ -29,9 +29,12 @@ def execute(recipe: Recipe, folder: RunFolder, screen: Screen) -> None:
             folder.discard(stage.name)
             start = time.perf_counter()
             with screen.stage(stage.title) as tick:
-                outcome = stage.make(Work(folder=folder.path, tick=tick))
+                unfinished = folder.unfinished(stage.name, key)
+                outcome = stage.make(Work(folder=folder.path, tick=tick, unfinished=unfinished))
             folder.finish(stage.name, key, outcome.files, outcome.log, order)
+            folder.remove_unfinished()
             folder.time(stage.name, time.perf_counter() - start)
             for line in outcome.log if outcome.shown else ():
                 screen.say(f"        {line}")
         digests[stage.name] = folder.digest(stage.name)
+    folder.remove_unfinished()  # of a process that was killed after its last stage

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ks_lottery.recipes.job import Job
-    from ks_lottery.recipes.stage import Tick
+    from ks_lottery.recipes.stage import Tick, Work
 
 SIZE = 18
 """Rows of the template that are trained: as many as the paper finds to be enough."""
@@ -85,7 +85,7 @@ def few_rows_recipe(job: Job) -> Recipe:
     )  # fmt: skip
 
 
-def _tune(job: Job, method: str, tick: Tick) -> Made:
+def _tune(job: Job, method: str, work: Work) -> Made:
     text = job.config.text
     spec = TuneSpec(
         **SYSTEMS[method],
@@ -93,14 +93,13 @@ def _tune(job: Job, method: str, tick: Tick) -> Made:
         max_tokens=text.max_tokens,
         seed=job.config.seed,
         settings=asdict(job.config.train),
+        folder=work.unfinished,
     )
-    result = prepare(job.loaded, job.split.train, spec).run(tick=tick)
+    result = prepare(job.loaded, job.split.train, spec).run(tick=work)
     folder = job.folder.method(method)
     result.save(folder, tokens=job.tokens)
-    losses = result.losses
-    ends = f"; loss {losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at last" if losses else ""
     files = [folder / PATCH_FILE, job.folder.rows(method), job.folder.training(method)]
-    return Made(files=files, log=[f"{len(result.product):,} rows trained{ends}"], shown=True)
+    return Made(files=files, log=[f"{len(result.product):,} rows trained{result.losses_said}"], shown=True)
 
 
 def _evaluate(job: Job, tick: Tick) -> Made:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ks_lottery.config.settings import RunConfig
     from ks_lottery.recipes.job import Job
-    from ks_lottery.recipes.stage import Tick
+    from ks_lottery.recipes.stage import Tick, Work
 
 TRAIN = "train"
 
@@ -143,24 +143,23 @@ def _advice(job: Job, overlong: Mapping[str, int]) -> str:
     return f" (over {text.max_tokens} tokens; text.max_tokens {need} keeps them all)"
 
 
-def _tune(job: Job, method: str, tick: Tick) -> Made:
+def _tune(job: Job, method: str, work: Work) -> Made:
     text = job.config.text
     spec = TuneSpec(
         method=EMBED if method == EMBED else "partial",
-        tickets=None if method == EMBED else job.tickets if method == "partial" else rival_rows(job, method, tick),
+        tickets=None if method == EMBED else job.tickets if method == "partial" else rival_rows(job, method, work),
         template=text.template,
         max_tokens=text.max_tokens,
         seed=job.config.seed,
         settings=asdict(job.config.train),
+        folder=work.unfinished,
     )
-    result = prepare(job.loaded, job.train, spec).run(tick=tick)
+    result = prepare(job.loaded, job.train, spec).run(tick=work)
     folder = job.folder.method(method)
     result.save(folder, tokens=job.tokens)
-    losses = result.losses
-    ends = f"; loss {losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at last" if losses else ""
     recorded = [folder / ATTRIBUTION_FILE] if result.product.attribution is not None else []
     files = [folder / PATCH_FILE, *recorded, job.folder.rows(method), job.folder.training(method)]
-    return Made(files=files, log=[f"{len(result.product):,} rows trained{ends}"], shown=True)
+    return Made(files=files, log=[f"{len(result.product):,} rows trained{result.losses_said}"], shown=True)
 
 
 def _scan(job: Job, tick: Tick) -> Made:

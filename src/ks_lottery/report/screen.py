@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line a stage, with a bar and the time left while it runs; and the sections of a result.
+"""Progress: one line a stage, while it runs a bar on a terminal or a line now and then elsewhere; and sections of a result.
 
 Nothing is written to standard error, which is for the one line of an error.
 """
@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
 from ks_lottery.report.forms import duration, printable
+from ks_lottery.report.heartbeat import EVERY, Heartbeat
+from ks_lottery.report.table_layout import shortened_to
 from ks_lottery.report.terminal import print_line, print_sections
 
 if TYPE_CHECKING:
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
     from ks_lottery.report.section import Section
 
 
-PERCENT, SHORTEST_TIMES, LONGEST_TIMES, FIGURE, SHORTEST_BAR, LONGEST_BAR = 5, 15, 28, 20, 5, 30
+PERCENT, SHORTEST_TIMES, LONGEST_TIMES, FIGURE, SHORTEST_BAR, LONGEST_BAR = 5, 16, 30, 20, 5, 30
 """Characters of a terminal that the parts beside a bar take with the space before them, and that a bar takes."""
+
+
+PACE_PERIOD = 86_400.0
+"""Seconds over which the pace is measured that the time left follows from; with rich's 30, slow steps would have none."""
 
 
 class TrainingProgress(Protocol):
@@ -64,10 +70,13 @@ class Screen:
         Number of stages; 0 where it is not known yet: stages have no number then.
     console
         Where to print; standard output by default.
+    every
+        Seconds between two lines on a stage that still runs, where a bar cannot be shown.
     """
 
-    def __init__(self, total: int = 1, console: Console | None = None) -> None:
+    def __init__(self, total: int = 1, console: Console | None = None, every: float = EVERY) -> None:
         self.console = console or _console()
+        self.every = every
         self.total = total
         self.number = 0
 
@@ -95,10 +104,15 @@ class Screen:
         """
         label, start, pace = self._label(title), time.perf_counter(), _Pace(unit)
         extra = (TextColumn("{task.fields[pace]}", markup=False),) if unit else ()
-        with self._bar(label, silent=silent, after=extra, pace="") as update:
+        with (
+            self._bar(label, silent=silent, after=extra, pace="") as update,
+            self._beating(label, silent=silent) as heartbeat,
+        ):
 
             def tick(done: int, total: int) -> None:
-                update(completed=done, total=total, pace=pace.after(done))
+                text = pace.after(done)
+                update(completed=done, total=total, pace=text)
+                heartbeat.update(done, total, text)
 
             yield tick
         if not silent:
@@ -113,12 +127,16 @@ class Screen:
         """
         label, start, pace = self._label(title), time.perf_counter(), _Pace("tokens", digits=0)
         fields = tuple(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("speed", "loss"))
-        with self._bar(label, silent=silent, before=fields, speed="", loss="") as update:
+        with (
+            self._bar(label, silent=silent, before=fields, speed="", loss="") as update,
+            self._beating(label, silent=silent) as heartbeat,
+        ):
 
             def watch(progress: TrainingProgress) -> None:
                 speed = pace.after(progress.tokens)
                 loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
                 update(completed=progress.step, total=progress.steps, speed=speed, loss=loss)
+                heartbeat.update(progress.step, progress.steps, ", ".join(filter(None, (speed, loss))))
 
             yield watch
         if not silent:
@@ -131,6 +149,16 @@ class Screen:
         return f"[{self.number:>2}/{self.total}] {title}"
 
     @contextmanager
+    def _beating(self, label: str, *, silent: bool) -> Generator[Heartbeat]:
+        """Yield what takes how far a stage is, and says it now and then where there is no terminal."""
+        heartbeat = Heartbeat(label, self.say, self.every)
+        if silent or self.console.is_terminal:
+            yield heartbeat
+        else:
+            with heartbeat.beating():
+                yield heartbeat
+
+    @contextmanager
     def _bar(
         self,
         label: str,
@@ -141,7 +169,8 @@ class Screen:
         **fields: Any,
     ) -> Generator[Callable[..., None]]:
         """Show a bar on a terminal, with more columns before and after its times; yields what updates it."""
-        room = self.console.width - cell_len(printable(label)) - PERCENT
+        label = shortened_to(printable(label), max(1, self.console.width - PERCENT - SHORTEST_TIMES))
+        room = self.console.width - cell_len(label) - PERCENT
         short = room < LONGEST_TIMES
         room -= SHORTEST_TIMES if short else LONGEST_TIMES
         more = room >= FIGURE * len(before + after)
@@ -155,8 +184,11 @@ class Screen:
             *(after if more else ()),
         )
         live = self.console.is_terminal and not silent
-        with Progress(*columns, console=self.console, transient=True, disable=not live) as progress:
-            task = progress.add_task(printable(label), total=None, **fields)
+        shown = Progress(
+            *columns, console=self.console, transient=True, disable=not live, speed_estimate_period=PACE_PERIOD
+        )
+        with shown as progress:
+            task = progress.add_task(label, total=None, **fields)
 
             def update(**changes: Any) -> None:
                 progress.update(task, **changes)
@@ -197,9 +229,11 @@ class _Console(Console):
 
 
 def _console() -> Console:
-    """Return a console on standard output: 100 characters wide where that is no terminal."""
-    console = _Console(soft_wrap=True, highlight=False)
-    if not console.file.isatty():
+    """Return a console on standard output: 100 characters wide and plain text where that is no terminal, as in a notebook."""
+    plain: dict[str, Any] = {"soft_wrap": True, "highlight": False, "force_jupyter": False}
+    console = _Console(**plain)
+    if not console.file.isatty():  # whatever the environment says, such as FORCE_COLOR
+        console = _Console(**plain, force_terminal=False)
         console.width = 100
     return console
 

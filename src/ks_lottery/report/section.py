@@ -32,6 +32,11 @@ class Column:
     cut
         Where a value that is too long for a terminal is cut: at its ``begin``, as for names whose last part tells them apart,
         or at its ``end``. None for text that takes several lines instead.
+    ending
+        Ending that all values lose where one of them is too long for a terminal, before anything is cut.
+    drop
+        Where a table is too wide for a terminal, columns of least use are left out first: those of the largest `drop`. 0 (the
+        default) for a column that is never left out.
     """
 
     title: str
@@ -39,6 +44,8 @@ class Column:
     align: Align | None = None
     widest: int | None = None
     cut: Literal["begin", "end"] | None = None
+    ending: str = ""
+    drop: int = 0
 
     @property
     def side(self) -> Align:
@@ -60,8 +67,8 @@ class Section:
     sentences
         Printed below the table, one line each.
     keys
-        Number of first columns that name a row (1). A table that is wider than the terminal is divided into several, and each
-        begins with these columns.
+        Number of first columns that name a row (1). A table that is wider than the terminal, without the columns that may be
+        left out, is divided into several, and each begins with these columns.
     """
 
     title: str = ""

@@ -26,7 +26,7 @@ VERBATIM = ("ks-lottery ", "| ")
 def print_sections(console: Console, sections: Sequence[Section]) -> None:
     """Print sections, with an empty line between them; one without content is left out.
 
-    On a terminal everything fits its width; in a file or a pipe, lines are as long as their content.
+    On a terminal everything fits its width, if a name and a number do; in a file or a pipe, lines are as long as their content.
     """
     filled = [section for section in sections if section.title or section.rows or section.sentences]
     for number, section in enumerate(filled):
@@ -35,10 +35,15 @@ def print_sections(console: Console, sections: Sequence[Section]) -> None:
         if section.title:
             print_line(console, section.title)
         if section.rows:
-            for place, columns in enumerate(placed(section, console.width if console.is_terminal else None)):
+            layout = placed(section, console.width if console.is_terminal else None)
+            for place, columns in enumerate(layout.parts):
                 if place:
                     console.print()
                 _print_table(console, columns)
+            if layout.left_out:
+                print_line(
+                    console, f"Too wide for this screen: {', '.join(layout.left_out)}. A file or a pipe has them."
+                )
         for sentence in section.sentences:
             print_line(console, sentence)
 
@@ -86,10 +91,8 @@ def _print_table(console: Console, columns: Sequence[PlacedColumn]) -> None:
     for row in zip(*(one.cells for one in columns), strict=True):
         table.add_row(*map(Text, row))
     before, need = console.width, sum(one.width for one in columns) + GAP * len(columns)
-    if not console.is_terminal:  # which would crop a wider table
-        console.width = max(before, need)
+    console.width = max(before, need)  # a table that is wider would be cropped
     try:
         console.print(table)
     finally:
-        if not console.is_terminal:
-            console.width = before
+        console.width = before

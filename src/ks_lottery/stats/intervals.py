@@ -159,6 +159,17 @@ def bootstrap_interval(
     >>> bootstrap_interval([1.0, 1.0], [2.0, 2.0])
     (0.5, 0.5)
     """
+    _check_confidence(confidence)
+    ratios = bootstrap_ratios(numerators, denominators, resamples, seed)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(ratios, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_ratios(
+    numerators: npt.ArrayLike, denominators: npt.ArrayLike, resamples: int = 2000, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Return the ratio of `bootstrap_interval` in each resample of sentences, shape (resamples,)."""
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if above.ndim != 1 or above.shape != below.shape:
         raise ValueError(f"both must have one shape (n,), but they have {above.shape} and {below.shape}")
@@ -167,7 +178,6 @@ def bootstrap_interval(
     counted = below > 0.0
     if above[~counted].any():
         raise ValueError("a sentence whose denominator is 0 must have the numerator 0")
-    _check_confidence(confidence)
     if resamples < 1:
         raise ValueError(f"at least one resample is needed, not {resamples}")
     above, below = above[counted], below[counted]
@@ -180,9 +190,7 @@ def bootstrap_interval(
     for start in range(0, resamples, step):
         drawn = generator.integers(0, n, size=(min(step, resamples - start), n))
         ratios[start : start + step] = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(ratios, [tail, 1.0 - tail])
-    return float(low), float(high)
+    return ratios
 
 
 def ratio_interval(

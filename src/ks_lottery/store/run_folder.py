@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ TEXT, TEXT_REPORT, CALIBRATION, TEST = "text", "report.json", "calibration", "te
 EMBED = "embed"
 """Method, and so folder, of the embed tuning that a run scans."""
 
-MARKERS = ".stages"
+MARKERS, UNFINISHED = ".stages", ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,15 @@ class RunFolder:
         markers = [(name, self._marker(name)) for name in order if self._marker(name).is_file()]
         lines = [f"{name}: {line}\n" for name, marker in markers for line in read_json(marker)["log"]]
         write_text(self.path / LOG_FILE, "".join(lines))
+
+    def unfinished(self, stage: str, key: str) -> Path:
+        """Return the folder in which a stage with this key saves what lets it resume."""
+        return self.path / UNFINISHED / f"{stage}-{key[:16]}"
+
+    def remove_unfinished(self) -> None:
+        """Remove what finished stages, or stages with other keys, saved to resume."""
+        if (self.path / UNFINISHED).is_dir():
+            shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
 
     def time(self, stage: str, seconds: float) -> None:
         """Add to ``timings.json``, the one file whose bytes may differ between two runs."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.keys import changed
-from ks_lottery.errors import UserError
+from ks_lottery.errors import UserError, shortened
 from ks_lottery.store.files import new_folder, read_json, write_error, write_json
 from ks_lottery.store.locks import file_lock
 from ks_lottery.store.manifest import with_article
@@ -42,7 +43,7 @@ class WorkFolder:
         self.out = out
         self.unfinished = out.with_name(f"{out.name}.unfinished")
 
-    def is_done(self, manifest: Mapping[str, Any]) -> bool:
+    def is_done(self, manifest: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> bool:
         """Say whether the result exists already, made from the same things by the same settings.
 
         What a process that was killed after its last rename left beside the result is then removed.
@@ -51,6 +52,8 @@ class WorkFolder:
         ----------
         manifest
             What `ks_lottery.store.manifest.manifest` makes.
+        given
+            Names of the contents by parameter, such as the file of a text, for errors.
 
         Raises
         ------
@@ -60,7 +63,7 @@ class WorkFolder:
         there = self.check_kind(manifest["kind"])
         if there is None:
             return False
-        _check_same(self.out, there, manifest)
+        _check_same(self.out, there, manifest, given or {})
         self._remove_unfinished(manifest)
         sweep_beside(self.out)
         return True
@@ -85,13 +88,17 @@ class WorkFolder:
         return read_json(self.out / MANIFEST_FILE, kind)
 
     @contextmanager
-    def claimed(self, manifest: Mapping[str, Any], threads: int | None = None) -> Generator[Path]:
+    def claimed(
+        self, manifest: Mapping[str, Any], threads: int | None = None, given: Mapping[str, Any] | None = None
+    ) -> Generator[Path]:
         """Make the folder of the unfinished work, and keep it for this process inside a block.
 
         Parameters
         ----------
         threads
             Threads that compute; saved when the work begins, for `threads_before`.
+        given
+            Names of the contents by parameter; saved when the work begins, for errors.
 
         Raises
         ------
@@ -102,9 +109,9 @@ class WorkFolder:
         begun = self.unfinished / BEGUN_FILE
         with locked_folder(self.unfinished, marker=BEGUN_FILE):
             if begun.is_file():
-                _check_same(self.unfinished, read_json(begun, manifest["kind"]), manifest)
+                _check_same(self.unfinished, read_json(begun, manifest["kind"]), manifest, given or {})
             else:
-                write_json(begun, {**manifest, "threads": threads})
+                write_json(begun, {**manifest, "threads": threads, "given": dict(given or {})})
             yield self.unfinished
 
     def threads_before(self) -> int | None:
@@ -189,11 +196,46 @@ def is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(path.name == LOCK_FILE or is_workspace(path.name) for path in folder.iterdir())
 
 
-def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+SOURCES = {"base": "model", "text": "train", "rows": "tickets", "validation": "validation"}
+"""Key of a manifest whose value is the digest of a content, to the parameter that the content was given by."""
+
+DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse work of other content or other settings, naming the first parameter that differs, and both values."""
     for part in ("made_from", "settings"):
         old, new = there.get(part) or {}, here[part]
         differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         if differing:
-            raise UserError(
-                f"{folder} was made by another command: {changed(differing[0], old, new)}. Give another `out`, or remove it"
-            )
+            said = _changed(differing[0], old, new, there.get("given") or {}, given)
+            raise UserError(f"{folder} was made by another command: {said}. Give another `out`, or remove it")
+
+
+def _changed(
+    key: str, old: Mapping[str, Any], new: Mapping[str, Any], given_there: Mapping[str, Any], given: Mapping[str, Any]
+) -> str:
+    """Return a parameter with its two values; contents have the names that they were given by, and no digest."""
+    name = SOURCES.get(key, key)
+    values = [old.get(key), new.get(key)]
+    if not any(_is_digest(value) for value in values):
+        return changed(f"`{name}`", {f"`{name}`": values[0]}, {f"`{name}`": values[1]})
+    names = [
+        value.get("name") if isinstance(value, dict) else None if value is None else words.get(name)
+        for value, words in zip(values, (given_there, given), strict=True)
+    ]
+    if None in values:
+        shown = [
+            "not set" if value is None else shortened(each or "set") for value, each in zip(values, names, strict=True)
+        ]
+        return f"`{name}`: {shown[0]} there, {shown[1]} here"
+    if None in names or names[0] == names[1]:
+        which = "" if names[1] is None else f" ({shortened(names[1])})"
+        return f"`{name}`{which} has another content now than it had there"
+    return f"`{name}`: {shortened(names[0])} there, {shortened(names[1])} here"
+
+
+def _is_digest(value: object) -> bool:
+    if isinstance(value, dict):
+        return "fingerprint" in value
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None

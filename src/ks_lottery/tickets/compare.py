@@ -18,6 +18,7 @@ from ks_lottery.report.progress import progress_bar
 from ks_lottery.report.section import Section
 from ks_lottery.tickets.blocks import scan_sources
 from ks_lottery.tickets.pairs import pairing_of
+from ks_lottery.tickets.scan_groups import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +73,13 @@ class Compared(Shown):
     def as_dict(
         self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
     ) -> dict[str, Any]:
-        """Return summary, the `top` units with the smallest p, and the rows of one side alone, in plain values."""
+        """Return in plain values what `sections` shows.
+
+        These are summary, what moved by tensor and layer, the `top` units with the smallest p, and the rows of one side alone.
+        """
         return {
             "summary": self.scan.summary(alpha, correction),
+            "groups": groups(self.scan, self.scan.passing(alpha, correction).tolist()),
             "top": self.scan.top(top, self.tokens),
             "rows": {
                 f"only_in_{side}": [{"row": row, "token": token} for row, token in rows]

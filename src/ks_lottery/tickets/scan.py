@@ -16,7 +16,7 @@ from ks_lottery.stats.ranks import rank_fraction
 from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
 from ks_lottery.store.files import write_table
 from ks_lottery.store.manifest import manifest
-from ks_lottery.tickets import power, scan_sections
+from ks_lottery.tickets import power, scan_groups, scan_sections
 from ks_lottery.tickets.scan_table import UNCOMPARED, read_scan_table, table_columns
 
 if TYPE_CHECKING:
@@ -231,7 +231,8 @@ class Scan(ByContent, Shown):
         only
             By ``base`` and ``tuned``, the rows that one side alone has, each with its token string.
         """
-        return scan_sections.sections(self.summary(alpha, correction), self.top(top, tokens), only)
+        groups = scan_groups.groups(self, self.passing(alpha, correction).tolist())
+        return scan_sections.sections(self.summary(alpha, correction), groups, self.top(top, tokens), only)
 
     def to_pandas(self, tokens: Sequence[str] | None = None) -> DataFrame:
         """Return one row a unit: tensor, row, k, D, p, log p, moves, rival scores and ranks.

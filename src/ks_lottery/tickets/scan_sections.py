@@ -10,11 +10,15 @@ import numpy as np
 from ks_lottery.config.choices import SCORES
 from ks_lottery.report.forms import counted, rounded_up
 from ks_lottery.report.section import Column, Section, check_top
+from ks_lottery.tickets.scan_groups import group_sections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ks_lottery.tickets.scan import Scan
+
+WEIGHT = ".weight"
+"""Ending of the names of most tensors, which tells nothing."""
 
 LARGEST = 1000.0
 """Largest factor of the moves that a shortfall is measured to."""
@@ -26,35 +30,38 @@ MOST_NAMED = 8
 """Rows of one side alone that are named in a sentence."""
 
 FIGURES = {
-    "count": Column(title="k", form="d"),
+    "count": Column(title="k", form="d", drop=2),
     "statistic": Column(title="D", form=".4f"),
     "log_pvalue": Column(title="p", form="pvalue"),
-    "moved": Column(title="changed", form="d"),
-    "distance": Column(title="L2", form=".3g"),
-    "largest": Column(title="largest", form=".3g"),
-    "spread": Column(title="move/spread", form=".3g"),
-    "cos": Column(title="cos", form=".3g"),
-    "kl": Column(title="kl", form=".3g"),
+    "moved": Column(title="changed", form="d", drop=5),
+    "distance": Column(title="L2", form=".3g", drop=4),
+    "largest": Column(title="largest", form=".3g", drop=6),
+    "spread": Column(title="move/spread", form=".3g", drop=3),
+    "cos": Column(title="cos", form=".3g", drop=7),
+    "kl": Column(title="kl", form=".3g", drop=8),
 }
 """Columns of the table."""
 
 
 def sections(
     summary: Mapping[str, Any],
+    grouped: dict[str, list[dict[str, Any]]],
     units: Sequence[Mapping[str, Any]],
     only: Mapping[str, Sequence[tuple[int, str]]] | None = None,
 ) -> list[Section]:
-    """Return the table of `units` (see `top`), and the sentences of `Scan.summary`.
+    """Return what changed by tensor and layer, the table of `units` (see `top`), and the sentences of `Scan.summary`.
 
     Parameters
     ----------
+    grouped
+        See `ks_lottery.tickets.scan_groups.groups`.
     only
         By ``base`` and ``tuned``, the rows that one side alone has, each with its token string.
     """
     several = len({row["tensor"] for row in units}) > 1
     tokens = any(row.get("token") for row in units)
     columns = [
-        *([Column(title="tensor", cut="begin")] if several else []),
+        *([Column(title="tensor", cut="begin", ending=WEIGHT)] if several else []),
         Column(title="row", form="d"),
         *([Column(title="token", cut="end")] if tokens else []),
         *FIGURES.values(),
@@ -69,7 +76,10 @@ def sections(
         for row in units
     ]
     keys = 1 + several + tokens
-    return [Section(columns=columns, rows=rows, keys=keys), Section(sentences=sentences(summary, only))]
+    first = group_sections(grouped, summary["alpha"])
+    title = "Units with the smallest p" if first and rows else ""
+    table = Section(title=title, columns=columns, rows=rows, keys=keys)
+    return [*first, table, Section(sentences=sentences(summary, only))]
 
 
 def top(scan: Scan, most: int, tokens: Sequence[str] | None = None) -> list[dict[str, Any]]:

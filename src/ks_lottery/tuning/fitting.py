@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.batches import collate
@@ -12,7 +12,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.quiet import quiet
 from ks_lottery.tuning.processes import launched
-from ks_lottery.tuning.trainable import ProductT, Progress, Trainable, TuneResult
+from ks_lottery.tuning.trainable import FixedLoss, ProductT, Progress, Trainable, TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ks_lottery.models.language_model import LabelledLanguageModel
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.tune_spec import TuneSpec
+
+FIXED = 16
+"""Examples of the training text that the loss is measured on before and after."""
 
 
 def fit(
@@ -40,6 +43,8 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TuneResult[ProductT]:
     """Train the parameters that ask for a gradient, in place; afterwards the model is in evaluation mode.
+
+    With a folder, it is saved every two minutes, every `TuneSpec.save_every` steps, and when Ctrl-C or SIGTERM stops it.
 
     Adam (0.9, 0.999), by default without weight decay, which would move rows that no token touches; learning rate along a
     cosine after a warm-up; gradients clipped.
@@ -65,6 +70,7 @@ def fit(
     import torch
     from transformers import PrinterCallback, TrainerCallback
 
+    from ks_lottery.tuning.saving import Saving, StopRequest
     from ks_lottery.tuning.trainer import Patience, TuneTrainer, last_whole_checkpoint, with_blank
 
     class Watch(TrainerCallback):
@@ -99,9 +105,23 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         _attach(callbacks, trainer)
+        fixed = [each.features() for each in spread_over(examples, 0 if spec.fsdp else FIXED)]
+        before = trainer.mean_loss(fixed)
         resumed = None if spec.folder is None else last_whole_checkpoint(spec.folder)
         if resumed is None or not trainer.restored_end(resumed, spec.patience):
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+            stop = StopRequest()
+            if spec.folder is not None:
+                step = config.batch_size * config.gradient_accumulation * arguments.world_size
+                by_epoch = bool(validation) and not spec.evaluate_every
+                trainer.add_callback(
+                    Saving(
+                        stop, steps_an_epoch=math.ceil(len(examples) / step), validates_epochs=by_epoch,
+                        together=trainer.sums,
+                    )
+                )  # fmt: skip
+            with stop.listening() if spec.folder is not None else nullcontext():
+                trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed), stop=stop)
+        after = trainer.mean_loss(fixed)
         history, state = trainer.state.log_history, trainer.state
     lm.eval()
     losses = tuple((int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry)
@@ -113,7 +133,16 @@ def fit(
         )
     measured = tuple((int(e["step"]), float(e["eval_loss"])) for e in history if "eval_loss" in e)
     best = (state.best_global_step if spec.patience else None) or state.global_step
-    return TuneResult(product=trainable.collect(), rows=rows, losses=losses, validation=measured, best_step=best)
+    return TuneResult(
+        product=trainable.collect(), rows=rows, losses=losses, validation=measured, best_step=best,
+        fixed=None if before is None or after is None else FixedLoss(examples=len(fixed), before=before, after=after),
+    )  # fmt: skip
+
+
+def spread_over(examples: Sequence[Example], most: int) -> list[Example]:
+    """Return so many examples at equal distances, or all where there are fewer."""
+    count = min(most, len(examples))
+    return [examples[place * len(examples) // count] for place in range(count)]
 
 
 def _attach(callbacks: Sequence[TrainerCallback], trainer: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ks_lottery.report.section import Section
@@ -55,6 +55,18 @@ class Trainable(Generic[ProductT]):
     callbacks: Sequence[TrainerCallback] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FixedLoss:
+    """Mean loss on the same training examples before and after, in nats a token, and the number of these examples."""
+
+    examples: int
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return f"loss on {self.examples} of the training examples {self.before:.3f} before, {self.after:.3f} after"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TuneResult(Generic[ProductT]):
     """What a tuning made, and the losses on the way.
@@ -74,6 +86,9 @@ class TuneResult(Generic[ProductT]):
         Step and loss on the validation text.
     best_step
         The step whose parameters are in the product, where early stopping chose one; else the last.
+    fixed
+        The loss on one fixed set of training examples, before any step and with the parameters that the product has: the
+        losses of steps are single batches, which differ. None where nothing was trained, or the model is sharded.
     """
 
     product: ProductT
@@ -82,6 +97,7 @@ class TuneResult(Generic[ProductT]):
     losses: tuple[tuple[int, float], ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
+    fixed: FixedLoss | None = None
 
     def __repr__(self) -> str:
         return f"TuneResult({self.product!r}, {len(self.losses):,} losses)"
@@ -110,14 +126,19 @@ class TuneResult(Generic[ProductT]):
             "losses": losses,
             "validation": validation,
             "kept": self.best_step,
+            "fixed": None if self.fixed is None else asdict(self.fixed),
         }
         write_json(folder / "training.json", content)
         return folder
 
+    @property
+    def losses_said(self) -> str:
+        """End of a sentence: the loss before and after, as far as it was measured."""
+        return "" if self.fixed is None else f"; {self.fixed}"
+
     def sections(self) -> list[Section]:
-        """Return what was trained, with its first and last loss."""
-        ends = f"; loss {self.losses[0][1]:.3f} at first, {self.losses[-1][1]:.3f} at last" if self.losses else ""
-        sentences = [f"{self.product.parameters:,} parameters trained{ends}"]
+        """Return what was trained, with the loss before and after."""
+        sentences = [f"{self.product.parameters:,} parameters trained{self.losses_said}"]
         if self.validation:
             step, loss = min(self.validation, key=lambda entry: entry[1])
             sentences.append(f"validation loss {loss:.3f} at best, at step {step}; kept: step {self.best_step}")

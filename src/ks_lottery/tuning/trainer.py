@@ -19,6 +19,8 @@ from ks_lottery.tuning.recorder import AttributionRecorder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ks_lottery.tuning.saving import StopRequest
+
 TRAINED_FILE = "trained.safetensors"
 WHOLE_FILE = "whole.json"
 """Written last: a checkpoint without it was cut off, and is not resumed from."""
@@ -130,14 +132,25 @@ class TuneTrainer(Trainer):
         return [each for each in self.callback_handler.callbacks if isinstance(each, AttributionRecorder)]
 
     def train(
-        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: Any = None,
+        stop: StopRequest | None = None,
     ) -> Any:
-        """Train as the Trainer does; what each row contributed resumes with it, and is finished after the last step."""
+        """Train as the Trainer does; what each row contributed resumes with it, and is finished after the last step.
+
+        Parameters
+        ----------
+        stop
+            The wish to stop: what was trained until then is not finished.
+        """
         if isinstance(resume_from_checkpoint, str):
             for recorder in self._recorders:
                 recorder.load(Path(resume_from_checkpoint))
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        self._finish_records()
+        if stop is None or not stop.wanted:
+            self._finish_records()
         return output
 
     def _finish_records(self) -> None:
@@ -206,6 +219,18 @@ class TuneTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Return the mean loss over all labels of the validation text, the same however it is batched or shared out."""
         features: Any = self.eval_dataset
+        metrics = {"eval_loss": self.mean_loss(features) or 0.0}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def mean_loss(self, features: Sequence[dict[str, list[int]]]) -> float | None:
+        """Return the mean loss over all labels of examples, in evaluation mode; None without an example.
+
+        Every process calls it, and gets the same. No random number is drawn.
+        """
+        if not features:
+            return None
         lengths = [len(feature["input_ids"]) for feature in features]
         model: Any = self.accelerator.unwrap_model(self.model)
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
@@ -224,7 +249,11 @@ class TuneTrainer(Trainer):
         model.train(was_training)
         if processes > 1:
             total = self.accelerator.reduce(total, "sum")
-        metrics = {"eval_loss": float(total[0] / total[1])}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return float(total[0] / total[1])
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums of numbers over all processes, each of which calls it."""
+        if self.args.world_size == 1:
+            return list(numbers)
+        own = torch.tensor(numbers, dtype=torch.float32, device=self.args.device)
+        return self.accelerator.reduce(own, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
