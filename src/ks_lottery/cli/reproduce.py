@@ -17,6 +17,8 @@ def run(settings: ReproduceSettings) -> int:
         raise UserError("`measure` measures steps for a dry run: give `dry_run` too")
     if settings.measure and settings.workers is not None:
         raise UserError("`measure` measures in this process alone: leave `workers` out")
+    if settings.measure and settings.processes > 1:
+        raise UserError("`measure` measures in this process alone: leave `processes` out")
     if settings.finished and (settings.dry_run or settings.workers is not None):
         raise UserError("`finished` computes nothing: leave `dry_run` and `workers` out")
     from ks_lottery.recipes.recipe_plan import plan_recipe

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ks_lottery.config.train_commands import TuneSettings
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.report.screen import Screen
+    from ks_lottery.store.work_folder import WorkFolder
     from ks_lottery.tuning.plan import Plan
     from ks_lottery.tuning.tune import TuneResult, TuneSpec, Tuning
 

@@ -24,7 +24,7 @@ _COMMON = {"warmup_ratio": 0.03, "max_grad_norm": 1.0, "weight_decay": 0.0}
 """As in the scripts; the clipping is the Trainer's default there. The schedule is a cosine always."""
 
 
-def tune_preset(name: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def tune_preset(name: str, method: str, given: Mapping[str, Any], *, processes: int | None = None) -> dict[str, Any]:
     """Return ``seed``, ``max_tokens`` and ``settings`` (fields of `TrainConfig`) of a preset for one tuning method.
 
     Parameters
@@ -33,6 +33,8 @@ def tune_preset(name: str, method: str, given: Mapping[str, Any]) -> dict[str, A
         One of `ks_lottery.config.choices.PRESETS`, and one of its `METHODS`.
     given
         Fields of `TrainConfig` that the user gave, which override the preset; None counts as not given.
+    processes
+        Processes that train together; None (the default) for those that this one was started with.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def tune_preset(name: str, method: str, given: Mapping[str, Any]) -> dict[str, A
     rates = {"learning_rate": METHODS[method].learning_rate, "epochs": METHODS[method].epochs}
     settings: dict[str, Any] = {**_COMMON, **rates, "batch_size": DEVICE_BATCH, **explicit}
     if "gradient_accumulation" not in explicit:
-        settings["gradient_accumulation"] = accumulation(settings["batch_size"], process_count())
+        settings["gradient_accumulation"] = accumulation(settings["batch_size"], processes or process_count())
     return {"seed": SEED, "max_tokens": MAX_TOKENS, "settings": settings}
 
 

@@ -50,6 +50,9 @@ class ReproduceOptions(ModelOptions, PromptOptions):
     workers: str | None = setting(None, metavar="WHERE", group="how it runs")
     """Processes of Ray that make the stages (extra cluster): local, local:N, HOST:PORT of a cluster, or auto for the cluster of
     this machine; each has OMP_NUM_THREADS threads, 1 unless set. Without it, this process makes them."""
+    processes: int = setting(1, metavar="N", group="how it runs", within=Range(kind=int, low=1, high=1000))
+    """Processes that train each stage together, for a model that is too large for one GPU: each has one, and the model is
+    sharded over them. To be measured it is spread over these GPUs."""
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is something to do."""

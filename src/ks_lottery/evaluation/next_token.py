@@ -39,7 +39,7 @@ def predict(
     """
     import torch
 
-    device = next(model.lm.parameters()).device
+    device: Any = model.lm.get_input_embeddings().weight.device
     answers: dict[int, Answers] = {}
     model.eval()
     for batch in batches_by_length([len(e.sequence) for e in examples], batch_size):

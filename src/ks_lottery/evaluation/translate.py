@@ -155,7 +155,8 @@ def generate(
     for row, prompt in enumerate(prompts):
         ids[row, length - len(prompt) :] = torch.tensor(prompt)
         mask[row, length - len(prompt) :] = 1
-    ids, mask = ids.to(base.device), mask.to(base.device)
+    home: Any = base.get_input_embeddings().weight.device  # pyright: ignore[reportAttributeAccessIssue]
+    ids, mask = ids.to(home), mask.to(home)
     more: dict[str, Any] = {}
     with torch.inference_mode(), quiet():
         if opening is not None and length > 1:

@@ -20,7 +20,7 @@ def plain_attention(model: PreTrainedModel) -> Generator[None]:
     """
     lm: Any = model
     before = lm.config._attn_implementation  # noqa: SLF001
-    plain = before == "sdpa" and next(lm.parameters()).device.type == "cpu"
+    plain = before == "sdpa" and lm.get_input_embeddings().weight.device.type == "cpu"
     if plain:
         lm.set_attn_implementation("eager")
     try:

@@ -80,7 +80,7 @@ def gradients_of(
     """
     check_rows([e.sequence for e in examples], loaded.checkpoint.vocabulary, "examples")
     ids = reachable_rows([e.sequence for e in examples], padding_row(loaded.lm))
-    device = next(loaded.lm.parameters()).device
+    device = loaded.device
     model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
     home = torch.device("cpu") if device.type == "mps" else device  # Apple's GPUs have no float64
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if shared_out else (0, 1)

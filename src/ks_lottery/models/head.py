@@ -66,6 +66,7 @@ class RowHead(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (..., V), of hidden states, shape (..., d)."""
         rows = self.rows.to(self.frozen.weight.dtype)
+        hidden = hidden.to(rows.device)  # the last layer can be on another GPU
         if len(rows) == self.frozen.out_features:
             return F.linear(hidden, rows, self.frozen.bias)
         logits = self.frozen(hidden)
@@ -111,7 +112,7 @@ def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None
     frozen = head.frozen if isinstance(head, RowHead) else head
     if not isinstance(frozen, nn.Linear):
         return None
-    wide = hidden.float()
+    wide = hidden.to(frozen.weight.device).float()
 
     def apply(matrix: torch.Tensor) -> torch.Tensor:
         parts = [F.linear(wide, rows.to(frozen.weight.dtype).float()) for rows in matrix.split(PIECE)]
@@ -164,7 +165,7 @@ def at_labels(head: nn.Module, labelled: torch.Tensor, *, float32: bool) -> Gene
     """
 
     def select(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0][:, -labelled.shape[1] :][labelled], *inputs[1:])
+        return (inputs[0][:, -labelled.shape[1] :][labelled.to(inputs[0].device)], *inputs[1:])
 
     def widen(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         wide = float32_logits(module, inputs[0])
@@ -196,8 +197,11 @@ def in_pieces(head: nn.Module) -> Generator[None]:
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         return _PiecewiseLinear.apply(hidden, layer.weight, layer.bias)  # type: ignore[return-value]
 
+    dispatched = vars(layer).get("forward")  # that of accelerate, where layers are on several devices
     layer.forward = forward
     try:
         yield
     finally:
         del layer.forward
+        if dispatched is not None:
+            layer.forward = dispatched

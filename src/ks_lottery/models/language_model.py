@@ -42,6 +42,12 @@ class LabelledLanguageModel(nn.Module):
         """The model's own config."""
         return self.lm.config
 
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the model's layers, each of which is sharded on its own (FSDP); without them it is gathered whole."""
+        present = {type(module).__name__ for module in self.lm.modules()}
+        return sorted(present & set(getattr(self.lm, "_no_split_modules", None) or ()))
+
     def forward(
         self,
         input_ids: torch.Tensor,

@@ -18,6 +18,7 @@ from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
+from ks_lottery.models.dispatch import device_map, empty_model
 from ks_lottery.models.gguf import converted
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.loading_report import check_weights
@@ -27,6 +28,9 @@ from ks_lottery.models.quiet import quiet
 from ks_lottery.store.embedded_models import model_gguf
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -49,8 +53,13 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
     def __repr__(self) -> str:
-        kind = f"{type(self.lm).__name__}, {str(self.lm.dtype).removeprefix('torch.')} on {self.lm.device}"
+        kind = f"{type(self.lm).__name__}, {str(self.lm.dtype).removeprefix('torch.')} on {self.device}"
         return f"LoadedModel({self.checkpoint.name}: {kind})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens; its layers can be elsewhere (`load_model` with `max_memory`)."""
+        return self.lm.get_input_embeddings().weight.device  # pyright: ignore[reportReturnType]
 
 
 @checks_names
@@ -143,6 +152,7 @@ def load_model(
     device: str = "auto",
     trust_remote_code: bool = False,
     quantization: Any = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
 ) -> LoadedModel:
     """Load a causal language model, frozen and in evaluation mode.
 
@@ -159,6 +169,9 @@ def load_model(
         Run Python code that comes with the checkpoint; off by default.
     quantization
         A quantisation config of transformers for the body, such as `BitsAndBytesConfig`; None (the default) for floats.
+    max_memory
+        Bytes, or such as ``10GiB``, that weights may take on each GPU, by its number, and in main memory, ``cpu``: the layers
+        are spread over them, and with ``cpu`` what does not fit is read from the disk. None (the default): all on one device.
 
     Returns
     -------
@@ -177,13 +190,16 @@ def load_model(
         return checkpoint
     checkpoint = open_checkpoint(checkpoint)
     if isinstance(checkpoint, MemoryCheckpoint):
-        return _copied(checkpoint, dtype, device, quantization)
+        return _copied(checkpoint, dtype, device, quantization or max_memory)
 
     _check_decoder(checkpoint)
     place = choose_device(device)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
         try:
+            if max_memory is not None:
+                empty = empty_model(checkpoint.folder, choose_dtype(dtype, place), trust_remote_code=trust_remote_code)
+                more["device_map"] = device_map(empty, max_memory, checkpoint.name)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.folder),
                 dtype=choose_dtype(dtype, place),
@@ -194,6 +210,8 @@ def load_model(
                 ignore_mismatched_sizes=True,  # so that the report names them, which is refused below
                 **more,
             )
+        except UserError:
+            raise
         except Exception as error:  # what a damaged config makes transformers raise has no common type
             if "auto_map" in checkpoint.config and not trust_remote_code:
                 raise UserError(
@@ -205,21 +223,20 @@ def load_model(
     lm, report = loaded
     check_weights(checkpoint, report)
     _check_handled(checkpoint, lm)
-    lm.requires_grad_(requires_grad=False)
-    lm.eval()
-    if quantization is None:
-        lm.to(place)
-    else:
+    lm.requires_grad_(requires_grad=False).eval()
+    if quantization is not None:
         keep_as_stored(lm)
+    elif max_memory is None:
+        lm.to(place)
     return LoadedModel(checkpoint, lm, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code))
 
 
-def _copied(checkpoint: MemoryCheckpoint, dtype: str, device: str, quantization: Any) -> LoadedModel:
+def _copied(checkpoint: MemoryCheckpoint, dtype: str, device: str, loading: Any) -> LoadedModel:
     """Return a copy of a model in memory, as loading a folder makes one."""
     tokenizer = load_tokenizer(checkpoint)
-    if quantization is not None:
+    if loading is not None:
         raise UserError(
-            f"{checkpoint.name} is in memory, and a body is quantised while it is loaded: save the model, and give its folder"
+            f"{checkpoint.name} is in memory, but is quantised or spread while it is loaded: save it, and give its folder"
         )
     lm = copy.deepcopy(checkpoint.model)
     place = lm.device.type if device == "auto" else choose_device(device)

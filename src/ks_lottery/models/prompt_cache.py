@@ -75,8 +75,9 @@ def shared_opening(lm: PreTrainedModel, prefix: Sequence[int]) -> Opening:
         return Opening((), ())
     cache = DynamicCache()  # plain layers: a window would drop keys that shorter rows still see
     model: Any = lm
+    home = model.get_input_embeddings().weight.device
     with torch.inference_mode():
-        model.base_model(input_ids=torch.tensor([list(prefix)], device=model.device), cache=cache, use_cache=True)
+        model.base_model(input_ids=torch.tensor([list(prefix)], device=home), cache=cache, use_cache=True)
     return _opening(cache)
 
 
@@ -138,7 +139,8 @@ def prompt_cache(
         place = (torch.arange(start) - first.unsqueeze(1)).clamp_min(0).to(ids.device)  # columns of padding are masked
         for keys, values in zip(opening.keys, opening.values, strict=True):
             layer = DynamicLayer()
-            layer.update(keys[0][:, place].transpose(0, 1), values[0][:, place].transpose(0, 1))
+            here = place.to(keys.device)  # layers can be on several GPUs
+            layer.update(keys[0][:, here].transpose(0, 1), values[0][:, here].transpose(0, 1))
             cache.layers.append(layer)
     if start < end:
         model: Any = lm.base_model

@@ -12,6 +12,7 @@ import torch
 from ks_lottery.corpus.batches import collate
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prefix import common_length, is_plain, prefill
+from ks_lottery.models.rows import input_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ class RowCache:
         self.model = LabelledLanguageModel(lm, share_prefix=False)
         self.examples = examples
         self.batch_size = batch_size
-        self.device = next(lm.parameters()).device
+        self.device = input_embedding(lm).weight.device
         plain = all(is_plain(layer) for layer in self._empty().layers)
         prompts = [e.prompt for e in examples] if beginnings is None else beginnings
         self.prefix = common_length(prompts) if share_prefix and plain else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.monolingual import token_counts
 from ks_lottery.recipes.stage import Cost, Made, Stage, made_figures
-from ks_lottery.recipes.study_stages import CODE, ROWS_FILE
+from ks_lottery.recipes.study_stages import CODE, ROWS_FILE, full_tuning
 from ks_lottery.store.run_folder import SCAN_FILE
 from ks_lottery.tickets.compare import compare
 from ks_lottery.tickets.explain import explain
@@ -21,6 +21,9 @@ from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
 
@@ -53,11 +56,12 @@ def layer_stage(study: Study, layer: int, seed: int) -> Stage:
     training = study.scale.training_of("full")
     return Stage(
         name=f"{study.name} {study.pair}: {what}", title=study.titled(what), make=partial(_layer, study, layer, seed),
+        train=partial(_train_layer, study, layer, seed), prepare=partial(_make_room, study),
         inputs={"model": study.model_input, "text": study.train_input}, kind="layer", code=CODE["layer"],
         settings={"layer": layer, "seed": seed, **study.prompt, **training},
         cost=lambda: Cost(
             pace="train", tokens=round(sum(len(example) - 1 for example in study.train_examples) * training["epochs"]),
-            memory=2 * study.model_bytes, disk=200 * study.checkpoint.width,
+            memory=2 * study.models.processes * study.model_bytes, disk=200 * study.checkpoint.width,
         ),
     )  # fmt: skip
 
@@ -103,21 +107,27 @@ def _explain(study: Study, work: Work) -> Made:
     return made_figures({**figures, "power": scan.power(ALPHA)}, work)
 
 
+def _make_room(study: Study) -> None:
+    if study.models.processes > 1:
+        study.models.release()
+
+
 def _layer(study: Study, layer: int, seed: int, work: Work) -> Made:
-    models, named = study.models, map(LAYER.search, study.checkpoint.tensors)
+    named = map(LAYER.search, study.checkpoint.tensors)
     place = next(match for match in named if match and int(match[1]) == layer)
-    where: dict[str, Any] = {"dtype": models.dtype, "device": models.device}
-    spec = TuneSpec(
-        method="full", layers=str(layer), seed=seed, settings=study.scale.training_of("full"), folder=work.unfinished,
-        trust_remote_code=models.trust_remote_code, **where, **study.prompt,
-    )  # fmt: skip
-    tuned = prepare(study.checkpoint, study.train_examples, spec).run(tick=work).product
+    tuned: Any = work.trained
+    if tuned is None:
+        tuned = full_tuning(study, seed, work, str(layer)).product.loaded.lm
     scan = compare(
-        study.checkpoint, tuned.loaded.lm, units="all", tensors=f"{place.string[: place.end()]}*", alpha=ALPHA,
-        compare_as="float32", ignore_tokenizer=True,
+        study.checkpoint, tuned, units="all", tensors=f"{place.string[: place.end()]}*", alpha=ALPHA, compare_as="float32",
+        ignore_tokenizer=True,
     ).scan  # fmt: skip
     scan.save(work.folder / SCAN_FILE)
     return Made(files=[work.folder / SCAN_FILE])
+
+
+def _train_layer(study: Study, layer: int, seed: int, work: Work) -> Callable[[Path], object]:
+    return full_tuning(study, seed, work, str(layer)).save
 
 
 def _kinds(work: Work) -> Made:

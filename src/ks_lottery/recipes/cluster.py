@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
-from ks_lottery.recipes.worker import ProcessEnded, StageWorker, computing, replied
+from ks_lottery.recipes.replies import computing, replied
+from ks_lottery.recipes.worker import ProcessEnded, StageWorker
 from ks_lottery.store.workspace import workspace
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Cluster:
         room = _fitting(self._ray, {**self._needs, **({"memory": memory} if memory else {})})
         if not room:
             raise UserError(
-                f"`workers`: no machine has the {memory / 2**30:.1f} GiB of memory, {self.threads} processors and "
+                f"`workers`: no machine has the {memory / 2**30:.1f} GiB of memory, {self._needs['CPU']:g} processors and "
                 f"{self._needs.get('GPU', 0):g} GPUs that a worker needs. Give a smaller model or other machines."
             )
         return min(self.count, room)
@@ -129,7 +130,7 @@ def _fitting(ray: Any, needs: Mapping[str, float]) -> int:
 
 
 @contextmanager
-def connected(workers: str, device: str) -> Generator[Cluster]:
+def connected(workers: str, device: str, processes: int = 1) -> Generator[Cluster]:
     """Start Ray on this machine, or connect to a cluster, and end what was started when the block ends.
 
     Parameters
@@ -140,6 +141,8 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
     device
         As `load_model` takes it: with ``cuda`` each worker takes a GPU, with ``auto`` if the machines have any. More local
         workers than GPUs share them.
+    processes
+        Processes in which each worker trains: it takes as many GPUs, and at least as many processors.
 
     Raises
     ------
@@ -151,12 +154,13 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
     local, _, given = workers.partition(":") if workers.partition(":")[0] == "local" else ("", "", "")
     threads = _threads()
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = int(given) if given else max(1, processors // threads)
+    each = max(threads, processes)
+    count = int(given) if given else max(1, processors // each)
     with ExitStack() as stack:
         stack.enter_context(_environment({**QUIET, **(_private() if local else {})}))
         settings = None
         if local:
-            settings = {"num_cpus": count * threads, "_temp_dir": stack.enter_context(_short_folder())}
+            settings = {"num_cpus": count * each, "_temp_dir": stack.enter_context(_short_folder())}
         ray = import_module("ray")
         stack.enter_context(_silence())
         _initialise(ray, workers, settings)
@@ -164,8 +168,8 @@ def connected(workers: str, device: str) -> Generator[Cluster]:
         gpus = 0.0 if device in {"cpu", "mps"} else float(ray.cluster_resources().get("GPU", 0))
         if device == "cuda" and not gpus:
             raise UserError("device cuda is not available to the workers: use auto or cpu")
-        share = gpu_share(gpus, count) if local else 1.0
-        needs = {"CPU": float(threads), **({"GPU": share} if gpus else {})}
+        share = gpu_share(gpus, count) if local and processes == 1 else float(processes)
+        needs = {"CPU": float(each), **({"GPU": share} if gpus else {})}
         most = _fitting(ray, needs)
         yield Cluster(ray, count=count if local and given else most, threads=threads, needs=needs, local=bool(local))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ks_lottery.recipes.study import OneModel, Study, open_study_model
+from ks_lottery.recipes.study import Study, open_study_model
 from ks_lottery.recipes.study_texts import parse_pair, study_texts
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.recipe_commands import ReproduceOptions
     from ks_lottery.corpus.corpus import Corpus
+    from ks_lottery.recipes.one_model import OneModel
     from ks_lottery.recipes.recipe_scale import RecipeScale
 
 

@@ -16,23 +16,25 @@ from ks_lottery.evaluation.spm import find_model
 from ks_lottery.recipes.all_recipes import ALL, combined_recipe
 from ks_lottery.recipes.analysis_recipe import explanation_recipe, module_recipe, power_recipe
 from ks_lottery.recipes.certification_recipe import CERTIFICATION_RECIPES
+from ks_lottery.recipes.one_model import OneModel
 from ks_lottery.recipes.opened_studies import OpenedStudies
 from ks_lottery.recipes.overlap_recipe import overlap_recipe
 from ks_lottery.recipes.recipe_scale import SCALES, RecipeScale
 from ks_lottery.recipes.score_recipes import efficiency_recipe, existence_recipe, frozen_recipe, token_recipe
 from ks_lottery.recipes.selector_recipe import selector_recipe
 from ks_lottery.recipes.stored import StoredRecipe
-from ks_lottery.recipes.study import OneModel, Study
 from ks_lottery.recipes.table_scale import table_pairs, table_scale
 from ks_lottery.recipes.transfer_matrix import transfer_matrix_recipe
 from ks_lottery.recipes.where_recipe import where_recipe
 from ks_lottery.store.cells import Cells
 from ks_lottery.store.objects import ObjectStore
+from ks_lottery.tuning.processes import share_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ks_lottery.recipes.stage import Recipe
+    from ks_lottery.recipes.study import Study
 
 TABLES: dict[str, Callable[[str, Sequence[Study], RecipeScale], Recipe]] = {
     "table1": existence_recipe, "figure1": existence_recipe, "table2": efficiency_recipe, "table4": token_recipe,
@@ -58,7 +60,7 @@ OWN_SCALE = ("selectors", "where")
 
 DEFAULT_PAIRS = ("en-ca",)
 
-KEPT_APART = ("store", "cells", "device", "trust_remote_code", "workers", "spm")
+KEPT_APART = ("store", "cells", "device", "trust_remote_code", "workers", "processes", "spm")
 """Options that no figure depends on, or, of `spm`, whose content is in the keys of the cells."""
 
 
@@ -111,6 +113,9 @@ def prepare_recipe(options: ReproduceOptions, conditions: Mapping[str, Any] | No
         studies, recipe, left_out = _every(options, opened)
     else:
         studies, recipe = _built(options, opened)
+    for stage in recipe.stages if options.processes > 1 else ():
+        if stage.train is not None:
+            share_of(stage.settings, options.processes)
     arguments = arguments_of(options if options.recipe == ALL else _resolved(options)[0])
     stored = StoredRecipe(
         recipe=recipe, store=store, cells=cells, conditions=models.conditions() if conditions is None else conditions,

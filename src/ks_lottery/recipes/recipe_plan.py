@@ -198,10 +198,17 @@ def _states(stored: StoredRecipe) -> tuple[dict[str, str], int]:
 def _measured_before(stored: StoredRecipe) -> Paces:
     """Return the speed of earlier stages under the same conditions, tokens of all of them over their seconds."""
     sums: dict[tuple[str, str], tuple[int, float]] = {}
+    alone = {name: value for name, value in stored.conditions.items() if name != "processes"}
+    under = (alone, dict(stored.conditions))  # of a stage that does not train, and of one that does
     for stage in stored.store.stages()[0]:
         about = stage.about
         model: Mapping[str, str] = about["inputs"].get("model", {})
-        if about["tokens"] > 0 and about["seconds"] > 0 and model and about["conditions"] == dict(stored.conditions):
+        if (
+            about["tokens"] > 0
+            and about["seconds"] > 0
+            and model
+            and about["conditions"] == under[about["pace"] == "train"]
+        ):
             place = model["digest"], about["pace"]
             tokens, seconds = sums.get(place, (0, 0.0))
             sums[place] = tokens + about["tokens"], seconds + about["seconds"]

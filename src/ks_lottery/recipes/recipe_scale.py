@@ -146,7 +146,7 @@ class RecipeScale:
     def training_of(self, method: str) -> dict[str, Any]:
         """Return the settings of a training by a method."""
         if self.preset is not None:
-            return values_of(TrainConfig(**tune_preset(self.preset, method, {})["settings"]))
+            return values_of(TrainConfig(**tune_preset(self.preset, method, {}, processes=1)["settings"]))
         rate = self.rates.get(method, self.training.learning_rate)
         return {**values_of(self.training), "learning_rate": rate}
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from ks_lottery.config.recipe_commands import ReproduceOptions
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
+from ks_lottery.recipes.one_model import OneModel
 from ks_lottery.recipes.prepared_recipe import PreparedRecipe, prepare_recipe
 from ks_lottery.recipes.reproduction import Reproduction, about_of
-from ks_lottery.recipes.study import OneModel
 from ks_lottery.report.drawing import MISSING, can_draw
 from ks_lottery.report.section import Section
 from ks_lottery.store.work_folder import WorkFolder
+from ks_lottery.tuning.processes import launched
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(options: ReproduceOptions, screen: Screen) -> Generator[tuple[PreparedRecipe, Cluster | None]]:
     """Open a recipe and, where workers are given, start them or connect to them inside a block; see `prepare_recipe`."""
+    if launched():
+        raise UserError("a recipe starts its own processes: give `processes`, not torchrun or accelerate launch")
     if options.workers is None:
         with screen.stage("open models and texts"):
             prepared = prepare_recipe(options)
@@ -40,7 +43,7 @@ def opened(options: ReproduceOptions, screen: Screen) -> Generator[tuple[Prepare
 
     with ExitStack() as stack:
         with screen.stage("start workers"):
-            cluster = stack.enter_context(connected(options.workers, options.device))
+            cluster = stack.enter_context(connected(options.workers, options.device, options.processes))
             conditions = cluster.call(partial(conditions_of, options))
         with screen.stage("open models and texts"):
             prepared = prepare_recipe(options, conditions)
@@ -152,6 +155,7 @@ def reproduce(
     device: Literal["auto", "cpu", "cuda", "mps"] = ReproduceOptions.device,
     trust_remote_code: bool = ReproduceOptions.trust_remote_code,
     workers: str | None = ReproduceOptions.workers,
+    processes: int = ReproduceOptions.processes,
     progress: bool = False,
 ) -> Reproduction:
     """Make the tables of a recipe. What the store or the folder of cells has already is not computed again.
@@ -189,6 +193,9 @@ def reproduce(
     workers
         Processes of Ray that make the stages (extra ``cluster``): ``local``, ``local:N``, ``HOST:PORT`` of a cluster, or
         ``auto`` for that of this machine; this process alone by default. Each has ``OMP_NUM_THREADS`` threads, 1 unless set.
+    processes
+        Processes that train each stage together (1), each with a GPU where there are some: the model is then sharded over
+        them, and measured layer by layer on all of them.
     progress
         Show each stage on standard output; off by default.
 
@@ -214,7 +221,7 @@ def reproduce(
         seeds=seeds, sizes=tuple(sizes), learning_rate=learning_rate, template=template,
         spm={name: str(file) for name, file in (spm or {}).items()}, store=None if store is None else str(store),
         cells=None if cells is None else str(cells), finished=finished, dtype=dtype, device=device,
-        trust_remote_code=trust_remote_code, workers=workers,
+        trust_remote_code=trust_remote_code, workers=workers, processes=processes,
     )  # fmt: skip
     screen = Screen(total=0) if progress else Screen(total=0, console=Console(file=StringIO()))
     return reproduce_with(options, screen)

@@ -63,7 +63,10 @@ def existence_recipe(name: str, studies: Sequence[Study], scale: RecipeScale) ->
 def efficiency_recipe(name: str, studies: Sequence[Study], scale: RecipeScale) -> Recipe:
     """Return the recipe of table 2: methods with few parameters beside partial tuning, with full and embed tuning."""
     parts = RecipeParts(scale=scale)
-    needs = {"qlora": missing_quantization()}
+    sharded = any(study.models.shards for study in studies)
+    needs = {
+        "qlora": missing_quantization() or ("one process, since a body in 4 bits is not sharded" if sharded else "")
+    }
     for study in studies:
         parts.original(study)
         for seed in scale.every_seed:

@@ -34,12 +34,15 @@ class Work:
         Folder of each input by its role; empty in the folder of a run, whose stages find their inputs by name.
     unfinished
         Folder in which a stage that takes long saves what lets it resume; None where it starts anew.
+    trained
+        Folder of what several processes trained for this stage (`Stage.train`); None where it trains by itself.
     """
 
     folder: Path
     tick: Tick
     inputs: Mapping[str, Path] = field(default_factory=dict[str, "Path"])
     unfinished: Path | None = None
+    trained: Path | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Say what is done and what there is to do."""
@@ -108,6 +111,9 @@ class Stage:
         Returns what the stage costs; None where nobody asks.
     prepare
         Called before the clock starts, such as to load the model, which the time of the stage must not have; None for nothing.
+    train
+        The part of the work that several processes can do together, each of which calls it: trains, and returns what saves the
+        result into a folder. None for a stage that does not train.
     """
 
     name: str
@@ -119,6 +125,7 @@ class Stage:
     code: int = 1
     cost: Callable[[], Cost] | None = None
     prepare: Callable[[], object] | None = None
+    train: Callable[[Work], Callable[[Path], object]] | None = None
 
     def __repr__(self) -> str:
         return f"Stage({self.name}, from {', '.join(self.roles.values()) or 'nothing'})"
@@ -127,6 +134,10 @@ class Stage:
     def roles(self) -> Mapping[str, str]:
         """Names of the inputs by their role; the role is the name itself where none was given."""
         return self.inputs if isinstance(self.inputs, Mapping) else {name: name for name in self.inputs}
+
+    def under(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of some conditions that decide the numbers of this stage: processes only where it trains."""
+        return {name: value for name, value in conditions.items() if name != "processes" or self.train is not None}
 
     def key(self, digests: Mapping[str, str], conditions: Mapping[str, Any] | None = None) -> str:
         """Return the digest of kind, code version, settings, inputs and conditions.
@@ -141,7 +152,7 @@ class Stage:
             What else decides the numbers, such as threads, type and device; by default the versions of the packages.
         """
         inputs = {role: digests[name] for role, name in self.roles.items()}
-        under = versions() if conditions is None else dict(conditions)
+        under = versions() if conditions is None else self.under(conditions)
         return digest_json([self.kind or self.name, self.code, dict(self.settings), inputs, under])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.recipes.process_group import train_together
 from ks_lottery.recipes.stage import FIGURES_FILE, Work
 from ks_lottery.store.cells import FinishedCell
 from ks_lottery.store.files import read_json
@@ -29,8 +30,9 @@ class StoredRecipe:
     Parameters
     ----------
     conditions
-        What decides the numbers beside inputs and settings: threads, type, device and versions. The key of a stage has all of
-        them. That of a cell has the type alone, so that cells of another machine are read as done.
+        What decides the numbers beside inputs and settings: threads, type, device and versions; and processes, where several
+        train together. The key of a stage has all of them that concern it. That of a cell has the type alone, so that cells
+        of another machine are read as done.
     arguments
         What the recipe was called with, for `explain`.
     """
@@ -40,6 +42,11 @@ class StoredRecipe:
     cells: Cells
     conditions: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def processes(self) -> int:
+        """Processes that train a stage together."""
+        return self.conditions.get("processes", 1)
 
     def present(self) -> list[bool]:
         """Say of each cell whether it is finished or can be made on this machine (`Cell.needs`)."""
@@ -118,7 +125,10 @@ class StoredRecipe:
             recipe=self.recipe.name,
             about=dict(self.recipe.cells[place].about),
             figures=read_json(measured.folder / FIGURES_FILE),
-            conditions=measured.about["conditions"],
+            conditions={
+                **measured.about["conditions"],
+                **({"processes": several} if (several := self.processes) > 1 else {}),
+            },
         )
         self.cells.write(key, finished)
         return finished
@@ -172,7 +182,7 @@ class StoredRecipe:
                 role: {"key": made[name].key if name in made else None, "digest": digests[name]}
                 for role, name in stage.roles.items()
             },
-            "conditions": dict(self.conditions),
+            "conditions": stage.under(self.conditions),
             "tokens": 0 if cost is None else cost.tokens,
             "pace": "" if cost is None else cost.pace,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -182,7 +192,12 @@ class StoredRecipe:
         start = time.perf_counter()
         with screen.stage(stage.title) as tick, self.store.publishing(key, about) as folder:
             inputs = {role: made[name].folder for role, name in stage.roles.items() if name in made}
-            outcome = stage.make(Work(folder=folder, tick=tick, inputs=inputs, unfinished=self.store.unfinished(key)))
+            work = Work(folder=folder, tick=tick, inputs=inputs, unfinished=self.store.unfinished(key))
+            if stage.train is not None and self.processes > 1:
+                threads, several = self.conditions["threads"], self.processes
+                trained = train_together(stage.train, work, processes=several, threads=threads, title=stage.title)
+                work = replace(work, trained=trained)
+            outcome = stage.make(work)
             about["seconds"] = round(time.perf_counter() - start, 3)
         for line in outcome.log if outcome.shown else ():
             screen.say(f"        {line}")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from ks_lottery.corpus.batches import Example, encode
 from ks_lottery.corpus.mixed_templates import is_mixed
@@ -16,21 +14,21 @@ from ks_lottery.errors import UserError
 from ks_lottery.evaluation.evaluate import predict_general
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.general_text import general_sentences
-from ks_lottery.models.devices import choose_device, choose_dtype
-from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
+from ks_lottery.models.load import load_tokenizer, open_checkpoint
 from ks_lottery.models.tokenized import UnloadedModel
 from ks_lottery.models.vocabulary import token_strings
-from ks_lottery.store.manifest import digest_json, versions
+from ks_lottery.store.manifest import digest_json
 from ks_lottery.tuning.token_prompt import places_and_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.config.groups import ModelOptions
     from ks_lottery.config.settings import TrainConfig
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.predictions import Predictions
+    from ks_lottery.models.load import LoadedModel
+    from ks_lottery.recipes.one_model import OneModel
     from ks_lottery.recipes.recipe_scale import RecipeScale
 
 BATCH = 32
@@ -38,57 +36,6 @@ BATCH = 32
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")
 """Entries of a model's config that change no number."""
-
-
-@dataclass(kw_only=True)
-class OneModel:
-    """Loads models, and keeps the last one alone in memory.
-
-    Parameters
-    ----------
-    dtype, device, trust_remote_code
-        As `load_model` takes them; type and device are resolved, never ``auto``.
-    """
-
-    dtype: str
-    device: str
-    trust_remote_code: bool = False
-    current: LoadedModel | None = field(default=None, init=False, repr=False)
-
-    @classmethod
-    def of(cls, options: ModelOptions) -> OneModel:
-        """Resolve ``auto`` for this machine."""
-        device = choose_device(options.device)
-        dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-        return cls(dtype=dtype, device=device, trust_remote_code=options.trust_remote_code)
-
-    @classmethod
-    def under(cls, conditions: Mapping[str, Any], options: ModelOptions) -> OneModel:
-        """Return what loads models under conditions of another machine, which `conditions` stated there."""
-        device = str(conditions["device"]).split(maxsplit=1)[0]
-        return cls(dtype=conditions["dtype"], device=device, trust_remote_code=options.trust_remote_code)
-
-    def load(self, checkpoint: Checkpoint) -> LoadedModel:
-        """Return the model of a checkpoint."""
-        if self.current is None or self.current.checkpoint is not checkpoint:
-            self.current = None
-            self.current = load_model(
-                checkpoint, dtype=self.dtype, device=self.device, trust_remote_code=self.trust_remote_code
-            )
-        return self.current
-
-    def release(self) -> None:
-        """Forget the model that is kept, so that its memory is free."""
-        self.current = None
-
-    def conditions(self) -> dict[str, Any]:
-        """Return what decides numbers on this machine beside inputs and settings."""
-        if self.device == "cuda":
-            device = f"cuda {torch.cuda.get_device_name()}"
-        else:
-            device = f"cpu {torch.backends.cpu.get_cpu_capability()}" if self.device == "cpu" else self.device
-        packages = {name: version for name, version in versions().items() if name != "ks-lottery"}
-        return {"threads": torch.get_num_threads(), "dtype": self.dtype, "device": device, "versions": packages}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,6 +86,17 @@ class Study:
     def titled(self, title: str) -> str:
         """Return what the screen calls a stage."""
         return f"{self.pair}, {self.name.rstrip('/').rsplit('/', maxsplit=1)[-1]}: {title}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what they imply is made anew, in processes that train."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def before_training(self) -> None:
+        """Load the model; or free its memory, where processes of their own load it."""
+        if self.models.processes > 1:
+            self.models.release()
+        else:
+            self.models.load(self.checkpoint)
 
     @property
     def loaded(self) -> LoadedModel:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from shutil import copytree
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
+from ks_lottery.config.presets import process_count
 from ks_lottery.corpus.monolingual import token_counts
+from ks_lottery.models.dispatch import gpu_memory
 from ks_lottery.models.gradients import gradients_of
+from ks_lottery.models.load import load_model
 from ks_lottery.models.rows import trainable_rows
 from ks_lottery.recipes.stage import Cost, Made, Stage
 from ks_lottery.store.run_folder import SCAN_FILE
@@ -17,17 +22,21 @@ from ks_lottery.tickets.compare import scan
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.selectors import Basis, select_rows
 from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tuning.processes import share_of
 from ks_lottery.tuning.token_prompt import TOKEN_PROMPT
 from ks_lottery.tuning.transfer import transfer
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ks_lottery.models.load import LoadedModel
     from ks_lottery.recipes.stage import Work
     from ks_lottery.recipes.study import Study
+    from ks_lottery.tuning.full import TunedModel
+    from ks_lottery.tuning.trainable import TuneResult
 
 CODE = {
     "tune": 3, "scan": 1, "gradients": 2, "rows": 2, "transfer": 2, "measure": 2, "where": 1, "origin": 1,
@@ -68,16 +77,17 @@ def tune_stage(
     trained = tokens or (rows is not None and rows.settings["size"]) or study.reachable
     what += "" if epochs is None else f" for {epochs:g} epochs"
     training = {**study.scale.training_of(method), **({} if epochs is None else {"epochs": epochs})}
+    train = partial(_train, study, method, seed, tokens, training)
     return Stage(
         name=f"{study.name} {study.pair}: {what}, seed {seed}", title=study.titled(f"{what}, seed {seed}"),
-        make=partial(_tune, study, method, seed, tokens, training), prepare=lambda: study.loaded, inputs=inputs, kind="tune",
+        make=partial(_tune, train), train=train, prepare=study.before_training, inputs=inputs, kind="tune",
         code=CODE["tune"],
         settings={
             "method": method, "seed": seed, **study.prompt, **training, **({} if tokens is None else {"tokens": tokens}),
         },
         cost=lambda: Cost(
             pace="train", tokens=round(_tokens(study) * training["epochs"]),
-            memory=study.model_bytes + 16 * trained * study.checkpoint.width,
+            memory=study.models.processes * study.model_bytes + 16 * trained * study.checkpoint.width,
             disk=4 * trained * study.checkpoint.width,
         ),
     )  # fmt: skip
@@ -184,16 +194,49 @@ def _tokens(study: Study) -> int:
     return sum(len(example) - 1 for example in study.train_examples)
 
 
-def _tune(study: Study, method: str, seed: int, tokens: int | None, training: Mapping[str, Any], work: Work) -> Made:
+def _tune(train: Callable[[Work], Callable[[Path], object]], work: Work) -> Made:
+    if work.trained is None:
+        train(work)(work.folder)
+    else:
+        copytree(work.trained, work.folder, dirs_exist_ok=True)
+    return Made(files=files_of(work.folder))
+
+
+def _train(
+    study: Study, method: str, seed: int, tokens: int | None, training: Mapping[str, Any], work: Work
+) -> Callable[[Path], object]:
+    """Tune, alone or as one of several processes, and return what saves the result."""
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE) if "rows" in work.inputs else None
+    models: Any = study.models  # whose type and device are resolved
     spec = TuneSpec(
         method=method, tickets=tickets, tokens="auto" if tokens is None else str(tokens), seed=seed,
-        settings=training, folder=work.unfinished, **study.prompt,
+        settings=share_of(training, process_count()), folder=work.unfinished, fsdp=models.shards, dtype=models.dtype,
+        device=models.device, trust_remote_code=models.trust_remote_code, **study.prompt,
     )  # fmt: skip
     text = study.train if method == TOKEN_PROMPT else study.train_examples
-    result = prepare(study.loaded, text, spec).run(tick=work)
-    result.save(work.folder, study.tokens)
-    return Made(files=files_of(work.folder))
+    base = study.checkpoint if models.shards else study.loaded
+    return partial(prepare(base, text, spec).run(tick=work).save, tokens=study.tokens)
+
+
+def full_tuning(study: Study, seed: int, work: Work, layers: str | None = None) -> TuneResult[TunedModel]:
+    """Tune every parameter, or those of some layers, of a copy of the model, alone or as one of several processes."""
+    models: Any = study.models  # whose type and device are resolved
+    spec = TuneSpec(
+        method="full", layers=layers, seed=seed, settings=share_of(study.scale.training_of("full"), process_count()),
+        folder=work.unfinished, fsdp=models.shards, dtype=models.dtype, device=models.device,
+        trust_remote_code=models.trust_remote_code, **study.prompt,
+    )  # fmt: skip
+    return prepare(study.checkpoint, study.train_examples, spec).run(tick=work)
+
+
+def tuned_model(study: Study, folder: Path) -> LoadedModel:
+    """Load the model that several processes tuned, in float32 and on the GPUs of this process; `checkpoint` is the base."""
+    models = study.models
+    tuned = load_model(
+        folder, dtype="float32", device=models.device, trust_remote_code=models.trust_remote_code,
+        max_memory=gpu_memory(models.processes) if models.shards else None,
+    )  # fmt: skip
+    return replace(tuned, checkpoint=study.checkpoint)
 
 
 def _scan(study: Study, work: Work) -> Made:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import time
-import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
+from ks_lottery.recipes.replies import Reply, computing, replied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,20 +26,6 @@ VISIBLE = 60.0
 
 class ProcessEnded(Exception):  # noqa: N818 (it is an event that is handled, and reaches nobody)
     """The process of a worker has ended before it replied."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What came of a call in another process: a value or an error."""
-
-    value: Any = None
-    error: Exception | None = None
-
-    def unwrapped(self) -> Any:
-        """Return the value, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,28 +51,6 @@ class Start:
     threads: int
     conditions: Mapping[str, Any]
     mark: str
-
-
-def replied(work: Callable[[], Any]) -> Reply:
-    """Do something and return its value, or the error with its traceback as a note."""
-    try:
-        return Reply(value=work())
-    except Exception as error:  # noqa: BLE001 (it is raised in the process that asked)
-        error.add_note(f"in a worker on {socket.gethostname()}:\n{traceback.format_exc()}")
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 (what was just written)
-        except Exception:  # noqa: BLE001 (errors of other packages can be anything)
-            return Reply(error=RuntimeError(f"{type(error).__qualname__}: {error}"))
-        return Reply(error=error)
-
-
-def computing(threads: int, folder: str) -> None:
-    """Compute with so many threads from now on, and read relative names from a folder if this machine has it."""
-    import torch
-
-    torch.set_num_threads(threads)
-    with suppress(OSError):
-        os.chdir(folder)
 
 
 class StageWorker:

@@ -16,7 +16,7 @@ from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.tuning.trainable import Trainable
-from ks_lottery.tuning.trainer import whole
+from ks_lottery.tuning.trainer import gather, whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -161,8 +161,10 @@ def adapter_trainable(
     count = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
     def collect() -> Adapter:
+        if virtual:
+            gather(model)  # PEFT computes the virtual tokens; reading the model's state would shard it again
         with quiet():
-            state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            state = get_peft_model_state_dict(adapted, state_dict={} if virtual else None, save_embedding_layers=False)
         config.inference_mode = True
         return Adapter(
             config=config,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError
+from ks_lottery.models.devices import choose_device
 from ks_lottery.models.quantized import check_quantization
 from ks_lottery.tuning.processes import launched
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ks_lottery.config.settings import TrainConfig
-    from ks_lottery.models.load import LoadedModel
     from ks_lottery.tuning.tune_spec import TuneSpec
 
 TRACKERS = {
@@ -81,11 +81,11 @@ def check_packages(quantization: str | None, report_to: Sequence[str]) -> None:
         raise UserError(f"tracker {name} is not installed: pip install {TRACKERS[name]}")
 
 
-def check_sharding(spec: TuneSpec, loaded: LoadedModel) -> None:
+def check_sharding(spec: TuneSpec) -> None:
     """Refuse sharding where the Trainer would quietly do something else."""
     if not spec.fsdp:
         return
-    if next(loaded.lm.parameters()).device.type == "cpu":
+    if choose_device(spec.device) == "cpu":
         raise UserError("--fsdp needs GPUs: on a CPU the Trainer would turn it into DDP, so leave --fsdp out")
     if not launched():
         raise UserError("--fsdp shards over processes: start the command with torchrun or accelerate launch")

@@ -84,7 +84,7 @@ def fit(
                 watch(Progress(step=state.global_step, steps=state.max_steps, tokens=tokens, loss=logs["loss"]))
 
     model, lm = trainable.model, trainable.model.lm
-    with tempfile.TemporaryDirectory() as scratch, quiet(), _training(model, config):
+    with tempfile.TemporaryDirectory() as scratch, quiet(), _training(model, config, fused=spec.fsdp):
         arguments = _arguments(
             str(spec.folder or scratch), config, spec, lm,
             validates=bool(validation), counts_tokens=watch is not None, autocast=trainable.autocast,
@@ -167,7 +167,7 @@ def _arguments(
 ) -> TrainingArguments:
     from transformers import TrainingArguments
 
-    device = str(next(lm.parameters()).device.type)
+    device = "cuda" if spec.fsdp else str(next(lm.parameters()).device.type)
     every = spec.evaluate_every
     rhythm = ("steps" if every else "epoch") if validates else "no"
     saves = "no" if spec.folder is None else rhythm if spec.patience else "steps"
@@ -211,10 +211,10 @@ def _arguments(
 
 
 @contextmanager
-def _training(model: LabelledLanguageModel, config: TrainConfig) -> Generator[None]:
+def _training(model: LabelledLanguageModel, config: TrainConfig, *, fused: bool) -> Generator[None]:
     """Set what training wants of the model inside a block, and undo it, the Trainer's change to its config too.
 
-    Activations are computed again, if asked; attention is `plain_attention`.
+    Activations are computed again, if asked; attention is `plain_attention`, or fused for a model that is sharded over GPUs.
     """
     lm: Any = model.lm
     cached = getattr(lm.config, "use_cache", None)
@@ -223,7 +223,7 @@ def _training(model: LabelledLanguageModel, config: TrainConfig) -> Generator[No
             raise UserError(f"{type(lm).__name__} cannot compute activations again: leave gradient checkpointing out")
         lm.activation_checkpointing_enable({"use_reentrant": False})
     try:
-        with plain_attention(model.lm):
+        with nullcontext() if fused else plain_attention(model.lm):
             yield
     finally:
         if config.gradient_checkpointing:

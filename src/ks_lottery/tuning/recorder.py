@@ -72,6 +72,7 @@ class AttributionRecorder(TrainerCallback):
         if model.training:
             slots = self._rows.slot[batch["input_ids"]].long()
             ours = torch.where(batch["attention_mask"].bool(), slots + 1, 0).flatten()  # place 0: all other tokens
+            self._fresh = self._fresh.to(ours.device)  # a sharded model has moved to its GPU since
             self._fresh.scatter_add_(0, ours, torch.ones_like(ours))
 
     @torch.no_grad()

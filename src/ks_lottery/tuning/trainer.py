@@ -81,6 +81,33 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
     return value.cpu().clone().contiguous()
 
 
+def _like(parameter: torch.nn.Parameter, value: torch.Tensor) -> torch.Tensor:
+    """Return a whole value sharded as a parameter is (every process must then call this)."""
+    sharded: Any = parameter
+    if not hasattr(sharded, "device_mesh"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, sharded.device_mesh, sharded.placements)
+
+
+def gather(model: torch.nn.Module) -> None:
+    """Gather the parameters of a sharded model that are outside its layers (every process must then call this)."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.unshard()
+
+
+def _reshard(model: torch.nn.Module) -> None:
+    """Drop the gathered parameters that a forward without a backward leaves in a sharded model."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the parameters that are trained, by name, on the CPU."""
     return {name: whole(p) for name, p in model.named_parameters() if p.requires_grad}
@@ -192,7 +219,7 @@ class TuneTrainer(Trainer):
         parameters = dict(self.accelerator.unwrap_model(self.model if model is None else model).named_parameters())
         with torch.no_grad():
             for name, value in state.items():
-                parameters[name].copy_(value)
+                parameters[name].copy_(_like(parameters[name], value))
 
     def restored_end(self, checkpoint: Path, patience: int) -> bool:
         """Load a checkpoint of a training that had ended, and say whether it is one; the Trainer would do one more step."""
@@ -248,6 +275,7 @@ class TuneTrainer(Trainer):
                 total += torch.stack([loss.double(), count.double()]) * (number < len(batches))
         model.train(was_training)
         if processes > 1:
+            _reshard(model)
             total = self.accelerator.reduce(total, "sum")
         return float(total[0] / total[1])
 

@@ -74,8 +74,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     if not isinstance(base, LoadedModel):
         base = open_checkpoint(base)
     if isinstance(base, LoadedModel):
-        loaded_type: Any = str(base.lm.dtype).removeprefix("torch.")
-        spec = replace(spec, dtype=loaded_type)
+        spec = replace(spec, dtype=str(base.lm.dtype).removeprefix("torch."))  # pyright: ignore[reportArgumentType]
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
     config = spec.train_config(default_rates(spec.method, checkpoint.name))
     check_training(spec, config, validates=bool(validation))
@@ -83,7 +82,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     if spec.tickets is not None:
         spec.tickets.check_base(checkpoint)
     loaded = _load(base, spec)
-    check_sharding(spec, loaded)
+    check_sharding(spec)
     spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
     examples = _encode(loaded, corpus, spec)
     held_out = [] if validation is None else _encode(loaded, validation, spec)
@@ -108,12 +107,15 @@ def _opened(text: Text) -> Corpus | Sequence[Example]:
 
 def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
-    device = next(base.lm.parameters()).device.type if isinstance(base, LoadedModel) else spec.device
+    device = base.device.type if isinstance(base, LoadedModel) else spec.device
     more: dict[str, Any] = {"device": device, "trust_remote_code": spec.trust_remote_code}
     if spec.quantization is not None:
         compute = choose_dtype(spec.dtype, choose_device(device))
         quantization = quantization_config(spec.quantization, compute)
         return load_model(checkpoint, dtype=spec.dtype, quantization=quantization, **more)
+    if spec.fsdp and not (isinstance(base, LoadedModel) or spec.measures):  # whole, it may not fit on one GPU
+        kind: Any = str(choose_dtype(spec.dtype, choose_device(device))).removeprefix("torch.")
+        spec, more["device"] = replace(spec, dtype=kind), "cpu"
     if spec.kind == "full":
         return load_model(checkpoint, dtype="float32", **more)
     return base if isinstance(base, LoadedModel) else load_model(checkpoint, dtype=spec.dtype, **more)

@@ -176,7 +176,7 @@ class TuneSpec(TuneOptions):
         """Return the settings of the training as it runs.
 
         Defaults of the method are filled in, embed tuning's own learning rate and epochs take their place, and gradient
-        checkpointing switches the shared prefix off.
+        checkpointing switches the shared prefix off. So does sharding: each layer is gathered for one call at a time.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class TuneSpec(TuneOptions):
             epochs=(config.embed_epochs if embed else None) or config.epochs,
             embed_learning_rate=None,
             embed_epochs=None,
-            share_prefix=config.share_prefix and not config.gradient_checkpointing,
+            share_prefix=config.share_prefix and not (config.gradient_checkpointing or self.fsdp),
         )
 
 

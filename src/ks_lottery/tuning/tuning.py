@@ -143,7 +143,7 @@ class Tuning:
             )
         elif spec.kind == "full":
             # The body is float32 here; what the user's choice of type decides is what it is computed in.
-            device = next(loaded.lm.parameters()).device.type
+            device = "cuda" if spec.fsdp else next(loaded.lm.parameters()).device.type
             half = str(choose_dtype(spec.dtype, device)) == "torch.bfloat16"
             building = full_trainable(loaded, spec.layers, share_prefix=share, autocast=half, described=described)
         else:
@@ -239,10 +239,14 @@ class Tuning:
             f"{spec.max_tokens:,} tokens",
         ]
         shares = spec.settings.get("share_prefix") is not False and spec.method not in {"prefix", "prompt"}
-        if config.gradient_checkpointing and shares:
-            sentences.append(
-                "gradient checkpointing: the shared prefix is switched off, since its keys and values must be kept"
+        if shares and (config.gradient_checkpointing or spec.fsdp):
+            why = (
+                "since its keys and values must be kept"
+                if config.gradient_checkpointing
+                else "since layers are sharded"
             )
+            what = "gradient checkpointing" if config.gradient_checkpointing else "sharding"
+            sentences.append(f"{what}: the shared prefix is switched off, {why}")
         sentences += [] if self.prompt is None else self.prompt.sentences()
         if spec.by is not None and self.rows is not None and len(self.rows) < (spec.size or 0):
             sentences.append(f"{spec.by} has {len(self.rows):,} rows, fewer than the {spec.size:,} that were asked for")
