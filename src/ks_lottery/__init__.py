@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ks_lottery.certification.agree import agree
+    from ks_lottery.certification.agreed import Agreed
     from ks_lottery.certification.certificate import Certificate
     from ks_lottery.certification.certify import certify
     from ks_lottery.checkpoint.attribution import Attribution
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "Agreed": "certification.agreed",
     "Attribution": "checkpoint.attribution",
     "Certificate": "certification.certificate",
     "Checkpoint": "checkpoint.reader",
@@ -60,6 +63,7 @@ _HOME = {
     "Tickets": "tickets.tickets",
     "UserError": "errors",
     "Where": "evaluation.where",
+    "agree": "certification.agree",
     "applied": "models.applied",
     "certify": "certification.certify",
     "compare_tunings": "tickets.agreement",
@@ -85,6 +89,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Agreed",
     "Attribution",
     "Certificate",
     "Checkpoint",
@@ -103,6 +108,7 @@ __all__ = [
     "UserError",
     "Where",
     "__version__",
+    "agree",
     "applied",
     "certify",
     "compare_tunings",

@@ -249,6 +249,10 @@ def commands(model: str, text: str, work: Path) -> tuple[dict[str, list[str]], d
             "certify", model, "--tuned", embed, "--data", text, "--limit", "100", "--transfer", "--alphas", "0.5", "1",
             "--calibration", "60", "--out", str(work / "certify" / "out"),
         ],
+        "agree": [
+            "agree", model, embed, "--data", text, "--limit", "100", "--calibration", "40", "--generate",
+            "--max-new-tokens", "3", "--out", str(work / "agree" / "out"),
+        ],
         "evaluate": [
             "evaluate", model, "--patch", embed, "--data", text, "--limit", "6", "--num-beams", "1",
             "--max-new-tokens", "3", "--batch-size", "2", "--resamples", "50", "--metrics", "chrf", "accuracy",

@@ -13,7 +13,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("killing.py")
 WRITING = {
     "embed", "scan", "select", "partial", "run", "lora", "full", "transfer", "peft", "merged", "explain", "alike", "certify",
-    "evaluate",
+    "agree", "evaluate",
 }  # fmt: skip
 
 

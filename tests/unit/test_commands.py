@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import ks_lottery
+from ks_lottery.certification.agree_spec import AgreeSpec
 from ks_lottery.certification.spec import CertifySpec
 from ks_lottery.cli.commands import COMMANDS
 from ks_lottery.cli.main import main, program_help
@@ -62,6 +63,7 @@ LIBRARY = {
     ],
     "where": [ks_lottery.where, WhereSpec, TextSource, score, Predictions.interval],
     "certify": [ks_lottery.certify, CertifySpec, CertifyConfig, TextSource],
+    "agree": [ks_lottery.agree, AgreeSpec, TextSource],
     "reproduce": [ks_lottery.reproduce],
     "store": [prunable],
     "translate": [translate_with_run],
@@ -69,7 +71,12 @@ LIBRARY = {
 }
 """Command to the calls and the settings classes that do its work in the library."""
 
-OWN = {("evaluate", "dataset_split"), ("where", "dataset_split"), ("certify", "dataset_split")}
+OWN = {
+    ("evaluate", "dataset_split"),
+    ("where", "dataset_split"),
+    ("certify", "dataset_split"),
+    ("agree", "dataset_split"),
+}
 """Defaults of a command alone: the text that it measures on is the test split of a dataset."""
 
 NARROWER = {(score, "metrics"), (compare, "metrics")}
@@ -275,9 +282,11 @@ def test_one_vocabulary():
     """A path or text that several commands take has one name, and each text has the same options."""
     names = {command: {item.name for item in settings_of(COMMANDS[command].settings)} for command in COMMANDS}
     options = {item.name for item in settings_of(TextOptions)}
-    for command in ("inspect", "tune", "select", "explain", "evaluate", "where", "certify"):
+    for command in ("inspect", "tune", "select", "explain", "evaluate", "where", "certify", "agree"):
         assert options <= names[command], command
-    assert {command for command in names if "data" in names[command]} == {"evaluate", "where", "certify", "reproduce"}
+    assert {command for command in names if "data" in names[command]} == {
+        "evaluate", "where", "certify", "agree", "reproduce",
+    }  # fmt: skip
     assert {command for command in names if "corpus" in names[command]} == {"tune", "select", "explain"}
     without = {"inspect", "overlap", "store", "translate"}
     assert {command for command in names if "out" not in names[command]} == without
@@ -350,6 +359,7 @@ def test_help_imports_nothing_heavy(command):
         ("evaluate", "num_beam", "num_beams"),
         ("certify", "alpha", "alphas"),
         ("certify", "epsilo", "epsilon"),
+        ("agree", "fail_under", "fail_below"),
         ("scan", "unit", "units"),
         ("select", "topk", "top_k"),
         ("inspect", "exampels", "examples"),
@@ -366,6 +376,7 @@ def test_an_unknown_setting_of_a_call_names_the_nearest(call, setting, near):
     arguments = {
         "reproduce": 1,
         "certify": 4,
+        "agree": 3,
         "inspect": 1,
         "select": 1,
         "read_corpus": 1,

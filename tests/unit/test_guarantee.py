@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from scipy.stats import beta, binom, hypergeom
 
 from ks_lottery import UserError
+from ks_lottery.certification.bounds import units_to_show, upper_loss
 from ks_lottery.certification.certificate_sections import spelled_out
-from ks_lottery.certification.choice import choose, nested_sizes
+from ks_lottery.certification.choice import choose, fixed_order, nested_sizes
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.pool import Pool
-from ks_lottery.certification.units import unit_losses
+from ks_lottery.certification.units import Wording, unit_losses
 from ks_lottery.stats.betting import betting_pvalue, betting_upper
 from ks_lottery.stats.finite import hypergeometric_upper
 from ks_lottery.stats.risk import hoeffding_bentkus_upper
@@ -306,3 +308,50 @@ def test_nested_sets() -> None:
     for bad in ([[1, 2], [3]], [[1, 2], [2, 1]], [[1], [1, 2]]):
         with pytest.raises(ValueError, match="ticket set 2 of 2 is no proper part"):
             nested_sizes(bad)
+
+
+def test_the_change_of_accuracy_is_bounded_by_pairs() -> None:
+    sentence, wrong = positions(8, sentences=90, chance=0.3)
+    tuned_wrong = wrong & (np.random.default_rng(9).random(len(wrong)) < 0.8)
+    order = np.random.default_rng(10).permutation(90)
+    known = replace(SENTENCES, units=185, drawn=90, counted=185)
+    names = Wording(small="q8", tuned="full", reference="the text", generates="gives the same output as", meaning="So.")
+    same = np.arange(90) % 9 > 0
+    found = guarantee(
+        ~wrong, ~wrong, sentence, delta=0.05, pool=known, order=order.tolist(), tuned_correct=~tuned_wrong, generated=same,
+        words=names,
+    )  # fmt: skip
+    change, generated = found[3:]
+    losses = np.array([wrong[sentence == i].mean() - tuned_wrong[sentence == i].mean() for i in range(90)])
+    assert change.observed == pytest.approx(-losses.mean())
+    assert change.lower == pytest.approx(1 - 2 * betting_upper((1 + losses[np.argsort(order)]) / 2, 185, 0.05))
+    assert change.lower < change.observed < 0
+    points = float(re.search(r"is at most ([\d.]+) percentage points below that of full", change.statement)[1])
+    assert 0 <= points / 100 + change.lower < 1e-4 + 1e-12  # rounded away from the figure, so that what is said holds
+    assert "in which q8 agrees with the text is at most" in change.statement
+    assert change.statement.endswith(". So.")
+    assert generated.lower == pytest.approx(1 - hypergeometric_upper(10, 90, 185, 0.05))
+    assert "q8 gives the same output as full for at least" in generated.statement
+    gained = guarantee(
+        np.ones(len(wrong)), np.ones(len(wrong)), sentence, delta=0.05, pool=known, order=order.tolist(),
+        tuned_correct=~wrong, words=names,
+    )[3]  # fmt: skip
+    assert (
+        0 < gained.lower < gained.observed == pytest.approx(np.mean([wrong[sentence == i].mean() for i in range(90)]))
+    )
+    assert "percentage points above that of full" in gained.statement
+
+
+@pytest.mark.parametrize("pool", [replace(SENTENCES, counted=None), replace(SENTENCES, counted=1000)])
+@pytest.mark.parametrize("epsilon", [0.05, 0.2])
+def test_how_many_units_show_a_paired_loss(pool: Pool, epsilon: float) -> None:
+    """As many as are said are enough where nothing is lost, and one fewer is not."""
+    needed = units_to_show(epsilon, 0.05, "paired", pool)
+    assert upper_loss(np.zeros(needed), "paired", pool, 0.05) <= epsilon + 1e-12
+    assert upper_loss(np.zeros(needed - 1), "paired", pool, 0.05) > epsilon
+    with pytest.raises(UserError, match=f"{needed:,} are needed"):
+        fixed_order([np.zeros(needed - 1)], epsilon, 0.05, pool=pool, kind="paired")
+    passed = fixed_order([np.zeros(needed), np.ones(needed)], epsilon, 0.05, pool=pool, kind="paired")
+    assert (passed.passed, passed.observed) == (1, (0.0, 1.0))
+    with pytest.raises(ValueError, match=r"must be in \[-1, 1\]"):
+        fixed_order([np.full(needed, 1.5)], epsilon, 0.05, pool=pool, kind="paired")

@@ -44,8 +44,12 @@ def label(value: object) -> str:
 
 def others(cls: type) -> dict[str, object]:
     """Return values for what the class requires."""
-    names = [item for item in ordered_fields(cls) if item.name in {i.name for i in settings_of(cls) if i.required}]
-    return {item.name: "x" for item in names}
+    required = {item.name: item for item in settings_of(cls) if item.required}
+    return {
+        item.name: "x" if (within := required[item.name].within) is None else within.kind(1)
+        for item in ordered_fields(cls)
+        if item.name in required
+    }
 
 
 def outside(within: Range) -> list[object]:

@@ -9,8 +9,9 @@ from ks_lottery.certification.candidates import TUNED
 from ks_lottery.certification.choice import Choice, choose
 from ks_lottery.certification.guarantee import guarantee
 from ks_lottery.certification.pool import Pool, check_pool, draw, hash_order
-from ks_lottery.certification.units import check_positions, drawn_documents, unit_losses
+from ks_lottery.certification.units import OF_TUNING, check_positions, drawn_documents, unit_losses
 from ks_lottery.errors import UserError
+from ks_lottery.evaluation.general_text import measured_lines
 from ks_lottery.evaluation.measured import measured_text
 from ks_lottery.evaluation.predictions import COLUMNS, Predictions
 from ks_lottery.store.files import read_json, write_json
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from ks_lottery.certification.bounds import Bounding
-    from ks_lottery.certification.units import Kind
+    from ks_lottery.certification.guarantee import Guarantee
+    from ks_lottery.certification.units import Kind, Wording
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.evaluation.measured import MeasuredText
     from ks_lottery.models.tokenized import Tokenized
@@ -65,6 +69,7 @@ def open_texts(
     same_pool: bool = False,
     template: str = "alpaca",
     max_tokens: int | None = None,
+    plain: bool = False,
     seed: int = 0,
 ) -> Texts:
     """Draw or check the calibration text, and tokenize both texts.
@@ -78,11 +83,15 @@ def open_texts(
         (`check_pool`).
     rest
         The pool beside the calibration text, where `corpus` is only a part of that.
+    plain
+        Read the source side as plain text, without a prompt: then `template` has no part in it.
     seed
         Seed of the draw.
     """
 
     def measured(part: Corpus) -> MeasuredText:
+        if plain:
+            return measured_lines(tokenized, part, max_tokens=max_tokens)
         return measured_text(tokenized, part, template=template, max_tokens=max_tokens)
 
     if calibration is None:
@@ -162,16 +171,32 @@ class Calibration:
 
     def guarantees(self, models: Sequence[str]) -> list[dict[str, Any]]:
         """Return the guarantees of small models; see `guarantee`."""
-        tuned = self.answers[TUNED]
-        return [
-            {"model": name, **bound.as_dict()}
-            for name in models
-            for bound in guarantee(
-                self.answers[name].first == tuned.first, self.answers[name].correct, tuned.sentence,
-                delta=self.delta, documents=self.documents, pool=self.pool, order=self.order, positions=self.positions,
-                bounding=self.bounding, seed=self.seed,
-            )
-        ]  # fmt: skip
+        return [{"model": name, **bound.as_dict()} for name in models for bound in self.guarantees_of(name)]
+
+    def guarantees_of(
+        self,
+        model: str,
+        *,
+        paired: bool = False,
+        generated: npt.ArrayLike | None = None,
+        words: Wording = OF_TUNING,
+    ) -> tuple[Guarantee, ...]:
+        """Return the guarantees of one small model.
+
+        Parameters
+        ----------
+        paired
+            Bound the change of accuracy against the tuned model too.
+        generated, words
+            As for `guarantee`.
+        """
+        tuned, answers = self.answers[TUNED], self.answers[model]
+        return guarantee(
+            answers.first == tuned.first, answers.correct, tuned.sentence,
+            delta=self.delta, documents=self.documents, pool=self.pool, order=self.order, positions=self.positions,
+            bounding=self.bounding, seed=self.seed, tuned_correct=tuned.correct if paired else None, generated=generated,
+            words=words,
+        )  # fmt: skip
 
     def choice(self, sizes: Mapping[str, int]) -> Choice:
         """Choose among nested small models, the largest first; see `choose`.

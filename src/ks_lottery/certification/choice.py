@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.certification.bounds import Bounding, level_of, loss_pvalues, method_of, units_to_show
+from ks_lottery.certification.bounds import Bounded, Bounding, level_of, loss_pvalues, method_of, units_to_show
 from ks_lottery.certification.units import (
     AVERAGE,
     MEANING,
@@ -119,7 +119,7 @@ class Choice:
 
 
 def check_budget(
-    n: int, epsilon: float, delta: float, *, pool: Pool, kind: Kind = "share", bounding: Bounding = "finite"
+    n: int, epsilon: float, delta: float, *, pool: Pool, kind: Bounded = "share", bounding: Bounding = "finite"
 ) -> None:
     """Refuse a number n of units that cannot show epsilon even without any loss.
 
@@ -185,20 +185,81 @@ def choose(
     check_asked("delta", delta)
     if not sizes or any(later >= size for size, later in pairwise(sizes)):
         raise ValueError(f"ticket sets are tested from the largest to the smallest, but their sizes are {list(sizes)}")
-    if len({np.shape(loss) for loss in losses}) != 1 or len(losses) != len(sizes) or np.ndim(losses[0]) != 1:
+    if len(losses) != len(sizes):
+        raise ValueError("each ticket set needs its losses, of the same units")
+    tests = fixed_order(losses, epsilon, delta, pool=pool, kind=kind, bounding=bounding)
+    return Choice(
+        epsilon=epsilon, delta=delta, kind=kind, sizes=tuple(int(size) for size in sizes), positions=positions, pool=pool,
+        **vars(tests),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedOrder:
+    """Tests of "its loss exceeds epsilon" for several models, in a fixed order.
+
+    Parameters
+    ----------
+    n
+        Units of calibration.
+    observed, pvalues
+        Of each model: mean loss of the units, and p-value.
+    passed
+        How many models passed before the first that did not.
+    method
+        Name of the bound that the p-values come from.
+    """
+
+    n: int
+    observed: tuple[float, ...]
+    pvalues: tuple[float, ...]
+    passed: int
+    method: str
+
+
+def fixed_order(
+    losses: Sequence[npt.ArrayLike],
+    epsilon: float,
+    delta: float,
+    *,
+    pool: Pool,
+    kind: Bounded = "share",
+    bounding: Bounding = "finite",
+) -> FixedOrder:
+    """Test models in the given order, each "its loss exceeds epsilon" at delta, until one fails: see `choose`.
+
+    Parameters
+    ----------
+    losses
+        Of each model, in the order of testing, which was fixed beforehand: one a unit, shape (n,), in the order of the draw; 0
+        or 1 for ``any``, in [0, 1] for ``share``, in [-1, 1] for ``paired``.
+
+    Raises
+    ------
+    UserError
+        When epsilon or delta is out of range, or n is too small to show epsilon even without any loss.
+    ValueError
+        If there are no models, or losses are not as above.
+    """
+    check_asked("epsilon", epsilon)
+    check_asked("delta", delta)
+    if len({np.shape(loss) for loss in losses}) != 1 or np.ndim(losses[0]) != 1:
         raise ValueError("each ticket set needs its losses, of the same units")
     table = np.stack([np.asarray(loss, dtype=np.float64) for loss in losses])
-    if not ((table >= 0.0) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
-        raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else 'in [0, 1]'}")
+    low = -1.0 if kind == "paired" else 0.0
+    if not ((table >= low) & (table <= 1.0)).all() or (kind == "any" and ((table > 0.0) & (table < 1.0)).any()):
+        raise ValueError(f"losses of kind {kind!r} must be {'0 or 1' if kind == 'any' else f'in [{low:g}, 1]'}")
     n = table.shape[1]
     check_budget(n, epsilon, delta, pool=pool, kind=kind, bounding=bounding)
     level = level_of(delta, kind, pool, bounding)
     pvalues = loss_pvalues(table, kind, pool, epsilon, level, bounding)
-    return Choice(
-        epsilon=epsilon, delta=delta, kind=kind, n=n, sizes=tuple(int(size) for size in sizes),
-        observed=tuple((table.sum(axis=1) / n).tolist()), pvalues=tuple(pvalues.tolist()),
-        passed=len(fixed_sequence(pvalues, level)), pool=pool, method=method_of(kind, pool, bounding), positions=positions,
-    )  # fmt: skip
+    return FixedOrder(
+        n=n,
+        observed=tuple((table.sum(axis=1) / n).tolist()),
+        pvalues=tuple(pvalues.tolist()),
+        passed=len(fixed_sequence(pvalues, level)),
+        method=method_of(kind, pool, bounding),
+    )
 
 
 def nested_sizes(sets: Sequence[npt.ArrayLike]) -> tuple[int, ...]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_lottery.certification.bounds import FINITE, Bounding, method_of, upper_loss
+from ks_lottery.certification.bounds import FINITE, Bounded, Bounding, method_of, upper_loss
 from ks_lottery.certification.units import (
     AVERAGE,
-    MEANING,
+    OF_TUNING,
     SENTENCES,
     Kind,
+    Wording,
     check_asked,
     check_positions,
     counted_words,
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
     from ks_lottery.certification.pool import Pool
 
 _CLAIMS: dict[str, str] = {
-    "all_agree": "the small model agrees with the tuned one at {every} in at least {lower} of {sentences}",
-    "agreement": "the small model agrees with the tuned one in at least {lower} of {the} {average}",
-    "accuracy": "the small model agrees with the reference in at least {lower} of {the} {average}",
+    "all_agree": "{small} agrees with {tuned} at {every} in at least {lower} of {sentences}",
+    "agreement": "{small} agrees with {tuned} in at least {lower} of {the} {average}",
+    "accuracy": "{small} agrees with {reference} in at least {lower} of {the} {average}",
+    "accuracy_change": "the share of {the} {average}, in which {small} agrees with {reference} is at most {points} percentage "
+    "points below that of {tuned}",
+    "generated": "{small} {generates} {tuned} for at least {lower} of {sentences}",
 }
+_GAIN = (
+    "the share of {the} {average}, in which {small} agrees with {reference} is at least {points} percentage points above that "
+    "of {tuned}"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Guarantee:
     bounded
         ``all_agree``: share of sentences whose counted positions `small` all answers like `tuned`. ``agreement``: mean share
         of counted positions of a sentence that it answers like `tuned`. ``accuracy``: the same, like the reference.
+        ``accuracy_change``: that share less the one that `tuned` answers like the reference, in [-1, 1]. ``generated``: share
+        of sentences for which both generate the same.
     method
         Name of the bound; see `method_of`.
     lower, observed
@@ -63,6 +73,8 @@ class Guarantee:
         Seed by which one sentence of each drawn document was taken, where that was done.
     positions
         How many first positions of a sentence count; None for all.
+    words
+        What the statement calls the models.
     """
 
     bounded: str
@@ -74,6 +86,7 @@ class Guarantee:
     pool: Pool
     seed: int | None = None
     positions: int | None = None
+    words: Wording = OF_TUNING
 
     @property
     def unit(self) -> str:
@@ -83,13 +96,23 @@ class Guarantee:
     @property
     def statement(self) -> str:
         """What holds, with which probability, over what."""
-        claim = _CLAIMS[self.bounded].format(
+        return f"{over_the_draw(self.delta, self.n, self.pool)}, {self.claim}. {self.words.meaning}"
+
+    @property
+    def claim(self) -> str:
+        """What holds."""
+        gains = self.bounded == "accuracy_change" and self.lower >= 0
+        return (_GAIN if gains else _CLAIMS[self.bounded]).format(
+            small=self.words.small,
+            tuned=self.words.tuned,
+            reference=self.words.reference,
             lower=percent_down(self.lower),
+            points=percent_down(self.lower).strip("-%"),
+            generates=self.words.generates,
             sentences=SENTENCES[self.unit],
             average=AVERAGE[self.unit],
             **counted_words(self.positions),
         )
-        return f"{over_the_draw(self.delta, self.n, self.pool)}, {claim}. {MEANING}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, with the statement."""
@@ -113,6 +136,9 @@ def guarantee(
     positions: int | None = None,
     bounding: Bounding = "finite",
     seed: int = 0,
+    tuned_correct: npt.ArrayLike | None = None,
+    generated: npt.ArrayLike | None = None,
+    words: Wording = OF_TUNING,
 ) -> tuple[Guarantee, ...]:
     """Bound the agreement of the small model with the tuned one, and its accuracy, from below.
 
@@ -139,12 +165,19 @@ def guarantee(
         ``finite``: bounds that know the size of the pool, where it is known. ``independent``: bounds that do not. To be fixed
         before the calibration text is looked at.
     seed
-        Where documents were drawn: by which one sentence of each is taken for the yes/no bound.
+        Where documents were drawn: by which one sentence of each is taken for the yes/no bounds.
+    tuned_correct
+        Whether `tuned` answers a position like the reference, shape (N,); with it the change of accuracy is bounded, paired by
+        sentence. None (the default) bounds none.
+    generated
+        Whether both models generate the same for a sentence, by its index; None (the default) bounds none.
+    words
+        What the statements call the models.
 
     Returns
     -------
     tuple of Guarantee
-        ``all_agree``, ``agreement``, ``accuracy``.
+        ``all_agree``, ``agreement``, ``accuracy``; then ``accuracy_change`` and ``generated`` where they are asked for.
 
     Raises
     ------
@@ -178,26 +211,38 @@ def guarantee(
       units, or all but one, failed, and a delta above 1/4 is taken for 1/4. The tests enumerate small pools.
     """
     check_asked("delta", delta)
-    right = {"all_agree": agree, "agreement": agree, "accuracy": correct}
     check_positions(sentence, positions)
     if order is None and method_of("share", pool, bounding) == FINITE["share"]:
         raise ValueError("the bound depends on the order of the draw, so the order must be given")
     grouped = drawn_documents(pool, documents)
-    found: list[Guarantee] = []
-    for bounded, answers in right.items():
-        kind: Kind = "any" if bounded == "all_agree" else "share"
-        losses = unit_losses(
-            ~np.asarray(answers, dtype=bool), sentence, kind=kind, documents=grouped, order=order, seed=seed
+
+    def losses_of(right: npt.ArrayLike, kind: Kind, index: npt.ArrayLike = sentence) -> npt.NDArray[np.float64]:
+        wrong = ~np.asarray(right, dtype=bool)
+        return unit_losses(wrong, index, kind=kind, documents=grouped, order=order, seed=seed)
+
+    losses: dict[str, tuple[Bounded, npt.NDArray[np.float64]]] = {
+        "all_agree": ("any", losses_of(agree, "any")),
+        "agreement": ("share", losses_of(agree, "share")),
+        "accuracy": ("share", losses_of(correct, "share")),
+    }
+    if tuned_correct is not None:
+        losses["accuracy_change"] = "paired", losses["accuracy"][1] - losses_of(tuned_correct, "share")
+    if generated is not None:
+        losses["generated"] = "any", losses_of(generated, "any", np.arange(np.size(generated)))
+    if any(not len(each) for _, each in losses.values()):
+        raise UserError(f"{pool.name}: there is no calibration sentence with a position to count: give more text")
+    return tuple(
+        Guarantee(
+            bounded=bounded,
+            method=method_of(kind, pool, bounding),
+            lower=(0.0 if kind == "paired" else 1.0) - upper_loss(each, kind, pool, delta, bounding),
+            observed=(0.0 if kind == "paired" else 1.0) - float(each.mean()),
+            n=len(each),
+            delta=delta,
+            pool=pool,
+            seed=seed if kind == "any" and grouped is not None else None,
+            positions=positions,
+            words=words,
         )
-        if not len(losses):
-            raise UserError(f"{pool.name}: there is no calibration sentence with a position to count: give more text")
-        upper = upper_loss(losses, kind, pool, delta, bounding)
-        drawn = seed if kind == "any" and grouped is not None else None
-        method, observed = method_of(kind, pool, bounding), 1.0 - float(losses.mean())
-        found.append(
-            Guarantee(
-                bounded=bounded, method=method, lower=1.0 - upper, observed=observed, n=len(losses), delta=delta, pool=pool,
-                seed=drawn, positions=positions,
-            )
-        )  # fmt: skip
-    return tuple(found)
+        for bounded, (kind, each) in losses.items()
+    )

@@ -5,6 +5,7 @@ Must never give a unit more than one loss: what it holds is dependent.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +27,33 @@ MEANING = (
     "This is a guarantee: it needs only the random draw and makes no assumption about the models, unlike the bound of "
     "theorem 2."
 )
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What statements call the two models, and what else they say.
+
+    Parameters
+    ----------
+    small, tuned
+        The model that a statement is about, and the one that it is compared with.
+    reference
+        What accuracy compares with: the text's own tokens.
+    generates
+        What the two do alike where they generate text; the name of the latter follows.
+    meaning
+        What the statement rests on, in a sentence.
+    """
+
+    small: str = "the small model"
+    tuned: str = "the tuned one"
+    reference: str = "the reference"
+    generates: str = "generates the same as"
+    meaning: str = MEANING
+
+
+OF_TUNING = Wording()
+"""How a certificate speaks: of a small model and the tuned one."""
 
 SENTENCES = {"sentence": "the sentences", "document": "the sentences of a document, on average over the documents"}
 """What a share of sentences is a share of, by the unit that was drawn."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSettings, TranslateSettings
-from ks_lottery.config.measure_commands import CertifySettings, EvaluateSettings, WhereSettings
+from ks_lottery.config.measure_commands import AgreeSettings, CertifySettings, EvaluateSettings, WhereSettings
 from ks_lottery.config.recipe_commands import ReproduceSettings, StoreSettings
 from ks_lottery.config.ticket_commands import (
     AlikeSettings,
@@ -182,6 +182,17 @@ COMMANDS = {
             "position."
         ),
         renamed={"--seed": "--split-seed"},
+    ),
+    "agree": Command(
+        task="measure and certify",
+        summary="how often any models answer like a reference, guaranteed",
+        settings=AgreeSettings,
+        example="agree MODEL model-Q8_0.gguf model-Q4_0.gguf --data lines.txt --calibration 300 --fail-below 0.98",
+        notes=(
+            "The text is plain, one sentence a line, unless its ending, --format or --target says that it is parallel. The "
+            "models are loaded one after the other and must share a tokenizer. Exit code 1 where --fail-below is not "
+            "guaranteed, or --choose finds no candidate."
+        ),
     ),
     "reproduce": Command(
         task="recipes",

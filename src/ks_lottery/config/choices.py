@@ -178,6 +178,14 @@ BOUNDS = {
 }
 """How a guarantee is computed; to be fixed before the calibration text is looked at."""
 
+AGREEMENT_LOSSES = {
+    "share": "share of positions that are answered differently",
+    "any": "share of sentences with any position answered differently",
+    "accuracy": "accuracy of the reference less that of the candidate, on the text's own tokens",
+    "generated": "share of sentences whose generated output differs",
+}
+"""Losses of one model against another."""
+
 METRICS: dict[str, tuple[str, ...]] = {
     "spbleu": ("spbleu-flores101", "spbleu-flores200"),
     "spbleu-flores101": ("spbleu-flores101",),

@@ -1,4 +1,4 @@
-"""Settings of the commands that measure and certify: evaluate, where, certify."""
+"""Settings of the commands that measure and certify: evaluate, where, certify, agree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 (types of fields ar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ks_lottery.config.choices import METRICS, RULES, TEXT_FORMATS
+from ks_lottery.config.choices import AGREEMENT_LOSSES, METRICS, RULES, TEXT_FORMATS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import (
     BatchOption,
@@ -20,8 +20,9 @@ from ks_lottery.config.groups import (
     TextOptions,
     TranslationOptions,
 )
-from ks_lottery.config.ranges import COUNT, LEVEL, SEED, WHOLE
+from ks_lottery.config.ranges import COUNT, LEVEL, MOST, SEED, WHOLE, Range
 from ks_lottery.config.settings import CertifyConfig
+from ks_lottery.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,3 +168,64 @@ class CertifySettings(CertifyOptions, CertifyConfig, MeasuredTextOptions, ModelO
         None, metavar="EPSILON DELTA", group="guarantee", parameter="epsilon", within=LEVEL
     )
     """Choose the smallest ticket set that loses at most EPSILON of the agreement, with probability 1 - DELTA."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreeOptions(PatchPromptOptions, BatchOption, PrefixOption):
+    """What the command `agree`, the call of that name and `AgreeSpec` have in common."""
+
+    calibration: float = setting(metavar="N|P", first=True, within=Range(low=0, high=MOST, above=True))
+    """N sentences, or a share P below 1 of the text, are drawn at random, and only these are computed."""
+    positions: str = setting("all", metavar="all|N")
+    """All positions of a sentence count, or only the first N; the statements say so."""
+    generate: bool = False
+    """Generate greedily too, and bound the share of sentences for which both models give the same output."""
+    max_new_tokens: int = setting(64, metavar="N", within=COUNT)
+    """Longest generated output in tokens; outputs are compared up to there."""
+    delta: float = setting(0.05, metavar="P", group="guarantee", within=LEVEL)
+    """Probability that a bound fails, each taken alone."""
+    bound: Literal["finite", "independent"] = setting("finite", group="guarantee")
+    """How a bound is computed. finite: by the size of the text (hypergeometric; betting without replacement). independent:
+    without it (Clopper-Pearson; Hoeffding-Bentkus)."""
+    loss: str = setting("share", choices=AGREEMENT_LOSSES, group="guarantee")
+    """Loss that --choose and --fail-below go by."""
+    fail_below: float | None = setting(None, metavar="P", group="guarantee", within=LEVEL)
+    """Exit code 1 where it is not guaranteed for each candidate that 1 - loss is at least P."""
+    split_seed: int = setting(0, metavar="N", group="guarantee", within=SEED)
+    """Seed of the draw."""
+    max_tokens: int | None = setting(None, metavar="N", group="text", within=COUNT)
+    """Longest example in tokens; longer ones are left out. Without it, an example longer than a model's context is an error."""
+
+    @property
+    def first_positions(self) -> int | None:
+        """How many first positions of a sentence count; None for all.
+
+        Raises
+        ------
+        UserError
+            When ``positions`` is neither ``all`` nor a whole number, 1 or more.
+        """
+        text = str(self.positions)
+        if text == "all":
+            return None
+        if not text.isdecimal() or not 1 <= int(text[:20]) <= MOST:
+            raise UserError(f"`positions` is {text[:20]!r}, but must be all, or a whole number, 1 or more")
+        return int(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreeSettings(AgreeOptions, MeasuredTextOptions, ModelOptions, OutputOptions):
+    """Settings of the command `agree`."""
+
+    reference: str = setting(positional=True, metavar="REFERENCE", first=True)
+    """Model that the others are compared with: folder, GGUF file, hub id, asset, or a row patch or PEFT adapter."""
+    candidates: tuple[str, ...] = setting(positional=True, metavar="CANDIDATE", first=True)
+    """Models that shall answer like it, of the same kinds; with --choose from the largest to the smallest."""
+    base: str | None = setting(None, metavar="MODEL", first=True)
+    """Base of the patches and adapters among the models; what each names unless given."""
+    out: str | None = setting(None, metavar="DIR", first=True, writes="new folder")
+    """Folder to write, with every answer; new or empty. Unless given, nothing is written."""
+    choose: tuple[float, float] | None = setting(
+        None, metavar="EPSILON DELTA", group="guarantee", parameter="epsilon", within=LEVEL
+    )
+    """Choose the smallest candidate that loses at most EPSILON, with probability 1 - DELTA; exit code 1 where there is none."""

@@ -37,12 +37,11 @@ def read_sentences(source: TextSource, *, side: Literal["source", "target"] = "t
     UserError
         When the text cannot be read or is empty.
     """
-    path = Path(source.path).expanduser()
-    named = source.path.startswith("asset:") or ending_of(path) in ENDINGS or source.format != "auto"
-    if source.target is not None or (named and source.format != "lines"):
+    if not is_plain(source):
         corpus = read_text(source)
         sentences = [getattr(pair, "target" if corpus.monolingual else side) for pair in corpus]
         return [sentence for sentence in sentences if sentence]
+    path = Path(source.path).expanduser()
     sentences: list[str] = []
     for number, line in islice(((n, text) for n, text in numbered_lines(path) if text.strip()), source.limit):
         if len(line) > LONGEST_SENTENCE:
@@ -53,6 +52,13 @@ def read_sentences(source: TextSource, *, side: Literal["source", "target"] = "t
     if not sentences:
         raise UserError(f"{path} holds no sentence")
     return sentences
+
+
+def is_plain(source: TextSource) -> bool:
+    """Say whether a file is read here, one sentence a line, and not by `read_text`: see `read_sentences`."""
+    path = Path(source.path).expanduser()
+    named = source.path.startswith("asset:") or ending_of(path) in ENDINGS or source.format != "auto"
+    return source.target is None and (not named or source.format == "lines")
 
 
 def token_counts(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> Counter[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.readers import LONGEST_SENTENCE
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.forgetting import Forgetting, paired_differences
+from ks_lottery.evaluation.measured import MeasuredText
 from ks_lottery.evaluation.predictions import COLUMNS
 from ks_lottery.store.manifest import digest_json
 
@@ -42,12 +43,15 @@ class GeneralText:
         Numbers of sentences that were left out: of fewer than two tokens, and longer than the limit.
     fingerprint
         SHA-256 of the sentences.
+    places
+        Of each example, which of the sentences it is.
     """
 
     examples: Sequence[Example]
     short: int
     overlong: int
     fingerprint: str
+    places: Sequence[int]
 
 
 def general_sentences(text: Corpus | TextSource | str | Path | Sequence[str]) -> list[str]:
@@ -84,7 +88,9 @@ def general_sentences(text: Corpus | TextSource | str | Path | Sequence[str]) ->
     return sentences
 
 
-def general_text(loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int | None = None) -> GeneralText:
+def general_text(
+    loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int | None = None, name: str = "`general`"
+) -> GeneralText:
     """Tokenize general text as the model expects a text to begin, without a prompt.
 
     Parameters
@@ -92,6 +98,8 @@ def general_text(loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int
     max_tokens
         Longest sentence in tokens; longer ones are left out and counted. Without it a text with a sentence that is longer than
         the model's context is refused.
+    name
+        What errors call the text.
 
     Raises
     ------
@@ -100,24 +108,36 @@ def general_text(loaded: Tokenized, sentences: Sequence[str], *, max_tokens: int
     """
     ids = PromptForm(loaded.tokenizer, "plain").texts(sentences)
     limit, context = max_tokens or sys.maxsize, loaded.checkpoint.context
-    check_rows(ids, loaded.checkpoint.vocabulary, "`general`")
+    check_rows(ids, loaded.checkpoint.vocabulary, name)
     long = [number for number, tokens in enumerate(ids, start=1) if len(tokens) > limit]
     over = [n for n, tokens in enumerate(ids, start=1) if context is not None and context < len(tokens) <= limit]
     if over:
         raise UserError(
-            f"`general`: {len(over):,} of {len(sentences):,} sentences are longer than the context of "
+            f"{name}: {len(over):,} of {len(sentences):,} sentences are longer than the context of "
             f"{loaded.checkpoint.name}, {context:,} tokens; the first is sentence {over[0]}. Split them, or leave out longer "
             f"ones by `max_tokens={context}`"
         )
-    fitting = [tokens for tokens in ids if len(tokens) <= limit]
-    examples = [Example(tokens[:1], tokens[1:]) for tokens in fitting if len(tokens) > 1]
+    places = [place for place, tokens in enumerate(ids) if 1 < len(tokens) <= limit]
+    examples = [Example(ids[place][:1], ids[place][1:]) for place in places]
     if not examples:
         raise UserError(
-            "`general` holds no sentence of two tokens or more that fits into `max_tokens`: give longer sentences, or raise it"
+            f"{name} holds no sentence of two tokens or more that fits into `max_tokens`: give longer sentences, or raise it"
         )
     return GeneralText(
-        examples=examples, short=len(fitting) - len(examples), overlong=len(long), fingerprint=digest_json(list(sentences))
+        examples=examples, short=len(ids) - len(long) - len(examples), overlong=len(long), places=places,
+        fingerprint=digest_json(list(sentences)),
     )  # fmt: skip
+
+
+def measured_lines(tokenized: Tokenized, corpus: Corpus, *, max_tokens: int | None = None) -> MeasuredText:
+    """Tokenize the source side of a corpus as plain text to measure on: every token but the first of a line is predicted.
+
+    Lines of one token, and those longer than `max_tokens`, are left out; the latter are counted. Parameters and errors are
+    those of `general_text`.
+    """
+    text = general_text(tokenized, [pair.source for pair in corpus], max_tokens=max_tokens, name=corpus.origin)
+    pairs = tuple(corpus.pairs[place] for place in text.places)
+    return MeasuredText(replace(corpus, pairs=pairs), text.examples, text.overlong)
 
 
 def untouched(examples: Sequence[Example], product: RowPatch | Path | None) -> list[bool] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
+from decimal import ROUND_FLOOR, ROUND_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def rounded_up(value: float, digits: int) -> str:
 def rounded_down(value: float, places: int) -> str:
     """Return a number with so many decimal places that is not above the value, for a bound from below.
 
-    >>> rounded_down(0.40089, 4), rounded_down(0.3, 3), rounded_down(1.0, 3)
-    ('0.4008', '0.299', '1.000')
+    >>> rounded_down(0.40089, 4), rounded_down(0.3, 3), rounded_down(1.0, 3), rounded_down(-0.00411, 4)
+    ('0.4008', '0.299', '1.000', '-0.0042')
     """
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_DOWN))
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_FLOOR))
 
 
 def percent_down(value: float) -> str:

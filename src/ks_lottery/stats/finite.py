@@ -9,6 +9,8 @@ import numpy as np
 from ks_lottery.stats.betting import betting_pvalue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 _ROUNDING = 1e-9
@@ -129,6 +131,17 @@ def units_needed(size: int | None, epsilon: float, delta: float, *, any_loss: bo
             return bool(hypergeometric_pvalue(0, n, most, epsilon) <= delta)
         return bool(betting_pvalue(np.zeros(n), size, epsilon, delta) <= delta)
 
+    return fewest(shown, most)
+
+
+def fewest(shown: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest number from 1 to `most` for which `shown` holds, by bisection; None where none is.
+
+    Parameters
+    ----------
+    shown
+        Holds for each number above one for which it holds.
+    """
     if not shown(most):
         return None
     low, high = 0, most
