@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ks_lottery.evaluation.where import Where
     from ks_lottery.models.applied import applied
     from ks_lottery.models.export import to_merged, to_peft
+    from ks_lottery.models.export_gguf import to_gguf, to_gguf_lora
+    from ks_lottery.models.export_lora import to_lora
+    from ks_lottery.models.formats import Export, export
     from ks_lottery.models.gradients import row_gradients
     from ks_lottery.models.load import LoadedModel, from_memory, load_model, open_checkpoint
     from ks_lottery.recipes.reproduce import reproduce
@@ -51,6 +54,7 @@ _HOME = {
     "Checkpoint": "checkpoint.reader",
     "Corpus": "corpus.corpus",
     "Evaluation": "evaluation.evaluation",
+    "Export": "models.formats",
     "KSCallback": "tuning.callback",
     "LearningRateWarning": "errors",
     "LoadedModel": "models.load",
@@ -69,6 +73,7 @@ _HOME = {
     "compare_tunings": "tickets.agreement",
     "evaluate": "evaluation.evaluate",
     "explain": "tickets.explain",
+    "export": "models.formats",
     "from_memory": "models.load",
     "inspect": "evaluation.inspect",
     "keep_useful": "corpus.prepared",
@@ -82,6 +87,9 @@ _HOME = {
     "select": "tickets.select",
     "select_by_attribution": "tickets.select",
     "split": "corpus.prepared",
+    "to_gguf": "models.export_gguf",
+    "to_gguf_lora": "models.export_gguf",
+    "to_lora": "models.export_lora",
     "to_merged": "models.export",
     "to_peft": "models.export",
     "tune": "tuning.tune",
@@ -95,6 +103,7 @@ __all__ = [
     "Checkpoint",
     "Corpus",
     "Evaluation",
+    "Export",
     "KSCallback",
     "LearningRateWarning",
     "LoadedModel",
@@ -114,6 +123,7 @@ __all__ = [
     "compare_tunings",
     "evaluate",
     "explain",
+    "export",
     "from_memory",
     "inspect",
     "keep_useful",
@@ -127,6 +137,9 @@ __all__ = [
     "select",
     "select_by_attribution",
     "split",
+    "to_gguf",
+    "to_gguf_lora",
+    "to_lora",
     "to_merged",
     "to_peft",
     "tune",

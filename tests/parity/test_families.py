@@ -18,6 +18,7 @@ from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.evaluation.translate import generate
 from ks_lottery.models.export import to_merged, to_peft
+from ks_lottery.models.export_lora import to_lora
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.prompt_cache import holds_keys_and_values, shared_opening
@@ -168,10 +169,12 @@ def test_tuned_saved_loaded_and_exported(folder, name, side, tmp_path):
     losses_agree(loaded.lm, merged, patch)
 
     to_peft(checkpoint, patch, tmp_path / "adapter")
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
-    assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
+    to_lora(checkpoint, patch, tmp_path / "lora")
+    for made in ("adapter", "lora"):
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / made)).eval()
+        assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4), made
     scans_agree(checkpoint, patch, tmp_path)
 
 

@@ -22,7 +22,7 @@ from ks_lottery.corpus.readers import READERS
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import SCORED, score
-from ks_lottery.models.export import FORMATS
+from ks_lottery.models.formats import FORMATS
 from ks_lottery.models.load import choose_dtype
 from ks_lottery.models.quantized import quantization_config
 from ks_lottery.recipes.all_recipes import ALL

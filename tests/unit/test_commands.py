@@ -30,6 +30,9 @@ from ks_lottery.evaluation.scores import score
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.evaluation.where_spec import WhereSpec
 from ks_lottery.models.export import to_merged, to_peft
+from ks_lottery.models.export_gguf import to_gguf, to_gguf_lora
+from ks_lottery.models.export_lora import to_lora
+from ks_lottery.models.formats import export
 from ks_lottery.models.load import load_model
 from ks_lottery.recipes.demo import demo_config
 from ks_lottery.recipes.store_report import prunable
@@ -67,7 +70,7 @@ LIBRARY = {
     "reproduce": [ks_lottery.reproduce],
     "store": [prunable],
     "translate": [translate_with_run],
-    "export": [to_peft, to_merged],
+    "export": [export, to_peft, to_lora, to_merged, to_gguf, to_gguf_lora],
 }
 """Command to the calls and the settings classes that do its work in the library."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import read_at, size_of
@@ -35,25 +35,61 @@ MOST_AXES = 8
 """Axes of a tensor; GGUF has four."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GgufTensor:
-    """Where a tensor lies: its shape (rows first), its type by GGUF's number, and the first of its bytes in the file."""
+    """A tensor of a GGUF file.
 
-    shape: tuple[int, ...]
+    Parameters
+    ----------
+    kind
+        Its type, a number of `gguf.GGMLQuantizationType`.
+    shape
+        Its axes, rows first: (V, d) for a matrix of V rows. The file has them the other way round.
+    start, size
+        Where its bytes begin in the file, and how many they are.
+    """
+
     kind: int
+    shape: tuple[int, ...]
     start: int
+    size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GgufHeader:
-    """What the header of a GGUF file says: its values by name (None for an array), and its tensors."""
+    """What a GGUF file says before its tensors' bytes.
 
+    Parameters
+    ----------
+    file
+        The file.
+    version
+        Version of the format, 2 or 3.
+    alignment
+        Each tensor begins at a multiple of it, counted from the end of the header.
+    about
+        The values by their keys; None in place of an array.
+    keys
+        Where each key, its type and its value are in the file: first byte, and the one after the last.
+    tensors
+        The tensors by name, in the order of the file.
+    """
+
+    file: Path
+    version: int
+    alignment: int
     about: Mapping[str, Any]
+    keys: Mapping[str, tuple[int, int]]
     tensors: Mapping[str, GgufTensor]
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture, such as ``llama``."""
+        return str(self.about["general.architecture"])
 
     def setting(self, name: str) -> int | None:
         """Return a whole number among the settings of the architecture; None where there is none."""
-        value = self.about.get(f"{self.about['general.architecture']}.{name}")
+        value = self.about.get(f"{self.architecture}.{name}")
         return value if type(value) is int else None
 
     @property
@@ -103,7 +139,7 @@ class Cursor:
 
 
 def read_gguf(file: Path) -> GgufHeader:
-    """Read the header of a GGUF file, and check that it describes what the file has.
+    """Read the header of a GGUF file, and check that the file has what it describes.
 
     Raises
     ------
@@ -113,16 +149,19 @@ def read_gguf(file: Path) -> GgufHeader:
     cursor = Cursor(file)
     if cursor.size < len(MAGIC) or cursor.take(len(MAGIC)) != MAGIC:
         raise UserError(f"{file} is not a GGUF file")
-    version, tensors, values = cursor.number("I"), cursor.number(), cursor.number()
+    version, count, values = cursor.number("I"), cursor.number(), cursor.number()
     if version not in VERSIONS:
         raise UserError(f"{file} is GGUF of version {version}, and versions 2 and 3 are read: convert it again")
     about: dict[str, Any] = {}
+    keys: dict[str, tuple[int, int]] = {}
     for _ in range(values):  # each takes bytes, so that a wrong count ends at the end of the file
-        name = cursor.text()
+        start, name = cursor.place, cursor.text()
         about[name] = _value(cursor)
-    entries = _tensors(cursor, tensors, about.get("general.alignment", 32))
-    _check_sizes(file, about, {name: tensor.shape for name, tensor in entries.items()})
-    return GgufHeader(about, entries)
+        keys[name] = (start, cursor.place)
+    alignment = about.get("general.alignment", 32)
+    tensors = _tensors(cursor, count, alignment)
+    _check_sizes(file, about, {name: tensor.shape for name, tensor in tensors.items()})
+    return GgufHeader(file=file, version=version, alignment=alignment, about=about, keys=keys, tensors=tensors)
 
 
 def _value(cursor: Cursor) -> Any:
@@ -146,32 +185,32 @@ def _value(cursor: Cursor) -> Any:
 
 
 def _tensors(cursor: Cursor, count: int, alignment: Any) -> dict[str, GgufTensor]:
-    """Return where each tensor lies; its bytes must be inside the file."""
+    """Return each tensor; its bytes must be inside the file."""
     from gguf import GGML_QUANT_SIZES
 
     known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-    shapes: dict[str, tuple[tuple[int, ...], int, int]] = {}
-    ends: list[tuple[str, int]] = []
+    listed: dict[str, GgufTensor] = {}
     for _ in range(count):
         name, axes = cursor.text(), cursor.number("I")
-        if axes > MOST_AXES or name in shapes:
+        if axes > MOST_AXES or name in listed:
             raise UserError(f"{cursor.file} is damaged: tensor {name} has a header that cannot be read. Get it again")
         shape = tuple(cursor.number() for _ in range(axes))
         kind, offset = cursor.number("I"), cursor.number()
         block, size = known.get(kind, (0, 0))
         if not block or math.prod(shape) % block:
             raise UserError(f"{cursor.file}: tensor {name} is of a type that is not known: convert the file again")
-        shapes[name] = shape[::-1], kind, offset  # GGUF has the length of a row first
-        ends.append((name, offset + math.prod(shape) // block * size))
+        listed[name] = GgufTensor(kind=kind, shape=shape[::-1], start=offset, size=math.prod(shape) // block * size)
     if type(alignment) is not int or not 0 < alignment <= WINDOW:
         raise UserError(f"{cursor.file} is damaged: its alignment is {alignment}. Get it again")
-    start = -(-cursor.place // alignment) * alignment
-    for name, end in ends:
-        if start + end > cursor.size:
+    begin = -(-cursor.place // alignment) * alignment
+    tensors = {name: replace(tensor, start=begin + tensor.start) for name, tensor in listed.items()}
+    for name, tensor in tensors.items():
+        end = tensor.start + tensor.size
+        if end > cursor.size:
             raise UserError(
-                f"{cursor.file} is truncated: tensor {name} ends at byte {start + end:,}, the file at {cursor.size:,}"
+                f"{cursor.file} is truncated: tensor {name} ends at byte {end:,}, the file at {cursor.size:,}"
             )
-    return {name: GgufTensor(shape, kind, start + offset) for name, (shape, kind, offset) in shapes.items()}
+    return tensors
 
 
 def _check_sizes(file: Path, about: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:

@@ -222,7 +222,7 @@ COMMANDS = {
     ),
     "export": Command(
         task="ship",
-        summary="write a patch as a PEFT adapter or a merged model",
+        summary="write a patch for PEFT, transformers, vLLM or llama.cpp",
         settings=ExportSettings,
         example="export runs/demo/partial --to peft --out adapter",
         renamed={"argument": "--out"},

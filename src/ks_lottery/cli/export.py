@@ -1,4 +1,4 @@
-"""The command `export`: a patch as an adapter or a merged model."""
+"""The command `export`: a patch as an adapter or a whole model, in the format of the program that runs it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 
 
 def run(settings: ExportSettings) -> int:
-    """Run the command and return its exit code."""
+    """Run the command and return its exit code: 1 where a check found other answers."""
     from ks_lottery.checkpoint.patch import RowPatch
-    from ks_lottery.models.export import FORMATS
+    from ks_lottery.models.formats import export
     from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.report.screen import Screen
 
     patch = RowPatch.open(Path(settings.patch))
     checkpoint = open_checkpoint(settings.base or patch.base["name"])
-    FORMATS[settings.to](checkpoint, patch, Path(settings.out), force=settings.force)
-    write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to})\n")
-    return 0
+    result = export(
+        checkpoint, patch, Path(settings.out),
+        to=settings.to, rank=settings.rank, check=settings.check, force=settings.force,
+    )  # fmt: skip
+    size = sum(result.files.values())
+    write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to}, {size:,} bytes)\n")
+    for note in result.notes:
+        write(f"{note}\n")
+    Screen().show([] if result.check is None else result.check.sections())
+    return 0 if result.check is None or result.check.passed else 1

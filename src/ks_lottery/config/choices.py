@@ -218,8 +218,17 @@ PRESETS = {
 }
 """Settings of a training that have a name."""
 
-EXPORTS = {"peft": "an adapter", "merged": "a whole model"}
+EXPORTS = {
+    "peft": "a small adapter for PEFT",
+    "lora": "a LoRA for PEFT and vLLM",
+    "merged": "a whole model for transformers and vLLM",
+    "gguf": "a whole model for llama.cpp and Ollama",
+    "gguf-lora": "a LoRA for llama.cpp",
+}
 """Formats that a patch is exported to."""
+
+MOST_RANK = 512
+"""The highest rank of a LoRA that vLLM loads."""
 
 DEMO_MODEL = DEFAULT_MODEL.removeprefix("asset:")
 """Model of the demo, unless another one is given."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.checked import Checked
-from ks_lottery.config.choices import BUDGETS, DEMO_MODEL, DEMOS, EXPORTS, PRESETS
+from ks_lottery.config.choices import BUDGETS, DEMO_MODEL, DEMOS, EXPORTS, MOST_RANK, PRESETS
 from ks_lottery.config.fields import setting
 from ks_lottery.config.groups import SeedOption, TextOptions
 from ks_lottery.config.keys import flat
 from ks_lottery.config.presets import run_preset
+from ks_lottery.config.ranges import Range
 from ks_lottery.config.settings import RunConfig
 from ks_lottery.errors import UserError
 
@@ -97,5 +98,9 @@ class ExportSettings(Checked):
     """Folder to write; new or empty."""
     base: str | None = setting(None, metavar="MODEL")
     """Base model, if it is no longer where the run found it."""
+    rank: int | None = setting(None, within=Range(kind=int, low=1, high=MOST_RANK))
+    """Rank of a LoRA below the number of rows: an approximation, whose error is shown."""
+    check: bool = False
+    """Load the export where it is meant to run, as far as that is installed, and compare its answers with the patch's."""
     force: bool = False
     """Put the patch onto a base that it was not made on."""

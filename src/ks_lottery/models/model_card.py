@@ -13,20 +13,25 @@ from ks_lottery.errors import UserError
 from ks_lottery.store.embedded_models import terms_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.store.licenses import License
 
+_PEFT = (
+    "from peft import PeftConfig, PeftModel\n"
+    "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+    'folder = "."  # of this file\n'
+    "name = PeftConfig.from_pretrained(folder).base_model_name_or_path\n"
+    "tokenizer = AutoTokenizer.from_pretrained(name)\n"
+    'base = AutoModelForCausalLM.from_pretrained(name, dtype="float32")\n'
+    "model = PeftModel.from_pretrained(base, folder)\n"
+)
+
 LOADING = {
-    "peft": (
-        "from peft import PeftConfig, PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'folder = "."  # of this file\n'
-        "name = PeftConfig.from_pretrained(folder).base_model_name_or_path\n"
-        "tokenizer = AutoTokenizer.from_pretrained(name)\n"
-        'base = AutoModelForCausalLM.from_pretrained(name, dtype="float32")\n'
-        "model = PeftModel.from_pretrained(base, folder)\n"
-    ),
+    "peft": _PEFT,
+    "lora": _PEFT,
     "merged": (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'folder = "."  # of this file\n'
@@ -42,14 +47,24 @@ GENERATING = (
     'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))\n'
 )
 
-WARNINGS = {
-    "peft": "Do not merge it with PEFT: the base may be tied, and merging writes into both sides. Export the merged folder "
-    "with ks-lottery instead.",
-    "merged": "",
-}
+_UNMERGED = (
+    "Do not merge it with PEFT: the base may be tied, and merging writes into both sides. Export the merged folder "
+    "with ks-lottery instead."
+)
+
+WARNINGS = {"peft": _UNMERGED, "lora": _UNMERGED}
+"""Format of an export to what a user of it must not do."""
+
+LIBRARIES = {"peft": "peft", "lora": "peft", "merged": "transformers"}
+"""Format of an export to the library that loads it; llama.cpp for the others."""
+
+_APART = "\n\n"
+
+ASKING = "curl http://127.0.0.1:8080/completion -d '%s'\n"
+"""How the server of llama.cpp is asked; ``%s`` stands for a JSON object."""
 
 
-def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
+def card(checkpoint: Checkpoint, patch: RowPatch, kind: str, *, notes: Sequence[str] = (), commands: str = "") -> str:
     """Return the text.
 
     Parameters
@@ -59,7 +74,11 @@ def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
     patch
         What was exported.
     kind
-        Key of `LOADING`.
+        Key of `ks_lottery.config.choices.EXPORTS`.
+    notes
+        Sentences on this export, which come first.
+    commands
+        Commands for a shell that load it elsewhere.
     """
     settings = json.dumps(dict(patch.settings), indent=2)
     of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
@@ -67,19 +86,33 @@ def card(checkpoint: Checkpoint, patch: RowPatch, kind: str) -> str:
     same = patch.base.get("fingerprint") == checkpoint.fingerprint
     forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
     origin = terms_of(checkpoint.folder)
-    head = f"base_model: {checkpoint.name}\nlibrary_name: {'peft' if kind == 'peft' else 'transformers'}\n"
+    head = f"base_model: {checkpoint.name}\nlibrary_name: {LIBRARIES.get(kind, 'llama.cpp')}\n"
     head += "" if origin is None or origin.terms is None else f"license: {origin.terms.name}\n"
     return (
         f"---\n{head}---\n\n"
         f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
-        f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS[kind]}\n\n"
+        f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS.get(kind, '')}\n\n"
+        f"{''.join(note + _APART for note in notes)}"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
         f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
         f"## Prompt\n\n{_prompt(patch)}\n\n"
-        f"## Use\n\n{_block(f'{LOADING[kind]}{_prompt_code(patch)}{GENERATING}')}\n\n"
+        f"## Use\n\n{_use(patch, kind, commands)}\n\n"
         f"## Settings\n\n{_block(settings)}\n"
     )
+
+
+def _use(patch: RowPatch, kind: str, commands: str) -> str:
+    """Return the code and the commands that load an export and ask it."""
+    parts = [f"{LOADING[kind]}{_prompt_code(patch)}{GENERATING}"] if kind in LOADING else []
+    if kind not in LOADING:
+        prompts = prompts_of(patch)
+        asked: Any = "..."
+        if prompts and not _is_numbered(patch):
+            asked = prompts[0].replace("{source}", "Your session has expired.")
+        request = json.dumps({"prompt": asked, "n_predict": 64, "temperature": 0})
+        commands += ASKING % request.replace("'", "\\u0027")
+    return "\n\n".join(map(_block, [*parts, *([commands] if commands else [])]))
 
 
 def _terms(terms: License, file: str) -> str:
@@ -100,7 +133,7 @@ def _given(patch: RowPatch, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _prompts(patch: RowPatch) -> list[str]:
+def prompts_of(patch: RowPatch) -> list[str]:
     """Return the prompts with instruction and languages, where these are known, and with ``{source}``.
 
     One, or those of a mix; none where only a tokenizer has it.
@@ -127,7 +160,7 @@ def _prompt(patch: RowPatch) -> str:
     template, order = _given(patch, "template"), _given(patch, "instruction")
     if not template:
         return "The patch does not record its prompt. Give the model the prompt of the training."
-    names, prompts = _languages(patch), _prompts(patch)
+    names, prompts = _languages(patch), prompts_of(patch)
     languages = f", from {names[0]} to {names[1]}" if names else ""
     if template == CHAT:
         said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
@@ -144,7 +177,7 @@ def _prompt(patch: RowPatch) -> str:
 
 def _is_numbered(patch: RowPatch) -> bool:
     """Say whether a prompt has tokens that cannot be written as text."""
-    return any(numbered_tokens(prompt) for prompt in _prompts(patch))
+    return any(numbered_tokens(prompt) for prompt in prompts_of(patch))
 
 
 def _language(code: str) -> str:
@@ -155,7 +188,7 @@ def _language(code: str) -> str:
 
 
 def _prompt_code(patch: RowPatch) -> str:
-    prompts = _prompts(patch)
+    prompts = prompts_of(patch)
     if prompts and not _is_numbered(patch):
         return f'prompt = {json.dumps(prompts[0])}.replace("{{source}}", "Your session has expired.")\n'
     return 'prompt = "..."  # the prompt of the training, with the sentence\n'
