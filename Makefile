@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-slow fuzz lint types dist bench clean
+.PHONY: help demo smoke test test-slow test-browser fuzz lint types dist bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,10 +31,13 @@ smoke: $(VENV)/.run ## the same at its smallest, 1 to 2 minutes
 	@$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
 
 test: $(VENV)/.dev ## all tests that take less than 10 minutes together
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not browser"
 
 test-slow: $(VENV)/.dev ## the longer tests: the real model, several processes, fuzzers, kills, full disks
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/.dev ## the report in a real browser: Debian's chromium, or the one that CHROMIUM names
+	$(BIN)/python -m pytest -m browser tests/browser
 
 fuzz: $(VENV)/.dev ## the fuzzers of the tests with 50 times as many, and random, examples
 	KS_LOTTERY_FUZZ=50 $(BIN)/python -m pytest tests/fuzz

@@ -35,6 +35,8 @@ from ks_lottery.models.export_lora import to_lora
 from ks_lottery.models.formats import export
 from ks_lottery.models.load import load_model
 from ks_lottery.recipes.demo import demo_config
+from ks_lottery.recipes.live_page import live_page
+from ks_lottery.recipes.page import write_report
 from ks_lottery.recipes.store_report import prunable
 from ks_lottery.recipes.translation import translate_with_run
 from ks_lottery.tickets.basis import basis_of
@@ -67,6 +69,8 @@ LIBRARY = {
     "where": [ks_lottery.where, WhereSpec, TextSource, score, Predictions.interval],
     "certify": [ks_lottery.certify, CertifySpec, CertifyConfig, TextSource],
     "agree": [ks_lottery.agree, AgreeSpec, TextSource],
+    "report": [write_report],
+    "watch": [live_page],
     "reproduce": [ks_lottery.reproduce],
     "store": [prunable],
     "translate": [translate_with_run],
@@ -291,7 +295,7 @@ def test_one_vocabulary():
         "evaluate", "where", "certify", "agree", "reproduce",
     }  # fmt: skip
     assert {command for command in names if "corpus" in names[command]} == {"tune", "select", "explain"}
-    without = {"inspect", "overlap", "store", "translate"}
+    without = {"inspect", "overlap", "store", "translate", "watch"}
     assert {command for command in names if "out" not in names[command]} == without
     first = {
         name: next(i.name for i in settings_of(COMMANDS[name].settings) if i.positional)

@@ -12,7 +12,8 @@ import ks_lottery
 from ks_lottery import RowPatch, RunConfig, UserError
 from ks_lottery.config.settings import EvaluateConfig, ModelConfig, TextConfig, TrainConfig
 from ks_lottery.recipes import few_rows
-from ks_lottery.recipes.few_rows import SIZE, few_rows_recipe, few_rows_sections
+from ks_lottery.recipes.few_rows import SIZE, few_rows_recipe
+from ks_lottery.recipes.few_rows_sections import few_rows_sections
 from ks_lottery.recipes.run import run
 from ks_lottery.recipes.translation import translate_with_run
 from ks_lottery.report.screen import Screen

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.certification.certificate_content import check_content, checked_columns
+from ks_lottery.certification.certificate_figures import alpha_figure
 from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.report.notebook import Shown
+from ks_lottery.report.vega import to_altair
 from ks_lottery.store.content import ByContent, data_frame, digest_content
 from ks_lottery.store.files import read_json, read_table, write_json, write_table
 from ks_lottery.store.manifest import manifest
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    from altair import Chart, LayerChart
     from pandas import DataFrame
 
     from ks_lottery.report.section import Section
@@ -174,6 +177,10 @@ class Certificate(ByContent, Shown):
             Number of worst examples.
         """
         return certificate_sections(self.as_dict(), f"Certificate of {self.small}", rule=rule, examples=examples)
+
+    def plot(self, rule: str = "theorem") -> Chart | LayerChart:
+        """Return accuracies, agreement and tau by alpha (figures 4 and 7), under a `rule`, as a chart of altair."""
+        return to_altair(alpha_figure(self.as_dict(), rule).spec)
 
     def to_pandas(self, *, positions: bool = False) -> DataFrame:
         """Return one row a small model, tau and rule; see `lines`.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.output import see_it
 from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.config.settings import CertifyConfig
@@ -94,6 +95,7 @@ def _show(settings: CertifySettings, screen: Screen, certificate: Certificate, s
     print_sections(screen.console, certificate_sections(content, title, rule=settings.rule, examples=settings.examples))
     if settings.out is not None:
         screen.say(f"\nThe certificate and all predictions are written to {settings.out}.")
+        screen.say(see_it(settings.out))
 
 
 def _check_given(settings: CertifySettings) -> tuple[str, str, str]:

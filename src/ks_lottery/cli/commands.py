@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSettings, TranslateSettings
 from ks_lottery.config.measure_commands import AgreeSettings, CertifySettings, EvaluateSettings, WhereSettings
 from ks_lottery.config.recipe_commands import ReproduceSettings, StoreSettings
+from ks_lottery.config.report_commands import ReportSettings, WatchSettings
 from ks_lottery.config.ticket_commands import (
     AlikeSettings,
     ExplainSettings,
@@ -193,6 +194,21 @@ COMMANDS = {
             "models are loaded one after the other and must share a tokenizer. Exit code 1 where --fail-below is not "
             "guaranteed, or --choose finds no candidate."
         ),
+    ),
+    "report": Command(
+        task="look",
+        summary="one HTML page of a run, a scan, a certificate, an evaluation or a recipe's results",
+        settings=ReportSettings,
+        opens_models=False,
+        example="report runs/demo --open",
+        notes="The page needs no network and no other file. It is made from what was saved, and loads no model.",
+    ),
+    "watch": Command(
+        task="look",
+        summary="the report of a run in progress, on this machine alone, refreshed by itself",
+        settings=WatchSettings,
+        opens_models=False,
+        example="watch runs/demo --open",
     ),
     "reproduce": Command(
         task="recipes",

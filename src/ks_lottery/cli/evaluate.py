@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.output import see_it
 from ks_lottery.cli.streams import write
 from ks_lottery.config.measure_commands import EvaluateOptions
 from ks_lottery.config.values import shared
@@ -63,6 +64,7 @@ def run(settings: EvaluateSettings) -> int:
         screen.console.print()
         screen.show(evaluation.sections())
         screen.say(f"\nWritten to {settings.out}.")
+        screen.say(see_it(settings.out))
     return 0
 
 

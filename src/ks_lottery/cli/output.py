@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -86,6 +87,15 @@ def write_result(save: Callable[[Path], object], out: str) -> None:
         sys.stdout.buffer.flush()
 
 
+def see_it(path: str | Path) -> str:
+    """Return the line that every command which wrote a result ends with: how to look at it.
+
+    >>> see_it("runs/my run")
+    "See it: ks-lottery report 'runs/my run' --open"
+    """
+    return f"See it: ks-lottery report {shlex.quote(str(path))} --open"
+
+
 def deliver(
     settings: Any,
     unit: str,
@@ -94,6 +104,7 @@ def deliver(
     content: Callable[[], object],
     sections: Callable[[], Sequence[Section]],
     quiet: bool = False,
+    reported: bool = False,
 ) -> None:
     """Save a noun where ``--out`` says, and print it: as JSON with ``--json``, otherwise as tables.
 
@@ -108,6 +119,8 @@ def deliver(
         The noun's own methods: what it is as a file, as JSON, and as tables.
     quiet
         Print nothing.
+    reported
+        Whether `ks-lottery report` shows the file, which the last line then says.
     """
     from ks_lottery.report.screen import Screen
     from ks_lottery.store.files import to_json
@@ -122,3 +135,5 @@ def deliver(
     screen.show(shown)
     if settings.out is not None and shown:
         screen.say(f"Written to {settings.out}, with every {unit}.")
+        if reported:
+            screen.say(see_it(settings.out))

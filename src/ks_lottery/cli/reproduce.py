@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ks_lottery.cli.output import see_it
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,4 +41,5 @@ def run(settings: ReproduceSettings) -> int:
         screen.say(f"All tables are in {out}.")
         if made.charts and not can_draw():
             screen.say(f"{MISSING[0].upper()}{MISSING[1:]}.")
+        screen.say(see_it(out))
     return 0

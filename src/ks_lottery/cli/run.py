@@ -18,6 +18,8 @@ def run(settings: RunSettings) -> int:
 
 def run_config(config: RunConfig, out: Path, demo: Demo | None = None) -> int:
     """Run the main job, or that of a demo, in the folder `out`, and print its summary."""
+    from ks_lottery.cli.output import see_it
+    from ks_lottery.recipes.page import write_report
     from ks_lottery.recipes.run import run as run_recipe
     from ks_lottery.recipes.run_stages import main_recipe
     from ks_lottery.recipes.summary_sections import run_sections
@@ -27,4 +29,6 @@ def run_config(config: RunConfig, out: Path, demo: Demo | None = None) -> int:
     summary = run_recipe(config, out, screen, main_recipe if demo is None else demo.recipe)
     screen.say("")
     screen.show((run_sections if demo is None else demo.sections)(summary, str(out)))
+    write_report([out])
+    screen.say(see_it(out))
     return 0

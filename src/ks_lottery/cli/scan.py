@@ -44,6 +44,7 @@ def run(settings: ScanSettings) -> int:
             alpha=settings.alpha,
             compare_as=settings.compare_as,
             ignore_tokenizer=settings.ignore_tokenizer,
+            quantile_rows=settings.quantile_rows,
             tick=tick,
         )
     if first:  # of several processes, one writes and prints for all
@@ -52,6 +53,7 @@ def run(settings: ScanSettings) -> int:
             settings, "unit",
             save=result.save, content=lambda: result.as_dict(**shown),
             sections=lambda: [_in_flags(section) for section in result.sections(**shown)], quiet=settings.quiet,
+            reported=True,
         )  # fmt: skip
     if result.has_statistic_above(settings.fail_above):
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ks_lottery.cli.output import is_stream, write_result
+from ks_lottery.cli.output import is_stream, see_it, write_result
 
 if TYPE_CHECKING:
     from ks_lottery.config.ticket_commands import SelectSettings
@@ -38,5 +38,7 @@ def run(settings: SelectSettings) -> int:
     tokens = tokens_of_base(scan, settings.model)
     write_result(lambda file: tickets.save(file, tokens), settings.out)
     if not is_stream(settings.out):
-        Screen().say(f"{len(tickets):,} of {len(scan):,} rows written to {settings.out}")
+        screen = Screen()
+        screen.say(f"{len(tickets):,} of {len(scan):,} rows written to {settings.out}")
+        screen.say(see_it(settings.out))
     return 0

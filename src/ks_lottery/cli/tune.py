@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.cli.output import see_it
 from ks_lottery.config.choices import MEASURED, RECOMMENDED_RULE
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
@@ -73,6 +74,7 @@ def run(settings: TuneSettings) -> int:
                     result.save(folder, token_strings(tuning.loaded.tokenizer, tuning.loaded.checkpoint.vocabulary))
                 _show(screen, result)
                 screen.say(f"        written to {work.out}")
+                screen.say(see_it(work.out))
     return 0
 
 

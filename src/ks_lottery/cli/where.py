@@ -34,5 +34,5 @@ def run(settings: WhereSettings) -> int:
     located = where_with(
         spec, loaded, patch, corpus, stage=lambda title: screen.stage(title, silent=silent, unit="sentences")
     )
-    deliver(settings, "figure", save=located.save, content=located.as_dict, sections=located.sections)
+    deliver(settings, "figure", save=located.save, content=located.as_dict, sections=located.sections, reported=True)
     return 0

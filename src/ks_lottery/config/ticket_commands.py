@@ -35,6 +35,8 @@ class ScanSettings(OutputOptions):
     """Number of units to show."""
     out: str | None = setting(None, metavar="FILE", writes="file")
     """Parquet file to write, with every unit."""
+    quantile_rows: int = setting(200, metavar="N", within=WHOLE)
+    """Number of first units, by p, whose distributions before and after are written, which the report shows."""
     fail_above: float | None = setting(None, metavar="D", within=SHARE)
     """Exit with 1 when the D of a unit is above this."""
     quiet: bool = False

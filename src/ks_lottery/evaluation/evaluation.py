@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.comparison import Comparison
+from ks_lottery.evaluation.evaluation_figures import scores_figure
 from ks_lottery.evaluation.evaluation_sections import evaluation_sections
 from ks_lottery.evaluation.forgetting import Forgetting
 from ks_lottery.evaluation.hypotheses import (
@@ -22,6 +23,7 @@ from ks_lottery.evaluation.language_check import LanguageCheck
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.scores import Scores
 from ks_lottery.report.notebook import Shown
+from ks_lottery.report.vega import to_altair
 from ks_lottery.store.content import ByContent
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
@@ -31,6 +33,8 @@ from ks_lottery.store.workspace import is_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+
+    from altair import Chart, LayerChart
 
     from ks_lottery.evaluation.outputs import Output
     from ks_lottery.report.section import Section
@@ -172,6 +176,19 @@ class Evaluation(ByContent, Shown):
         """Return what was left out, scores, what ended, next-token accuracy and loss, forgetting, language, comparison."""
         forgotten = [] if self.forgetting is None else self.forgetting.sections()
         return [*evaluation_sections(self.content()), *forgotten]
+
+    def plot(self) -> Chart | LayerChart:
+        """Return the scores with their intervals as a chart of altair.
+
+        Raises
+        ------
+        UserError
+            When nothing was scored.
+        """
+        figure = scores_figure(self.content())
+        if figure is None:
+            raise UserError("the evaluation has no scores to plot: evaluate with metrics")
+        return to_altair(figure.spec)
 
     @classmethod
     def open(cls, folder: str | Path) -> Evaluation:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.effects import Effect
+from ks_lottery.evaluation.evaluation_figures import where_figure
 from ks_lottery.evaluation.where_sections import conclusion, where_sections
 from ks_lottery.report.notebook import Shown, to_html
+from ks_lottery.report.vega import to_altair
 from ks_lottery.store.content import ByContent, data_frame
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.store.schema import MAKE_AGAIN, is_number
 
 if TYPE_CHECKING:
+    from altair import Chart, LayerChart
     from pandas import DataFrame
 
     from ks_lottery.report.section import Section
@@ -129,6 +132,10 @@ class Where(ByContent, Shown):
     def sections(self) -> list[Section]:
         """Return the spans, the translations, the controls, and what follows."""
         return where_sections(self.as_dict())
+
+    def plot(self) -> Chart | LayerChart:
+        """Return what remains of the gain with the rows active in some spans alone, as a chart of altair."""
+        return to_altair(where_figure([effect.as_dict() for effect in self.spans]).spec)
 
     def save(self, path: str | Path) -> Path:
         """Write everything to `path` as JSON, whole or not at all, and return the path."""

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.checkpoint.file_bytes import is_there, path_of
 from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
+from ks_lottery.corpus.token_kinds import NO_TOKEN, PART, SPECIAL, kinds_of_shown
 from ks_lottery.errors import UserError
 from ks_lottery.models.gguf import gguf_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
@@ -36,10 +39,25 @@ class Vocabulary:
     shown
         The text of each id, quoted, with control characters escaped. A token that is only part of a character is shown by the
         tokenizer's own name of its bytes.
+    special
+        Ids of special tokens.
+    partial
+        Ids whose bytes are only part of a character.
     """
 
     names: tuple[str, ...]
     shown: tuple[str, ...]
+    special: frozenset[int] = frozenset()
+    partial: frozenset[int] = frozenset()
+
+    def kinds_of(self, rows: int) -> tuple[str, ...]:
+        """Return what kind of text the token of each of `rows` rows is: one of `ks_lottery.corpus.token_kinds.KINDS`."""
+        kinds = kinds_of_shown(self.shown[:rows])
+        for ids, kind in ((self.partial, PART), (self.special, SPECIAL)):
+            for i in ids:
+                if i < len(kinds):
+                    kinds[i] = kind
+        return (*kinds, *[NO_TOKEN] * (rows - len(kinds)))
 
 
 def display(text: str) -> str:
@@ -68,14 +86,22 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase | Tokenizer, rows: int = MO
     if not hasattr(fast, "id_to_token"):
         names = [str(name or "") for name in fast.convert_ids_to_tokens(list(range(min(len(fast), rows))))]
         texts = fast.batch_decode([[i] for i in range(len(names))])
-        return Vocabulary(tuple(names), tuple(map(_shown, names, texts)))
+        special = frozenset(getattr(fast, "all_special_ids", ()))
+        return Vocabulary(tuple(names), tuple(map(_shown, names, texts)), special, _partial(enumerate(texts)))
     ids = sorted({i for i in fast.get_vocab(with_added_tokens=True).values() if i < rows})
     count = ids[-1] + 1 if ids else 0
     names, shown = [""] * count, [display("")] * count
-    for i, text in zip(ids, fast.decode_batch([[i] for i in ids], skip_special_tokens=False), strict=True):
+    texts = fast.decode_batch([[i] for i in ids], skip_special_tokens=False)
+    for i, text in zip(ids, texts, strict=True):
         names[i] = fast.id_to_token(i) or ""
         shown[i] = _shown(names[i], text)
-    return Vocabulary(tuple(names), tuple(shown))
+    special = frozenset(i for i, token in fast.get_added_tokens_decoder().items() if token.special)
+    return Vocabulary(tuple(names), tuple(shown), special, _partial(zip(ids, texts, strict=True)))
+
+
+def _partial(texts: Iterable[tuple[int, str]]) -> frozenset[int]:
+    """Return the ids whose text is not whole characters."""
+    return frozenset(i for i, text in texts if "\ufffd" in text)
 
 
 def token_strings(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str]:

@@ -9,7 +9,8 @@ from ks_lottery.config.choices import DEFAULT_MODEL, GEMMA_MODEL
 from ks_lottery.config.job_commands import DemoSettings
 from ks_lottery.config.settings import CertifyConfig, EvaluateConfig, ModelConfig, RunConfig, TextConfig, TrainConfig
 from ks_lottery.errors import UserError
-from ks_lottery.recipes.few_rows import few_rows_recipe, few_rows_sections
+from ks_lottery.recipes.few_rows import few_rows_recipe
+from ks_lottery.recipes.few_rows_sections import few_rows_sections
 from ks_lottery.recipes.run_stages import main_recipe
 from ks_lottery.recipes.summary_sections import run_sections
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import RANDOM_DRAWS
-from ks_lottery.recipes.rivals import RANDOM
+from ks_lottery.recipes.method_names import RANDOM
 from ks_lottery.report.forms import interval as shown_interval
 from ks_lottery.tickets.scan_sections import no_power
 

@@ -11,7 +11,8 @@ import numpy as np
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.corpus.batches import Example, encode
 from ks_lottery.models.load import LoadedModel, load_model
-from ks_lottery.models.vocabulary import token_strings
+from ks_lottery.models.vocabulary import token_strings, vocabulary_of
+from ks_lottery.recipes.method_names import ORIGINAL
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.tickets import Tickets
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ks_lottery.corpus.corpus import Corpus
     from ks_lottery.corpus.selection import Split
     from ks_lottery.store.run_folder import RunFolder
-
-ORIGINAL = "original"
-"""The method that changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +55,11 @@ class Job:
     def tokens(self) -> list[str]:
         """Each row's token, safe to print."""
         return token_strings(self.loaded.tokenizer, self.checkpoint.vocabulary)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What kind of text each row's token is."""
+        return vocabulary_of(self.loaded.tokenizer, self.checkpoint.vocabulary).kinds_of(self.checkpoint.vocabulary)
 
     def examples(self, corpus: Corpus) -> list[Example]:
         """Tokenize a part of the text as the config says."""

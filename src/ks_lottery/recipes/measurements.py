@@ -11,8 +11,8 @@ from ks_lottery.evaluation.evaluate import evaluate_with, predict_general
 from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.located import where_with
 from ks_lottery.evaluation.where_spec import WhereSpec
-from ks_lottery.recipes.job import ORIGINAL
-from ks_lottery.recipes.rivals import DRAWS, compared_methods
+from ks_lottery.recipes.method_names import DRAWS, ORIGINAL
+from ks_lottery.recipes.rivals import compared_methods
 from ks_lottery.recipes.stage import Made
 
 if TYPE_CHECKING:

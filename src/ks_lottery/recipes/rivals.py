@@ -8,7 +8,7 @@ from ks_lottery.checkpoint.attribution import Attribution
 from ks_lottery.config.choices import COMPARISON_SETS, MEASURED, RANDOM_DRAWS
 from ks_lottery.models.gradients import gradients_of
 from ks_lottery.models.rows import trainable_rows
-from ks_lottery.recipes.job import ORIGINAL
+from ks_lottery.recipes.method_names import BASIC_METHODS, DRAWS, RANDOM, methods_of
 from ks_lottery.store.run_folder import EMBED
 from ks_lottery.tickets.selectors import Basis, select_rows
 
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from ks_lottery.recipes.job import Job
     from ks_lottery.recipes.stage import Tick
     from ks_lottery.tickets.tickets import Tickets
-
-BASIC_METHODS = (ORIGINAL, EMBED, "partial", "transfer")
-"""What every run has."""
-
-RANDOM = "random"
-"""What the draws of random rows are called together."""
-
-DRAWS = tuple(f"{RANDOM}-{number + 1}" for number in range(RANDOM_DRAWS))
-"""Method of each draw."""
 
 RECORDED = ("lca", "gradient")
 """Rivals that embed tuning recorded; every other one needs no tuning. `gradient` is the recorded one here."""
@@ -39,11 +30,6 @@ def rivals(config: RunConfig) -> tuple[str, ...]:
 def rival_methods(config: RunConfig) -> tuple[str, ...]:
     """Return the methods that train the rows of the rivals, each draw of random rows by itself."""
     return tuple(method for name in rivals(config) for method in methods_of(name))
-
-
-def methods_of(rival: str) -> tuple[str, ...]:
-    """Return the methods that stand for a rival: its draws, or itself."""
-    return DRAWS if rival == RANDOM else (rival,)
 
 
 def compared_methods(config: RunConfig) -> tuple[str, ...]:

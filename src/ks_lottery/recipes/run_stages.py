@@ -16,7 +16,8 @@ from ks_lottery.corpus.batches import longest
 from ks_lottery.corpus.prompts import usual_order
 from ks_lottery.errors import UserError
 from ks_lottery.recipes.measurements import evaluate_methods, measure_where
-from ks_lottery.recipes.rivals import DRAWS, RECORDED, compared_methods, rival_methods, rival_rows
+from ks_lottery.recipes.method_names import DRAWS
+from ks_lottery.recipes.rivals import RECORDED, compared_methods, rival_methods, rival_rows
 from ks_lottery.recipes.stage import Made, Recipe, Stage
 from ks_lottery.recipes.summary import summarize
 from ks_lottery.store.files import write_json
@@ -166,7 +167,7 @@ def _scan(job: Job, tick: Tick) -> Made:
     alpha = job.config.select.alpha
     embed = job.patch(EMBED)
     result = scan(job.checkpoint, embed, alpha=alpha)
-    result.save(job.folder.scan, job.tokens)
+    result.save(job.folder.scan, job.tokens, job.kinds)
     tickets = select(result, alpha=alpha)
     tickets.save(job.folder.tickets, job.tokens)
     folder = job.folder.method("transfer")

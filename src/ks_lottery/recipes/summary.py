@@ -10,10 +10,10 @@ from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.evaluation.draws import mean_accuracy, mean_difference
 from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.evaluation.where import Where
-from ks_lottery.recipes.job import ORIGINAL
 from ks_lottery.recipes.measurements import LOCATED, not_located
+from ks_lottery.recipes.method_names import BASIC_METHODS, DRAWS, ORIGINAL, RANDOM, methods_of
 from ks_lottery.recipes.over_seeds import mean
-from ks_lottery.recipes.rivals import BASIC_METHODS, DRAWS, RANDOM, methods_of, rivals
+from ks_lottery.recipes.rivals import rivals
 from ks_lottery.store.files import read_json
 
 if TYPE_CHECKING:

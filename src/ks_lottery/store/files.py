@@ -231,7 +231,8 @@ def read_table(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: check the name")
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # the reader of data sets would import pandas
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{path} is not a Parquet file, or it is damaged: make it again, or give another file"

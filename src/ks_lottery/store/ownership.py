@@ -19,6 +19,9 @@ STREAMS = ("-", "/dev/stdout")
 HYPOTHESIS = ({"source", "reference", "hypothesis"}, {"source", "reference", "hypothesis", "output", "ended"})
 """Keys of each line of saved translations, which have no manifest: of earlier versions, and of this one."""
 
+REPORT = b'<meta name="generator" content="ks-lottery">'
+"""What the beginning of a report has, which is an HTML file without a manifest."""
+
 
 def kind_of(path: Path) -> str | None:
     """Return the kind of artifact that a file says it holds; None for every other file.
@@ -26,7 +29,7 @@ def kind_of(path: Path) -> str | None:
     Parameters
     ----------
     path
-        A regular file: JSON, Parquet or safetensors with a manifest, or lines of translations.
+        A regular file: JSON, Parquet or safetensors with a manifest, lines of translations, or a report.
     """
     about: object = None
     try:
@@ -40,6 +43,9 @@ def kind_of(path: Path) -> str | None:
             with path.open("rb") as handle:
                 header = json.loads(handle.read(min(int.from_bytes(handle.read(8), "little"), LARGEST)))
             about = json.loads(header["__metadata__"]["ks-lottery"])
+        elif start.startswith(b"<!doctype"):
+            with path.open("rb") as handle:
+                about = {"kind": "report"} if REPORT in handle.read(1000) else None
         elif start.startswith(b"{") and path.stat().st_size <= LARGEST:
             content = path.read_bytes()
             first = json.loads(content.partition(b"\n")[0] if path.suffix == ".jsonl" else content)

@@ -18,12 +18,14 @@ from xxhash import xxh3_128_digest
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint, Overlay
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.ticket_commands import ScanSettings
 from ks_lottery.errors import UserError
 from ks_lottery.stats.kernels import threads
 from ks_lottery.stats.ks import INFINITY_BITS, WIDEST, bits, count_block, ks_counts
 from ks_lottery.stats.moves import MOVES, row_moves, row_moves_16
 from ks_lottery.tickets.pairs import COARSENESS, blocks_of, changed_elsewhere, compared_from, has_text, pairing_of
 from ks_lottery.tickets.power import check_alpha
+from ks_lottery.tickets.saved_quantiles import quantiles_of
 from ks_lottery.tickets.scan import Part, Scan
 from ks_lottery.tickets.shortfall import shortfall
 
@@ -52,6 +54,7 @@ def scan_sources(
     tensors: str | None = None,
     alpha: float = 0.05,
     compare_as: str | None = None,
+    quantile_rows: int = ScanSettings.quantile_rows,
     tick: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Test each unit, before against after (section 3.1 of the paper): two-sample KS over its coordinates.
@@ -73,6 +76,8 @@ def scan_sources(
         Significance level that the shortfall is measured for.
     compare_as
         One of `ks_lottery.config.choices.COMPARISONS` for two checkpoints; by default ``coarser``.
+    quantile_rows
+        Number of first units by p whose distributions the scan has.
     tick
         Called with blocks done and blocks in all.
 
@@ -128,7 +133,9 @@ def scan_sources(
         **pairing.as_settings(),
         "elsewhere": changed_elsewhere(after, pairs),
     }
-    result = Scan(parts=parts, **columns, made_from={**made_from, "compared": content}, settings=settings)
+    every: dict[str, Any] = {"parts": parts, **columns, "settings": settings}
+    result = Scan(**every, made_from={**made_from, "compared": content})
+    result = replace(result, quantiles=quantiles_of(result, base, after, pairs, quantile_rows))
     short = shortfall(result, base, after, pairs, alpha)
     return result if short is None else replace(result, settings={**settings, "shortfall": short})
 

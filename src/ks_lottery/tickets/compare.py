@@ -18,6 +18,7 @@ from ks_lottery.report.progress import progress_bar
 from ks_lottery.report.section import Section
 from ks_lottery.tickets.blocks import scan_sources
 from ks_lottery.tickets.pairs import pairing_of
+from ks_lottery.tickets.scan_changes import changes, kinds_section, still_sentence
 from ks_lottery.tickets.scan_groups import groups
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ if TYPE_CHECKING:
 class Compared(Shown):
     """A scan, the token strings of its rows where a tokenizer was there, and the rows that one side alone has.
 
-    ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty where that is not known) for each such row.
-    ``notes`` say which files beside the two models were not read.
+    ``kinds`` has what kind of text each token is. ``only`` has, by ``base`` and ``tuned``, a row and its token string (empty
+    where that is not known) for each such row. ``notes`` say which files beside the two models were not read.
     """
 
     scan: Scan
     tokens: tuple[str, ...] | None
     only: Mapping[str, Sequence[tuple[int, str]]]
     notes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Compared({self.scan!r})"
@@ -75,7 +77,8 @@ class Compared(Shown):
     ) -> dict[str, Any]:
         """Return in plain values what `sections` shows.
 
-        These are summary, what moved by tensor and layer, the `top` units with the smallest p, and the rows of one side alone.
+        These are summary, what moved by tensor and layer, the `top` units with the smallest p, the rows of one side alone, and
+        `changes`.
         """
         return {
             "summary": self.scan.summary(alpha, correction),
@@ -86,18 +89,22 @@ class Compared(Shown):
                 for side, rows in self.only.items()
             },
             "notes": list(self.notes),
+            "changes": changes(self.scan, alpha, self.tokens, self.kinds),
         }
 
     def sections(
         self, alpha: float = ScanSettings.alpha, correction: str = ScanSettings.correction, top: int = ScanSettings.top
     ) -> list[Section]:
-        """Return the `top` units with the smallest p as a table, and the summary in sentences."""
+        """Return the `top` units with the smallest p as a table, the summary in sentences, and the moves by kind of token."""
         sections = self.scan.sections(alpha, correction, top=top, tokens=self.tokens, only=self.only)
+        changed = changes(self.scan, alpha, self.tokens, self.kinds)
+        still = still_sentence(changed) if self.scan.moved.any() else ""
+        sections += [kinds_section(changed, moved_alone=True), Section(sentences=[still] if still else [])]
         return [*sections, Section(sentences=list(self.notes))] if self.notes else sections
 
     def save(self, path: str | Path) -> Path:
         """Write the scan with its token strings to `path`, and return the path."""
-        return self.scan.save(path, self.tokens)
+        return self.scan.save(path, self.tokens, self.kinds)
 
 
 def compare(
@@ -109,6 +116,7 @@ def compare(
     alpha: float = 0.05,
     compare_as: str | None = None,
     ignore_tokenizer: bool = False,
+    quantile_rows: int = ScanSettings.quantile_rows,
     tick: Callable[[int, int], None] | None = None,
 ) -> Compared:
     """Open two models, check that their ids mean the same, and scan them; see `scan`."""
@@ -122,17 +130,20 @@ def compare(
             check_same(vocabulary, other, (before.name, after.name))
     if compare_as is None and is_full_tuning_of(after, before):
         compare_as = "float32"
-    result = scan_sources(before, after, units=units, tensors=tensors, alpha=alpha, compare_as=compare_as, tick=tick)
+    result = scan_sources(
+        before, after, units=units, tensors=tensors, alpha=alpha, compare_as=compare_as, quantile_rows=quantile_rows, tick=tick
+    )  # fmt: skip
     vocabularies = [part for part in result.parts if result.is_vocabulary(part)]
     rows = max((part.count for part in vocabularies), default=0)
     tokens = None if vocabulary is None else _strings(vocabulary, range(rows))
+    kinds = None if vocabulary is None else vocabulary.kinds_of(rows)
     only = {
         side: [*zip(more, _strings(strings, more), strict=True)]
         for side, strings, count in (("base", vocabulary, "removed"), ("tuned", other, "added"))
         for more in [range(rows, rows + max((getattr(part, count) for part in vocabularies), default=0))]
     }
     notes = tuple(dict.fromkeys(note for side in (before, after) for note in getattr(side, "notes", ())))
-    return Compared(scan=result, tokens=tokens, only=only, notes=notes)
+    return Compared(scan=result, tokens=tokens, kinds=kinds, only=only, notes=notes)
 
 
 def _opened(base: Model, tuned: Model | RowPatch, units: str) -> tuple[Source, Source | RowPatch]:
@@ -166,6 +177,7 @@ def scan(
     alpha: float = ScanSettings.alpha,
     compare_as: str | None = ScanSettings.compare_as,
     ignore_tokenizer: bool = ScanSettings.ignore_tokenizer,
+    quantile_rows: int = ScanSettings.quantile_rows,
     progress: bool = False,
 ) -> Scan:
     """Test what fine-tuning changed: each unit of `base` against the same unit of `tuned` (section 3.1 of the paper).
@@ -193,6 +205,8 @@ def scan(
         always compared in float32.
     ignore_tokenizer
         Compare by id although the two tokenizers mean different strings by the same ids; off by default.
+    quantile_rows
+        Number of first units that moved, by p, whose distributions before and after the scan keeps; 200 by default.
     progress
         Show a bar on standard output; off by default.
 
@@ -215,5 +229,6 @@ def scan(
             alpha=alpha,
             compare_as=compare_as,
             ignore_tokenizer=ignore_tokenizer,
+            quantile_rows=quantile_rows,
             tick=tick,
         ).scan

@@ -10,6 +10,7 @@ from ks_lottery.config.choices import SCORES
 from ks_lottery.errors import UserError
 from ks_lottery.store.files import read_table
 from ks_lottery.store.schema import MAKE_AGAIN, field, is_number, is_whole, mapping, real_column, sources, whole_column
+from ks_lottery.tickets.distributions import read_quantiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ks_lottery.tickets.distributions import Quantiles
     from ks_lottery.tickets.scan import Scan
 
 MEASURED = ("moved", "zeros", "distance", "largest", "spread", "cos", "absolute", "absolute_signed", "relative", "kl")
@@ -27,8 +29,10 @@ UNCOMPARED = ("only_in_base", "only_in_tuned", "unequal", "integers")
 """Settings of a scan that name tensors which were not compared."""
 
 
-def table_columns(scan: Scan, tokens: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return one entry a unit: tensor, row, token where the strings are given, k, D, p, log p, moves, rivals and ranks."""
+def table_columns(
+    scan: Scan, tokens: Sequence[str] | None = None, kinds: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return one entry a unit: tensor, row, token and its kind where they are given, k, D, p, log p, moves, rivals, ranks."""
     import pyarrow as pa
 
     names = pa.array([part.tensor for part in scan.parts])
@@ -36,6 +40,10 @@ def table_columns(scan: Scan, tokens: Sequence[str] | None = None) -> dict[str, 
     columns: dict[str, Any] = {"tensor": pa.DictionaryArray.from_arrays(place, names), "row": scan.rows}
     if tokens is not None:
         columns["token"] = [text for part in scan.parts for text in scan.tokens_of(part, tokens)]
+    if kinds is not None:
+        columns["kind"] = pa.array(
+            [text for part in scan.parts for text in scan.tokens_of(part, kinds)]
+        ).dictionary_encode()
     return columns | {
         "count": scan.counts,
         "statistic": scan.statistics,
@@ -68,12 +76,12 @@ _Part = dict[str, Any]
 
 def read_scan_table(
     path: Path,
-) -> tuple[list[_Part], dict[str, npt.NDArray[Any]], dict[str, Any], dict[str, Any]]:
+) -> tuple[list[_Part], dict[str, npt.NDArray[Any]], Quantiles | None, dict[str, Any], dict[str, Any]]:
     """Read the file of a scan, and check what it says against itself.
 
     Returns
     -------
-    parts, columns, made_from, settings
+    parts, columns, quantiles, made_from, settings
         Fields of each part, and the columns by the names that a scan has them under.
 
     Raises
@@ -103,7 +111,7 @@ def read_scan_table(
         raise UserError(f"{path}: a unit that did not move has a count above 0: {MAKE_AGAIN}")
     known = {name: value for name, value in settings.items() if name != "parts"}
     _check_settings(path, known)
-    return parts, arrays, sources(path, about), known
+    return parts, arrays, read_quantiles(path, columns), sources(path, about), known
 
 
 def _parts(path: Path, settings: Mapping[str, Any]) -> list[_Part]:

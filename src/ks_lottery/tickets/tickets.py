@@ -12,16 +12,19 @@ from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
+from ks_lottery.report.vega import to_altair
 from ks_lottery.store.content import ByContent, array_form, data_frame, digest_content
 from ks_lottery.store.files import read_json, write_json
 from ks_lottery.store.manifest import manifest
 from ks_lottery.store.schema import MAKE_AGAIN, is_number, is_whole, mapping, short, sources
 from ks_lottery.store.schema import field as field_of
+from ks_lottery.tickets.ticket_figures import scores_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    from altair import Chart, LayerChart
     from pandas import DataFrame
     from peft import TrainableTokensConfig
 
@@ -141,6 +144,10 @@ class Tickets(ByContent, Shown):
             for place, row in enumerate(self.rows[:most].tolist())
         ]
         return [Section(columns=columns, rows=rows, keys=2 if tokens else 1)]
+
+    def plot(self, tokens: Mapping[int, str] | None = None, most: int = 40) -> Chart | LayerChart:
+        """Return D, or the first other score, of the first `most` tickets (40) as a chart of altair, named by row and token."""
+        return to_altair(scores_spec(self.rows[:most].tolist(), self.scores, _SHOWN, tokens))
 
     def to_pandas(self, tokens: Mapping[int, str] | None = None) -> DataFrame:
         """Return one row a ticket, in their order: row, token where it is given, and what the selector knew of it.
