@@ -104,7 +104,10 @@ def test_the_library_has_what_it_names():
         (["dmo"], "unknown command 'dmo'; did you mean demo?"),
         (["demo", "--budget", "huge"], "--budget is 'huge', but must be one of default, smoke"),
         (["export", "x"], "--to, --out"),
-        (["export", "nowhere", "--out", "y", "--to", "peft"], "nowhere holds no patch.safetensors"),
+        (
+            ["export", "nowhere", "--out", "y", "--to", "peft"],
+            "nowhere does not exist: give the folder of a patch, an adapter or a model",
+        ),
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["translate", "nowhere", "Hello"], "nowhere is not a run folder"),
     ],

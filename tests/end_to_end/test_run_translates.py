@@ -77,7 +77,9 @@ def test_translations_that_were_cut_off_are_named(finished, capfd):
 
 
 def test_translate_errors(finished, tmp_path, capfd):
-    assert "not a run folder" in fails(capfd, "translate", str(tmp_path), "Hello")
+    assert "holds no patch, adapter or model: give a folder that run, tune or export wrote" in fails(
+        capfd, "translate", str(tmp_path), "Hello"
+    )
     assert "it has embed, gradient, gradient-sum, lca, occurrence, partial, random-1" in fails(
         capfd, "translate", str(finished), "Hello", "--method", "lora"
     )

@@ -11,7 +11,8 @@ import torch
 
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
-from ks_lottery.models.export import is_tied, to_merged, to_peft
+from ks_lottery.models.export import to_merged, to_peft
+from ks_lottery.models.export_parts import is_tied
 from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_rows

@@ -38,7 +38,7 @@ from ks_lottery.recipes.demo import demo_config
 from ks_lottery.recipes.live_page import live_page
 from ks_lottery.recipes.page import write_report
 from ks_lottery.recipes.store_report import prunable
-from ks_lottery.recipes.translation import translate_with_run
+from ks_lottery.recipes.translation import translate_sentences
 from ks_lottery.tickets.basis import basis_of
 from ks_lottery.tickets.compare import Compared
 from ks_lottery.tickets.saved import alike_saved, explain_saved, overlap_saved
@@ -73,7 +73,7 @@ LIBRARY = {
     "watch": [live_page],
     "reproduce": [ks_lottery.reproduce],
     "store": [prunable],
-    "translate": [translate_with_run],
+    "translate": [translate_sentences],
     "export": [export, to_peft, to_lora, to_merged, to_gguf, to_gguf_lora],
 }
 """Command to the calls and the settings classes that do its work in the library."""
@@ -333,7 +333,7 @@ def test_the_usage_says_what_goes_without_a_flag_and_help_says_every_default(mon
         capfd.readouterr()
         assert main([command, "--help"]) == 0
         said[command] = capfd.readouterr().out
-    assert said["translate"].startswith("usage: ks-lottery translate RUN [SENTENCE ...] [flags]\n")
+    assert said["translate"].startswith("usage: ks-lottery translate MODEL [SENTENCE ...] [flags]\n")
     assert said["certify"].startswith("usage: ks-lottery certify MODEL --tuned DIR --data TEXT [flags]\n")
     assert "Seed for all random choices (default: 0)" in said["demo"]
     assert "Size of the demo. default: about 6 minutes; smoke: 1 to 2 minutes\n" in said["demo"]

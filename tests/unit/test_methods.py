@@ -10,7 +10,7 @@ import torch
 from peft import PeftConfig
 
 from ks_lottery import Tickets, UserError, open_checkpoint, read_corpus, tune
-from ks_lottery.config.choices import DEFAULT_MODEL, METHODS, SELECTORS
+from ks_lottery.config.choices import METHODS, SELECTORS
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.corpus.batches import encode
@@ -141,12 +141,11 @@ def test_a_patch_counts_the_parameters_that_were_trained(loaded, corpus, side):
     assert moved * 32 <= trained == 3 * 32 * len(sides)
 
 
-def test_defaults_are_those_of_the_paper_and_the_demo_has_its_own():
+def test_defaults_are_those_of_the_paper():
     for method in ("full", "lora", "embed"):
-        assert default_rates(method, "m") == {"learning_rate": 2e-5, "epochs": 3}
+        assert default_rates(method) == {"learning_rate": 2e-5, "epochs": 3}
     for method in ("partial", "prefix", "random", "frequency"):
-        assert default_rates(method, "m") == {"learning_rate": 1e-2, "epochs": 5}
-    assert default_rates("embed", DEFAULT_MODEL)["learning_rate"] == 1e-2
+        assert default_rates(method) == {"learning_rate": 1e-2, "epochs": 5}
     for name, method in METHODS.items():
         assert (method.selector in SELECTORS) == (method.kind == "rows"), name
 
@@ -156,7 +155,7 @@ def test_embed_tuning_alone_has_a_rate_and_epochs_of_its_own():
     settings = {"learning_rate": 0.1, "epochs": 7, "embed_learning_rate": 0.3, "embed_epochs": 2, "batch_size": None}
     rates = []
     for method in ("embed", "partial", "frozen"):
-        config = TuneSpec(method=method, tickets=tickets, settings=settings).train_config(default_rates(method, "m"))
+        config = TuneSpec(method=method, tickets=tickets, settings=settings).train_config(default_rates(method))
         rates.append((config.learning_rate, config.epochs))
         assert config.batch_size == TrainConfig().batch_size
     assert rates == [(0.3, 2), (0.1, 7), (0.1, 7)]

@@ -12,7 +12,8 @@ from ks_lottery.cli.main import main
 from ks_lottery.cli.options import read_settings
 from ks_lottery.config.choices import METHODS
 from ks_lottery.config.settings import RunConfig, as_dict
-from ks_lottery.tuning.methods import default_rates, defaults
+from ks_lottery.models.load import load_model
+from ks_lottery.tuning.methods import defaults
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -37,12 +38,15 @@ def test_every_method_has_the_papers_settings(method):
     assert chosen["settings"]["batch_size"] * chosen["settings"]["gradient_accumulation"] == 128
 
 
-def test_the_embedded_model_has_them_too():
-    """Without the preset its rows are trained at another rate."""
-    model = "asset:smollm2-135m-instruct"
-    spec = TuneSpec(method="embed", **defaults("paper", "embed", {}))
-    assert default_rates("embed", model)["learning_rate"] == 1e-2
-    assert spec.train_config(default_rates("embed", model)).learning_rate == 2e-5
+def test_a_model_whose_rows_need_another_rate_has_them_too(tied_model, text_file):
+    """Without the preset its rows are trained at a rate that fits them."""
+    loaded = load_model(tied_model, dtype="float32", device="cpu")
+    text = read_corpus(text_file, source_language="en", target_language="ca", limit=16)
+    plain = prepare(loaded, text, TuneSpec(method="embed", **defaults(None, "embed", {})))
+    paper = prepare(loaded, text, TuneSpec(method="embed", **defaults("paper", "embed", {})))
+    assert (paper.config.learning_rate, paper.fitted) == (2e-5, None)
+    assert plain.config.learning_rate > 1e-2
+    assert plain.fitted.startswith(f"learning rate {plain.config.learning_rate:g} instead of the paper's 2e-05: ")
 
 
 def test_what_is_given_goes_over_it(monkeypatch):

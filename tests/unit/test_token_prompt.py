@@ -23,7 +23,7 @@ from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction, render_prompt
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.models.unused_tokens import unused_tokens
-from ks_lottery.recipes.translation import translate_with_run
+from ks_lottery.recipes.translation import translate_sentences
 from ks_lottery.tuning.token_prompt import token_prompt
 from ks_lottery.tuning.tune import prepare
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -383,7 +383,7 @@ def test_translate_uses_the_prompt_and_shows_the_original_with_that_of_the_run(f
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
     patch.save(tmp_path / "token-prompt")
     sources = [source for source, _ in SENTENCES]
-    answers = translate_with_run(tmp_path, [*sources, ""], method="token-prompt", compare=True)
+    answers = translate_sentences(tmp_path, [*sources, ""], method="token-prompt", compare=True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base, model = AutoModelForCausalLM.from_pretrained(folder), patched_model(folder, patch)
 

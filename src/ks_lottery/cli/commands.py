@@ -99,10 +99,10 @@ COMMANDS = {
         shows_stages=True,
         example="tune MODEL --method embed --train pairs.tsv --out runs/embed",
         notes=(
-            "On the embedded model, whose rows are narrow, methods that train rows use the learning rate 1e-2. The same "
-            "command resumes an interrupted training. Several processes: start it with torchrun or accelerate launch; a "
-            "step then has processes x batch-size x gradient-accumulation examples. What is trained is float32; full "
-            "tuning computes in the type of the body."
+            "On a small model the paper's learning rate of embed tuning moves no row measurably: there one that fits the "
+            "model's rows is used, and the command says so. The same command resumes an interrupted training. Several "
+            "processes: start it with torchrun or accelerate launch; a step then has processes x batch-size x "
+            "gradient-accumulation examples. What is trained is float32; full tuning computes in the type of the body."
         ),
         resumes=True,
     ),
@@ -232,13 +232,17 @@ COMMANDS = {
     ),
     "translate": Command(
         task="ship",
-        summary="translate with a run's small model",
+        summary="translate with a run, a patch, an adapter or a model",
         settings=TranslateSettings,
         example='translate runs/demo "Your session has expired." --compare',
+        notes=(
+            "A folder that run, tune or export wrote is translated with its base and the prompt of its training. Another model "
+            "needs --source-language and --target-language."
+        ),
     ),
     "export": Command(
         task="ship",
-        summary="write a patch for PEFT, transformers, vLLM or llama.cpp",
+        summary="write a patch or an adapter for PEFT, transformers, vLLM or llama.cpp",
         settings=ExportSettings,
         example="export runs/demo/partial --to peft --out adapter",
         renamed={"argument": "--out"},

@@ -1,4 +1,4 @@
-"""The command `export`: a patch as an adapter or a whole model, in the format of the program that runs it."""
+"""The command `export`: a patch or an adapter in the format of the program that runs it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ks_lottery.cli.streams import write
+from ks_lottery.report.forms import counted
 
 if TYPE_CHECKING:
     from ks_lottery.config.job_commands import ExportSettings
@@ -13,19 +14,20 @@ if TYPE_CHECKING:
 
 def run(settings: ExportSettings) -> int:
     """Run the command and return its exit code: 1 where a check found other answers."""
-    from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.models.formats import export
     from ks_lottery.models.load import open_checkpoint
+    from ks_lottery.models.products import SavedProduct
     from ks_lottery.report.screen import Screen
 
-    patch = RowPatch.open(Path(settings.patch))
-    checkpoint = open_checkpoint(settings.base or patch.base["name"])
+    product = SavedProduct.open(settings.patch)
+    checkpoint = open_checkpoint(settings.base or product.base_name)
     result = export(
-        checkpoint, patch, Path(settings.out),
-        to=settings.to, rank=settings.rank, check=settings.check, force=settings.force,
+        checkpoint, product.patch or product.folder, Path(settings.out), to=settings.to, dtype=settings.dtype,
+        rank=settings.rank, check=settings.check, force=settings.force, tell=lambda sentence: write(f"{sentence}\n"),
     )  # fmt: skip
+    what = "an adapter" if product.patch is None else counted(len(product.patch), "row")
     size = sum(result.files.values())
-    write(f"{settings.out} holds {len(patch):,} rows of {checkpoint.name} ({settings.to}, {size:,} bytes)\n")
+    write(f"{settings.out} holds {what} of {checkpoint.name} ({settings.to}, {size:,} bytes)\n")
     for note in result.notes:
         write(f"{note}\n")
     Screen().show([] if result.check is None else result.check.sections())

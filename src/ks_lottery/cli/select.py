@@ -15,6 +15,7 @@ def run(settings: SelectSettings) -> int:
     """Run the command and return its exit code."""
     from ks_lottery.report.screen import Screen
     from ks_lottery.tickets.basis import basis_of, open_scan, tokens_of_base
+    from ks_lottery.tickets.select import not_empty
     from ks_lottery.tickets.selectors import select_rows
 
     scan = open_scan(settings.scan, settings.tensor)
@@ -34,7 +35,7 @@ def run(settings: SelectSettings) -> int:
         model=settings.model,
         stage=partial(Screen().stage, silent=is_stream(settings.out)),
     )
-    tickets = select_rows(settings.by, basis)
+    tickets = not_empty(select_rows(settings.by, basis), scan, allow_empty=settings.allow_empty)
     tokens = tokens_of_base(scan, settings.model)
     write_result(lambda file: tickets.save(file, tokens), settings.out)
     if not is_stream(settings.out):

@@ -22,7 +22,7 @@ def run(settings: TransferSettings) -> int:
 
     checkpoint = open_checkpoint(settings.model)
     patch, tickets = RowPatch.open(Path(settings.patch)), Tickets.open(Path(settings.tickets))
-    small = transfer(checkpoint, patch, tickets, force=settings.force)
+    small = transfer(checkpoint, patch, tickets, force=settings.force, allow_empty=settings.allow_empty)
     made_from = {
         "base": checkpoint.describe(), "patch": patch.content, "tickets": tickets.fingerprint,
     }  # fmt: skip

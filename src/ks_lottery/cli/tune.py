@@ -38,9 +38,8 @@ def run(settings: TuneSettings) -> int:
     from ks_lottery.tuning.processes import joined_processes
 
     with joined_processes() as main:
-        by_rule = settings.method == "partial" and settings.tickets is None
-        measures = by_rule and (settings.by or RECOMMENDED_RULE) in MEASURED
-        screen = Screen(total=2 + (measures and not settings.dry_run))
+        chooses = settings.method == "partial" and settings.tickets is None
+        screen = Screen(total=2 + (chooses and (settings.by or RECOMMENDED_RULE) in MEASURED and not settings.dry_run))
         work = WorkFolder(Path(settings.out or f"runs/tune-{settings.method}"))
         work.check_kind("tuning")
         with screen.stage("open model and text", silent=not main):
@@ -81,7 +80,7 @@ def run(settings: TuneSettings) -> int:
 def _prepared(settings: TuneSettings, work: WorkFolder) -> tuple[Tuning, list[str]]:
     """Return the checked training, and what is said about texts and model; what needs no model is checked first."""
     from ks_lottery.models.load import open_checkpoint
-    from ks_lottery.tuning.checks import check_packages
+    from ks_lottery.tuning.checks import check_packages, check_rows_given
     from ks_lottery.tuning.tune import prepare
 
     check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
@@ -90,6 +89,7 @@ def _prepared(settings: TuneSettings, work: WorkFolder) -> tuple[Tuning, list[st
     spec = None if target else _spec(settings, work.unfinished, {})
     checkpoint = open_checkpoint(settings.model)
     spec = spec or _spec(settings, work.unfinished, _frequencies(settings, checkpoint, target))
+    check_rows_given(spec, checkpoint)
     return prepare(checkpoint, corpus, spec, validation), [*checkpoint.notes, *said]
 
 
@@ -116,10 +116,9 @@ def _texts(settings: TuneSettings) -> tuple[Corpus, Corpus | None, list[str]]:
 def _spec(settings: TuneSettings, folder: Path, frequencies: dict[int, int]) -> TuneSpec:
     from ks_lottery.store.files import read_json
     from ks_lottery.tickets.tickets import Tickets
-    from ks_lottery.tuning.checks import check_rows_given
     from ks_lottery.tuning.tune import TuneSpec
 
-    spec = TuneSpec(
+    return TuneSpec(
         **shared(settings, TuneOptions),
         settings=shared(settings, TrainConfig),
         tickets=None if settings.tickets is None else Tickets.open(Path(settings.tickets)),
@@ -128,8 +127,6 @@ def _spec(settings: TuneSettings, folder: Path, frequencies: dict[int, int]) -> 
         logs=folder / LOGS if "tensorboard" in settings.report_to else None,
         fsdp_config={} if settings.fsdp_config is None else read_json(Path(settings.fsdp_config)),
     )
-    check_rows_given(spec)
-    return spec
 
 
 def _target_text(settings: TuneSettings) -> list[str]:

@@ -17,10 +17,6 @@ GEMMA_MODEL = "asset:gemma3-270m"
 CATALOGS = "asset:catalogs"
 """The gettext catalogs of django, wagtail, django-cms and djangorestframework."""
 
-DEMO_RATE = 1e-2
-"""Learning rate of every method that trains rows on `DEFAULT_MODEL`, at whose width the paper's moves nothing that the test
-sees (docs/method.md, Scale)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -36,6 +32,9 @@ class Method:
         Key of `SELECTORS` that chooses the rows of a method of kind ``rows``.
     learning_rate, epochs
         Section 4 of the paper: 2e-5 for 3 epochs (full, LoRA, embed tuning), 1e-2 for 5 (partial, prefix, random tuning).
+    fits_rows
+        Whether a learning rate that fits width and spread of the model's rows takes the place of the paper's, where the
+        paper's would move nothing that the test sees (`ks_lottery.tuning.scale.fitted_config`).
     """
 
     kind: Literal["rows", "full", "adapter"]
@@ -43,10 +42,12 @@ class Method:
     selector: str = ""
     learning_rate: float
     epochs: float
+    fits_rows: bool = False
 
 
 def _as_embed(trains: str, selector: str = "", *, kind: Literal["rows", "full", "adapter"] = "rows") -> Method:
-    return Method(kind=kind, trains=trains, selector=selector, learning_rate=2e-5, epochs=3)
+    fits = kind == "rows"
+    return Method(kind=kind, trains=trains, selector=selector, learning_rate=2e-5, epochs=3, fits_rows=fits)
 
 
 def _as_partial(trains: str, selector: str = "", *, kind: Literal["rows", "full", "adapter"] = "rows") -> Method:
@@ -225,7 +226,7 @@ EXPORTS = {
     "gguf": "a whole model for llama.cpp and Ollama",
     "gguf-lora": "a LoRA for llama.cpp",
 }
-"""Formats that a patch is exported to."""
+"""Formats that a patch is exported to, and an adapter to one of them, merged."""
 
 MOST_RANK = 512
 """The highest rank of a LoRA that vLLM loads."""

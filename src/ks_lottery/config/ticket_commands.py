@@ -63,6 +63,8 @@ class SelectSettings(TextOptions, PromptOptions, SeedOption):
     """Rows to leave out: template, those of the prompt template and the instruction in the corpus."""
     correction: str = setting("none", choices=CORRECTIONS)
     """Correction of p for the number of rows."""
+    allow_empty: bool = False
+    """Write the file although no row is a ticket."""
     tensor: str | None = setting(None, metavar="NAME")
     """Tensor to select from, where the scan has several."""
     attribution: str | None = setting(None, metavar="DIR")

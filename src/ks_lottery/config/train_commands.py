@@ -99,7 +99,8 @@ class TuneSettings(TuneOptions, CleaningOptions, TextOptions, StepOptions):
     preset: str | None = setting(None, choices=PRESETS, group="training")
     """Named settings of training that replace the defaults. Flags override the preset."""
     learning_rate: float | None = setting(None, metavar="LR", group="training", within=FACTOR)
-    """Peak of the cosine; the method's own unless given."""
+    """Peak of the cosine. Unless given, the method's own in the paper; for embed and frozen one that fits width and spread
+    of the model's rows, where the paper's would move nothing."""
     epochs: float | None = setting(None, metavar="N", group="training", within=FACTOR)
     """Passes over the text; the method's own number unless given."""
     fsdp_config: str | None = setting(None, metavar="FILE", group="while it runs")
@@ -127,5 +128,7 @@ class TransferSettings(Checked):
     """JSON file that select wrote."""
     out: str = setting(metavar="DIR", writes="new folder")
     """Folder to write; new or empty."""
+    allow_empty: bool = False
+    """Write a patch without rows where there is nothing to transfer."""
     force: bool = False
     """Accept a patch that was made on other weights."""

@@ -14,6 +14,7 @@ from ks_lottery.checkpoint.headers import read_header
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.products import WEIGHTS
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.models.load import LoadedModel
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ks_lottery.models.model_card import prompts_of
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.report.section import Column, Section
+from ks_lottery.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -136,7 +137,8 @@ def check_export(
     UserError
         When what loads the format is not installed, or does not load it.
     """
-    prompts, wanted, base = reference_answers(checkpoint, _as_exported(checkpoint, patch, folder, to, rank))
+    rounded = _written_type(folder) if to == "merged" else None
+    prompts, wanted, base = reference_answers(checkpoint, _as_exported(checkpoint, patch, folder, to, rank), rounded)
     close = CLOSE
     if to in {"gguf", "gguf-lora"}:
         runtime = "llama.cpp"
@@ -157,7 +159,9 @@ def check_export(
     return compared(runtime, wanted, given, close, told)
 
 
-def reference_answers(checkpoint: Checkpoint, patch: RowPatch) -> tuple[list[list[int]], list[Answer], list[Answer]]:
+def reference_answers(
+    checkpoint: Checkpoint, patch: RowPatch, rounded: torch.dtype | None = None
+) -> tuple[list[list[int]], list[Answer], list[Answer]]:
     """Return the prompts, and what the base in transformers answers with the patch and without it, in float32.
 
     Parameters
@@ -166,8 +170,12 @@ def reference_answers(checkpoint: Checkpoint, patch: RowPatch) -> tuple[list[lis
         The base.
     patch
         Its rows, and the prompt of their training.
+    rounded
+        Type that the weights of the base are rounded to first; None for none.
     """
     loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    for parameter in loaded.lm.parameters() if rounded is not None else ():
+        parameter.data = parameter.data.to(rounded).float()
     prompts = [_prompt(loaded.tokenizer, patch, sentence) for sentence in SENTENCES]
     base = [_greedy(loaded.lm, prompt) for prompt in prompts]
     with installed_patch(loaded.lm, patch):
@@ -259,6 +267,12 @@ def _loaded(checkpoint: Checkpoint, folder: Path, to: str) -> Generator[Any]:
             yield PeftModel.from_pretrained(lm, str(folder)).eval()
 
 
+def _written_type(folder: Path) -> torch.dtype | None:
+    """Return the type of a merged model by its config; None where it has several."""
+    name = read_json(folder / "config.json").get("dtype")
+    return getattr(torch, name) if name in ("float32", "bfloat16", "float16") else None
+
+
 def _is_precise(model: Path) -> bool:
     return {tensor.kind for tensor in read_gguf(model).tensors.values()} <= PRECISE
 
@@ -273,6 +287,8 @@ def _as_exported(checkpoint: Checkpoint, patch: RowPatch, folder: Path, to: str,
             name = HEAD if side == "output" and HEAD in header.tensors else EMBEDDING
             packed = rows_of(header, name)[patch.ids]
             values[side] = torch.from_numpy(np.array(floats(packed, header.tensors[name].kind)))
+        elif to == "merged" and (kind := _written_type(folder)) is not None:
+            values[side] = values[side].to(kind).float()  # pyright: ignore[reportOptionalMemberAccess]
         elif rank is not None and to in {"lora", "gguf-lora"}:
             lora = row_lora(checkpoint, patch, side, rank)
             if lora is not None:

@@ -13,7 +13,9 @@ from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import matrices
 from ks_lottery.models.load import open_checkpoint
+from ks_lottery.models.products import PROMPT_SETTINGS, SavedProduct
 from ks_lottery.models.quiet import quiet
+from ks_lottery.models.row_scale import rate_sentence
 from ks_lottery.store.embedded_models import terms_of, terms_text
 from ks_lottery.store.manifest import digest_json, manifest
 from ks_lottery.store.work_folder import WorkFolder
@@ -62,13 +64,15 @@ _ROWS = 1 << 14
 
 
 def check_fits(checkpoint: Checkpoint, patch: RowPatch, *, tied: bool, force: bool) -> None:
-    """Refuse a patch of another base, or one whose values do not fit a tied base, or one that is not.
+    """Refuse a patch of another base, or one whose values do not fit a tied base, or one that is not; or one without rows.
 
     Raises
     ------
     UserError
-        When they do not fit.
+        When they do not fit, or the patch changes nothing: then with a learning rate that finds tickets.
     """
+    if len(patch) == 0:
+        raise UserError(f"the patch changes no row: there is nothing to export. {rate_sentence(checkpoint)}")
     patch.check_base(checkpoint, force=force)
     if patch.side == "both" and tied != (patch.output_values is None):
         how = "one set of values for both sides" if tied else "a set of values for each side"
@@ -94,16 +98,38 @@ def check_peft_ties(model: PreTrainedModel, checkpoint: Checkpoint, *, tied: boo
 
 def opened(checkpoint: Base, patch: RowPatch | str | Path, folder: str | Path) -> tuple[Checkpoint, RowPatch, Path]:
     """Return the base, the patch and the folder that a user named."""
-    rows = patch if isinstance(patch, RowPatch) else RowPatch.open(patch)
-    return open_checkpoint(checkpoint), rows, Path(folder).expanduser()
+    return open_checkpoint(checkpoint), patch_of(patch), Path(folder).expanduser()
+
+
+def patch_of(patch: RowPatch | str | Path) -> RowPatch:
+    """Return the patch that a user named.
+
+    Raises
+    ------
+    UserError
+        When it is something else, such as an adapter.
+    """
+    if isinstance(patch, RowPatch):
+        return patch
+    product = SavedProduct.open(patch)
+    if product.kind == "adapter":
+        raise UserError(f"{patch} is a PEFT adapter already: use it as it is, or merge it (merged)")
+    if product.patch is None:
+        raise UserError(f"{patch} is a whole model already: use it as it is")
+    return product.patch
 
 
 def work_of(
-    checkpoint: Checkpoint, patch: RowPatch, folder: Path, to: str, **more: Any
+    checkpoint: Checkpoint, patch: RowPatch | SavedProduct, folder: Path, to: str, **more: Any
 ) -> tuple[WorkFolder, dict[str, Any]]:
-    """Return the folder of an export, and the manifest by which the same export is known; `more` are settings of the format."""
-    made_from = {"base": checkpoint.describe(), "patch": patch.content}
-    settings = {"to": to, "patch": digest_json(dict(patch.settings)), **more}
+    """Return the folder of an export, and the manifest by which the same export is known; `more` are settings of the format.
+
+    The manifest has the digest of the settings of the training, and those of them that say how sentences are shown.
+    """
+    kind = "patch" if isinstance(patch, RowPatch) else patch.kind
+    made_from = {"base": checkpoint.describe(), kind: patch.content}
+    shown = {name: patch.settings[name] for name in ("method", *PROMPT_SETTINGS) if name in patch.settings}
+    settings = {"to": to, "patch": digest_json(dict(patch.settings)), "training": shown, **more}
     return WorkFolder(folder), manifest("export", made_from=made_from, settings=settings)
 
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ks_lottery.checkpoint.file_bytes import path_of
 from ks_lottery.checkpoint.gguf_file import floats, rows_of
 from ks_lottery.checkpoint.gguf_header import read_gguf
 from ks_lottery.checkpoint.gguf_rows import EMBEDDING
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
-from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
-from ks_lottery.models.export import to_merged
 from ks_lottery.models.gguf_converter import converted_to_gguf
+from ks_lottery.models.quiet import quiet
 from ks_lottery.store.assets import cache_folder
 from ks_lottery.store.embedded_models import ORIGIN_FILE, model_gguf
 from ks_lottery.store.files import read_json
@@ -52,9 +50,11 @@ def base_gguf(checkpoint: Checkpoint) -> Generator[Path]:
     with tempfile.TemporaryDirectory(dir=place, prefix="gguf-") as scratch:
         folder, out = checkpoint.folder, Path(scratch) / "base.gguf"
         if isinstance(checkpoint, MemoryCheckpoint):
-            no_ids, no_rows = np.empty(0, dtype=np.int64), torch.empty((0, checkpoint.width))
-            no_patch = RowPatch(no_ids, no_rows, checkpoint.describe())
-            folder = to_merged(checkpoint, no_patch, Path(scratch) / "merged")
+            folder = Path(scratch) / "saved"
+            with quiet():
+                checkpoint.model.save_pretrained(folder)
+                if checkpoint.tokenizer is not None:
+                    checkpoint.tokenizer.save_pretrained(folder)
         dtype = str(checkpoint.units[checkpoint.embedding].dtype)
         converted_to_gguf(folder, out, dtype, checkpoint.name)
         yield out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.languages import language_name
@@ -13,7 +14,7 @@ from ks_lottery.errors import UserError
 from ks_lottery.store.embedded_models import terms_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
@@ -64,14 +65,56 @@ ASKING = "curl http://127.0.0.1:8080/completion -d '%s'\n"
 """How the server of llama.cpp is asked; ``%s`` stands for a JSON object."""
 
 
-def card(checkpoint: Checkpoint, patch: RowPatch, kind: str, *, notes: Sequence[str] = (), commands: str = "") -> str:
+@dataclass(frozen=True, kw_only=True)
+class CardContent:
+    """What is exported, in words, and how it was made.
+
+    Parameters
+    ----------
+    what
+        Title, such as ``18 rows of the input embedding``.
+    change
+        How it changes the base.
+    base
+        Name and fingerprint of the checkpoint that it was made on; empty where that is not recorded.
+    settings
+        Settings of its training; empty where they are not recorded.
+    """
+
+    what: str
+    change: str
+    base: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of_patch(cls, patch: RowPatch) -> CardContent:
+        """Describe a row patch."""
+        of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
+        change = "Everything but these rows is the base model, bit for bit."
+        return cls(what=f"{len(patch)} rows of {of}", change=change, base=patch.base, settings=patch.settings)
+
+    @classmethod
+    def of_adapter(cls, base: Mapping[str, Any], settings: Mapping[str, Any]) -> CardContent:
+        """Describe an adapter that is merged."""
+        return cls(what="an adapter", change="The adapter is merged into the base model.", base=base, settings=settings)
+
+
+def card(
+    checkpoint: Checkpoint,
+    made: RowPatch | CardContent,
+    kind: str,
+    *,
+    notes: Sequence[str] = (),
+    commands: str = "",
+    dtype: str = "",
+) -> str:
     """Return the text.
 
     Parameters
     ----------
     checkpoint
-        The base that the patch was put on.
-    patch
+        The base that it was put on.
+    made
         What was exported.
     kind
         Key of `ks_lottery.config.choices.EXPORTS`.
@@ -79,36 +122,39 @@ def card(checkpoint: Checkpoint, patch: RowPatch, kind: str, *, notes: Sequence[
         Sentences on this export, which come first.
     commands
         Commands for a shell that load it elsewhere.
+    dtype
+        Type that everything was rounded to; empty for none.
     """
-    settings = json.dumps(dict(patch.settings), indent=2)
-    of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
-    other = f"{patch.base.get('name')} (`{patch.base.get('fingerprint')}`)"
-    same = patch.base.get("fingerprint") == checkpoint.fingerprint
-    forced = "" if same else f" The rows were made on another base, {other}, and put onto this one by force."
+    made = made if isinstance(made, CardContent) else CardContent.of_patch(made)
+    settings = json.dumps(dict(made.settings), indent=2)
+    other = f"{made.base.get('name')} (`{made.base.get('fingerprint')}`)"
+    same = made.base.get("fingerprint") in (None, checkpoint.fingerprint)
+    forced = "" if same else f" It was made on another base, {other}, and put onto this one by force."
+    rounded = f" All of it is rounded to {dtype}." if dtype else ""
     origin = terms_of(checkpoint.folder)
     head = f"base_model: {checkpoint.name}\nlibrary_name: {LIBRARIES.get(kind, 'llama.cpp')}\n"
     head += "" if origin is None or origin.terms is None else f"license: {origin.terms.name}\n"
     return (
         f"---\n{head}---\n\n"
-        f"# {len(patch)} rows of {of} of {checkpoint.name}\n\n"
-        f"Made with ks-lottery. Everything but these rows is the base model, bit for bit. {WARNINGS.get(kind, '')}\n\n"
+        f"# {made.what} of {checkpoint.name}\n\n"
+        f"Made with ks-lottery. {made.change}{rounded} {WARNINGS.get(kind, '')}\n\n"
         f"{''.join(note + _APART for note in notes)}"
         f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
         f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
         f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
-        f"## Prompt\n\n{_prompt(patch)}\n\n"
-        f"## Use\n\n{_use(patch, kind, commands)}\n\n"
+        f"## Prompt\n\n{_prompt(made)}\n\n"
+        f"## Use\n\n{_use(made, kind, commands)}\n\n"
         f"## Settings\n\n{_block(settings)}\n"
     )
 
 
-def _use(patch: RowPatch, kind: str, commands: str) -> str:
+def _use(made: CardContent, kind: str, commands: str) -> str:
     """Return the code and the commands that load an export and ask it."""
-    parts = [f"{LOADING[kind]}{_prompt_code(patch)}{GENERATING}"] if kind in LOADING else []
+    parts = [f"{LOADING[kind]}{_prompt_code(made)}{GENERATING}"] if kind in LOADING else []
     if kind not in LOADING:
-        prompts = prompts_of(patch)
+        prompts = prompts_of(made)
         asked: Any = "..."
-        if prompts and not _is_numbered(patch):
+        if prompts and not _is_numbered(made):
             asked = prompts[0].replace("{source}", "Your session has expired.")
         request = json.dumps({"prompt": asked, "n_predict": 64, "temperature": 0})
         commands += ASKING % request.replace("'", "\\u0027")
@@ -128,20 +174,20 @@ def _block(text: str) -> str:
     return textwrap.indent(text.rstrip("\n"), "    ", lambda _: True)
 
 
-def _given(patch: RowPatch, name: str) -> str:
-    value = patch.settings.get(name)
+def _given(made: RowPatch | CardContent, name: str) -> str:
+    value = made.settings.get(name)
     return value if isinstance(value, str) else ""
 
 
-def prompts_of(patch: RowPatch) -> list[str]:
+def prompts_of(made: RowPatch | CardContent) -> list[str]:
     """Return the prompts with instruction and languages, where these are known, and with ``{source}``.
 
     One, or those of a mix; none where only a tokenizer has it.
     """
-    mix: Any = patch.settings.get("templates")
-    given = _given(patch, "template")
+    mix: Any = made.settings.get("templates")
+    given = _given(made, "template")
     texts = mix if isinstance(mix, list) else [TEMPLATES.get(given, given)]
-    order, names = _given(patch, "instruction") or "{instruction}", _languages(patch) or LANGUAGES
+    order, names = _given(made, "instruction") or "{instruction}", _languages(made) or LANGUAGES
     return [
         fill(with_languages(text, *names), order, "{source}")
         for text in texts
@@ -149,18 +195,18 @@ def prompts_of(patch: RowPatch) -> list[str]:
     ]
 
 
-def _languages(patch: RowPatch) -> tuple[str, str] | None:
+def _languages(made: RowPatch | CardContent) -> tuple[str, str] | None:
     """Return the names of the languages of the training; None where the patch does not record both."""
-    source, target = (_given(patch, f"{side}_language") for side in ("source", "target"))
+    source, target = (_given(made, f"{side}_language") for side in ("source", "target"))
     return (_language(source), _language(target)) if source and target else None
 
 
-def _prompt(patch: RowPatch) -> str:
+def _prompt(made: RowPatch | CardContent) -> str:
     """Say with which prompt the rows were trained, as far as the patch records it."""
-    template, order = _given(patch, "template"), _given(patch, "instruction")
+    template, order = _given(made, "template"), _given(made, "instruction")
     if not template:
         return "The patch does not record its prompt. Give the model the prompt of the training."
-    names, prompts = _languages(patch), prompts_of(patch)
+    names, prompts = _languages(made), prompts_of(made)
     languages = f", from {names[0]} to {names[1]}" if names else ""
     if template == CHAT:
         said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
@@ -169,15 +215,15 @@ def _prompt(patch: RowPatch) -> str:
     if len(prompts) > 1:
         named = f"{len(prompts)} templates, each sentence in one of them by a hash of the sentence"
     numbered = (
-        "; `{token:N}` is the token of the id N, which has no text: give it as an id" if _is_numbered(patch) else ""
+        "; `{token:N}` is the token of the id N, which has no text: give it as an id" if _is_numbered(made) else ""
     )
     blocks = "\n\nor\n\n".join(map(_block, prompts))
     return f"{named}{languages}; `{{source}}` is the sentence to translate{numbered}:\n\n{blocks}"
 
 
-def _is_numbered(patch: RowPatch) -> bool:
+def _is_numbered(made: RowPatch | CardContent) -> bool:
     """Say whether a prompt has tokens that cannot be written as text."""
-    return any(numbered_tokens(prompt) for prompt in prompts_of(patch))
+    return any(numbered_tokens(prompt) for prompt in prompts_of(made))
 
 
 def _language(code: str) -> str:
@@ -187,8 +233,8 @@ def _language(code: str) -> str:
         return code
 
 
-def _prompt_code(patch: RowPatch) -> str:
-    prompts = prompts_of(patch)
-    if prompts and not _is_numbered(patch):
+def _prompt_code(made: RowPatch | CardContent) -> str:
+    prompts = prompts_of(made)
+    if prompts and not _is_numbered(made):
         return f'prompt = {json.dumps(prompts[0])}.replace("{{source}}", "Your session has expired.")\n'
     return 'prompt = "..."  # the prompt of the training, with the sentence\n'

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.patch import PATCH_FILE
 from ks_lottery.evaluation.evaluate import evaluate_with, predict_general
+from ks_lottery.evaluation.predictions import Predictions
 from ks_lottery.recipes.measurements import evaluation_spec
 from ks_lottery.recipes.method_names import ORIGINAL
+from ks_lottery.recipes.recommendation import recommend
 from ks_lottery.recipes.run_stages import text_stage
 from ks_lottery.recipes.stage import Made, Recipe, Stage
 from ks_lottery.store.files import read_json, read_json_lines, write_json
@@ -139,11 +141,24 @@ def _summary(job: Job, tick: Tick) -> Made:
         "confidence": job.config.evaluate.confidence,
         "positions": evaluations[ORIGINAL]["next_token"]["positions"],
         "methods": {name: _figures(job, name, evaluation) for name, evaluation in evaluations.items()},
+        "ship": _ship(job),
         "examples": _examples(outputs),
     }
     write_json(job.folder.summary, content)
     tick(1, 1)
     return Made(files=[job.folder.summary])
+
+
+def _ship(job: Job) -> dict[str, Any]:
+    """Return which of the two to ship."""
+    names, settings = (ORIGINAL, *SYSTEMS), job.config.evaluate
+    return recommend(
+        {name: Predictions.open(job.folder.predictions(name)) for name in names},
+        {name: job.patch(name).parameters for name in names},
+        chosen=PARTIAL,
+        original=ORIGINAL,
+        bootstrap={"confidence": settings.confidence, "resamples": settings.resamples, "seed": job.config.seed},
+    )
 
 
 def _examples(outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

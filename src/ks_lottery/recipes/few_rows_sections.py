@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.recipes.method_names import ORIGINAL
+from ks_lottery.recipes.recommendation import next_commands, ship_sentences
 from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
@@ -69,8 +70,16 @@ def few_rows_sections(summary: Mapping[str, Any], folder: str) -> list[Section]:
     return [
         Section(columns=columns, rows=rows, sentences=measured),
         *(_side_by_side(example, number) for number, example in enumerate(summary["examples"], start=1)),
-        Section(sentences=_next_commands(folder)),
+        Section(sentences=_last(summary, folder)),
     ]
+
+
+def _last(summary: Mapping[str, Any], folder: str) -> list[str]:
+    """Return what to ship, and what to try next."""
+    ship: Mapping[str, Any] | None = summary.get("ship")  # a run of an earlier version has none
+    bytes_of = {name: figures["bytes"] for name, figures in summary["methods"].items()}
+    said = [] if ship is None else ship_sentences(ship, TITLES, bytes_of, folder)
+    return [*said, *next_commands(ship, folder, "partial", others=("token-prompt",))]
 
 
 def _forgetting(methods: Mapping[str, Any]) -> list[str]:
@@ -99,12 +108,3 @@ def _side_by_side(example: Mapping[str, Any], number: int) -> Section:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
-
-
-def _next_commands(folder: str) -> list[str]:
-    return [
-        f"All results are in {folder}. Try next:",
-        f'  ks-lottery translate {folder} "Your session has expired." --compare',
-        f'  ks-lottery translate {folder} "Your session has expired." --method token-prompt',
-        f"  ks-lottery export {folder}/partial --to peft --out adapter",
-    ]

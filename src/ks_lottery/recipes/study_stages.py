@@ -277,7 +277,8 @@ def _rows(
 
 def _transfer(study: Study, work: Work) -> Made:
     tickets = Tickets.open(work.inputs["rows"] / ROWS_FILE)
-    transfer(study.checkpoint, RowPatch.open(work.inputs["tuned"]), tickets).save(work.folder)
+    patch = RowPatch.open(work.inputs["tuned"])
+    transfer(study.checkpoint, patch, tickets, allow_empty=True).save(work.folder)
     return Made(files=files_of(work.folder))
 
 

@@ -13,8 +13,10 @@ from ks_lottery.evaluation.where import Where
 from ks_lottery.recipes.measurements import LOCATED, not_located
 from ks_lottery.recipes.method_names import BASIC_METHODS, DRAWS, ORIGINAL, RANDOM, methods_of
 from ks_lottery.recipes.over_seeds import mean
+from ks_lottery.recipes.recommendation import recommend
 from ks_lottery.recipes.rivals import rivals
 from ks_lottery.store.files import read_json
+from ks_lottery.store.run_folder import EMBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +64,7 @@ def summarize(job: Job, methods: Sequence[str]) -> dict[str, Any]:
         "methods": figures,
         "comparisons": _comparisons(job),
         "gains": _gains(job),
+        "ship": _ship(job),
         "where": _where(job),
         "scan": job.scan.power(config.select.alpha),
         "tickets": read_json(job.folder.tickets, "tickets")["rows"],
@@ -112,6 +115,21 @@ def _gains(job: Job) -> dict[str, Any]:
             difference, interval = mean_difference([taken(each) for each in draws], taken(original), **_bootstrap(job))
             methods[name][part] = {"difference": difference, "interval": interval}
     return {"baseline": ORIGINAL, "metric": "accuracy", "methods": methods}
+
+
+def _ship(job: Job) -> dict[str, Any]:
+    """Return which method to ship: one of the tickets, their transfer and the rivals, of which no random draw."""
+    names = [name for name in (*BASIC_METHODS, *rivals(job.config)) if name != RANDOM]
+    predictions = {name: _predictions(job, name)[0] for name in names}
+    sizes = {name: job.patch(name).parameters for name in names}
+    ship = recommend(
+        predictions, sizes, chosen="partial", original=ORIGINAL, larger=(EMBED,), bootstrap=_bootstrap(job)
+    )  # fmt: skip
+    if sizes["partial"]:
+        return ship
+    train, power = job.config.train, job.scan.power(job.config.select.alpha)
+    advice = {"rate": train.embed_learning_rate or train.learning_rate, "factor": power["needed"]}
+    return {"method": None, "missing": "no row is a ticket", "advice": advice}
 
 
 def _where(job: Job) -> dict[str, Any]:

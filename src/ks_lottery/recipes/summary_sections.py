@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.certification.certificate_sections import certificate_sections
 from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.recipes.findings import TITLES, findings
+from ks_lottery.recipes.recommendation import next_commands, ship_sentences
 from ks_lottery.report.forms import interval
 from ks_lottery.report.section import Column, Section
 
@@ -43,8 +44,16 @@ def summary_sections(summary: Mapping[str, Any], tickets: Sequence[Mapping[str, 
         Section(sentences=findings(summary)),
         tickets_section(tickets, folder),
         *certificate_sections(summary["certificate"]["transfer"], "Certificate of the partial transfer"),
-        Section(sentences=_next_commands(folder, translates=not plain)),
+        Section(sentences=_last(summary, folder, translates=not plain)),
     ]
+
+
+def _last(summary: Mapping[str, Any], folder: str, *, translates: bool) -> list[str]:
+    """Return what to ship, and what to try next."""
+    ship: Mapping[str, Any] | None = summary.get("ship")  # a run of an earlier version has none
+    bytes_of = {name: method["bytes"] for name, method in summary["methods"].items()}
+    said = [] if ship is None else ship_sentences(ship, TITLES, bytes_of, folder)
+    return [*said, *next_commands(ship, folder, "partial", translates=translates)]
 
 
 def run_sections(summary: Mapping[str, Any], folder: str) -> list[Section]:
@@ -175,13 +184,3 @@ def tickets_section(tickets: Sequence[Mapping[str, Any]], folder: str) -> Sectio
     return Section(
         columns=columns, rows=rows, keys=2, sentences=[f"... and {more} more in {folder}/tickets.json"] if more else []
     )
-
-
-def _next_commands(folder: str, *, translates: bool) -> list[str]:
-    """Say where everything is, and which commands use it."""
-    return [
-        f"All results are in {folder}. Try next:",
-        *([f'  ks-lottery translate {folder} "Your session has expired." --compare'] if translates else []),
-        f"  ks-lottery export {folder}/partial --to peft --out adapter",
-        f"  ks-lottery export {folder}/partial --to merged --out model",
-    ]

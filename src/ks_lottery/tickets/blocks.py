@@ -137,7 +137,10 @@ def scan_sources(
     result = Scan(**every, made_from={**made_from, "compared": content})
     result = replace(result, quantiles=quantiles_of(result, base, after, pairs, quantile_rows))
     short = shortfall(result, base, after, pairs, alpha)
-    return result if short is None else replace(result, settings={**settings, "shortfall": short})
+    if short is None:
+        return result
+    known = {"learning_rate": tuned.settings.get("learning_rate")} if isinstance(tuned, RowPatch) else {}
+    return replace(result, settings={**settings, "shortfall": {**short, **known}})
 
 
 def _columns(count: int) -> dict[str, npt.NDArray[Any]]:

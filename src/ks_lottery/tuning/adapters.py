@@ -13,8 +13,10 @@ from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import in_order
 from ks_lottery.models.equipped import take_off
 from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.products import RECORD_FILE, training_record
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
+from ks_lottery.store.files import write_json
 from ks_lottery.tuning.trainable import Trainable
 from ks_lottery.tuning.trainer import gather, whole
 
@@ -73,6 +75,7 @@ class Adapter:
         save_file(dict(self.state), folder / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             in_order(self.config).save_pretrained(str(folder))
+        write_json(folder / RECORD_FILE, training_record(self.base, self.settings))
         return folder
 
 

@@ -9,11 +9,13 @@ from ks_lottery.config.values import did_you_mean
 from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device
 from ks_lottery.models.quantized import check_quantization
+from ks_lottery.models.row_scale import rate_sentence
 from ks_lottery.tuning.processes import launched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.config.settings import TrainConfig
     from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -25,17 +27,24 @@ TRACKERS = {
 """Trackers by transformers' names, and the packages that each needs."""
 
 
-def check_rows_given(spec: TuneSpec) -> None:
-    """Refuse an empty set of tickets where a user trains them, or as many rows; a run without tickets is another matter."""
-    if (
-        spec.tickets is not None
-        and not len(spec.tickets)
-        and spec.size is None
-        and spec.method not in {"embed", "frozen"}
-    ):
+def check_rows_given(spec: TuneSpec, base: Checkpoint) -> None:
+    """Refuse an empty set of tickets where a user trains them, or as many rows; a run without tickets is another matter.
+
+    Parameters
+    ----------
+    base
+        The base, whose rows say which learning rate would find tickets.
+    """
+    if spec.tickets is None or len(spec.tickets) or spec.method == "embed":
+        return
+    if spec.method == "frozen":
         raise UserError(
-            f"the tickets are an empty set, so that {spec.method} tuning has no row to train: select with a larger alpha, or "
-            "a number of rows"
+            "the tickets are an empty set, so that no row is frozen: give tickets, or tune by the method embed"
+        )
+    if spec.size is None:
+        raise UserError(
+            f"the tickets are an empty set, so that {spec.method} tuning has no row to train. {rate_sentence(base)}; or select "
+            "with a larger alpha, or a number of rows"
         )
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.products import RECORD_FILE, training_record
 from ks_lottery.models.quiet import quiet
+from ks_lottery.store.files import write_json
 from ks_lottery.tuning.trainable import Trainable
 from ks_lottery.tuning.trainer import whole
 
@@ -59,6 +61,7 @@ class TunedModel:
         with quiet():
             self.loaded.lm.save_pretrained(folder, state_dict=dict(self.state))
             self.loaded.tokenizer.save_pretrained(folder)
+        write_json(folder / RECORD_FILE, training_record(self.loaded.checkpoint.describe(), self.settings))
         return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.config.choices import DEFAULT_MODEL, DEMO_RATE
 from ks_lottery.config.presets import tune_preset
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.models.rows import trainable_rows
@@ -20,17 +19,13 @@ if TYPE_CHECKING:
     from ks_lottery.tickets.tickets import Tickets
 
 
-def default_rates(name: str, model: str) -> dict[str, float]:
-    """Return learning rate and epochs that a method has unless the user gives others.
+def default_rates(name: str) -> dict[str, float]:
+    """Return learning rate and epochs of a method in the paper, which it has unless the user gives others.
 
-    Parameters
-    ----------
-    model
-        What the user called the model: with the embedded one, rows are trained at the demo's learning rate.
+    For `Method.fits_rows`, a rate that fits the model can take the place of this one (`ks_lottery.tuning.scale.fitted_config`).
     """
     method = method_named(name)
-    rate = DEMO_RATE if method.kind == "rows" and model == DEFAULT_MODEL else method.learning_rate
-    return {"learning_rate": rate, "epochs": method.epochs}
+    return {"learning_rate": method.learning_rate, "epochs": method.epochs}
 
 
 def defaults(

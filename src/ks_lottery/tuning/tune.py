@@ -24,7 +24,7 @@ from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.checks import check_packages, check_rows_given, check_sharding, check_training
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
-from ks_lottery.tuning.scale import scale_of
+from ks_lottery.tuning.scale import fitted_config, scale_of
 from ks_lottery.tuning.token_prompt import prompt_of_its_own
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
@@ -76,7 +76,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     if isinstance(base, LoadedModel):
         spec = replace(spec, dtype=str(base.lm.dtype).removeprefix("torch."))  # pyright: ignore[reportArgumentType]
     checkpoint = base.checkpoint if isinstance(base, LoadedModel) else base
-    config = spec.train_config(default_rates(spec.method, checkpoint.name))
+    config = spec.train_config(default_rates(spec.method))
     check_training(spec, config, validates=bool(validation))
     spec = replace(spec, template=resolved_template(spec.template))
     if spec.tickets is not None:
@@ -85,6 +85,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
     check_sharding(spec)
     spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
     examples = _encode(loaded, corpus, spec)
+    config, fitted = fitted_config(spec, config, checkpoint, examples)
     held_out = [] if validation is None else _encode(loaded, validation, spec)
     if spec.kind == "rows":
         check_side(loaded.lm, spec.side, checkpoint.name)
@@ -92,6 +93,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         spec=spec,
         loaded=loaded,
         config=config,
+        fitted=fitted,
         examples=examples,
         validation=held_out,
         rows=None if spec.measures else method_rows(spec, loaded, examples),
@@ -188,8 +190,6 @@ def tune(
 ) -> Any:
     """Tune a model on `corpus` by one of the paper's methods; `base` is unchanged afterwards.
 
-    The same as ``prepare(base, corpus, TuneSpec(...)).run().product``.
-
     Parameters
     ----------
     base
@@ -231,8 +231,7 @@ def tune(
     patience
         Measurements without a better one after which to stop, and keep the best; needs `validation` and `folder`; 0: never.
     report_to, callbacks
-        Trackers, by the names that transformers has for them; and the Trainer's own kind of callbacks. A `KSCallback` is
-        attached.
+        Trackers, by the names of transformers; and the Trainer's own kind of callbacks. A `KSCallback` is attached.
     fsdp
         Shard the model over processes (GPUs; FSDP2); off by default.
     seed
@@ -240,8 +239,8 @@ def tune(
     dtype, device, trust_remote_code
         As `load_model` takes them, for a base that is not loaded yet.
     learning_rate, epochs
-        Above 0; the paper's for the method (`ks_lottery.config.choices.METHODS`) unless given. `embed_learning_rate` and
-        `embed_epochs` take their place in embed tuning.
+        Above 0; unless given, the paper's for the method (`ks_lottery.config.choices.METHODS`), or the rate that fits the
+        model (`ks_lottery.tuning.scale`). `embed_learning_rate` and `embed_epochs` take their place in embed tuning.
     batch_size, gradient_accumulation
         Examples a batch (8), and batches a step (1).
     warmup_ratio, max_grad_norm, weight_decay
@@ -259,8 +258,7 @@ def tune(
     Raises
     ------
     UserError
-        When a value or the method is not known, no example fits into `max_tokens`, the model cannot be handled, or the
-        training diverges.
+        When a value or the method is not known, no example fits, the model cannot be handled, or the training diverges.
 
     Warns
     -----
@@ -271,22 +269,20 @@ def tune(
     check_packages("nf4" if method == "qlora" else quantize, report_to)
     corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
     tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
-    if not isinstance(base, LoadedModel):
-        base = open_checkpoint(base)
+    base = base if isinstance(base, LoadedModel) else open_checkpoint(base)
     frequencies = {}
     if target_text is not None:
-        known = isinstance(base, LoadedModel)
-        tokenizer = base.tokenizer if known else load_tokenizer(base, trust_remote_code=trust_remote_code)
-        frequencies = token_counts(tokenizer, target_text)
+        trust = {"trust_remote_code": trust_remote_code}
+        own = base.tokenizer if isinstance(base, LoadedModel) else load_tokenizer(base, **trust)
+        frequencies = token_counts(own, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
-        method=method, tickets=tickets, by=by, size=size,
-        tokens=str(tokens), frequencies=frequencies, side=side, layers=layers, quantize=quantize, template=template,
-        dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
-        save_every=save_every, folder=None if folder is None else Path(folder).expanduser(),
-        evaluate_every=evaluate_every, patience=patience, report_to=report_to, fsdp=fsdp,
+        method=method, tickets=tickets, by=by, size=size, tokens=str(tokens), frequencies=frequencies, side=side, layers=layers,
+        quantize=quantize, template=template, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
+        folder=None if folder is None else Path(folder).expanduser(), save_every=save_every, evaluate_every=evaluate_every,
+        patience=patience, report_to=report_to, fsdp=fsdp,
     )  # fmt: skip
-    check_rows_given(spec)
+    check_rows_given(spec, base.checkpoint if isinstance(base, LoadedModel) else base)
     with progress_bar(f"rows by {by}", show=progress and spec.measures, unit="sentences") as tick:
         tuning = prepare(base, corpus, spec, validation).chosen(tick)
     scale = scale_of(tuning)
@@ -296,5 +292,8 @@ def tune(
         return tuning.run(callbacks=callbacks).product
     from ks_lottery.report.screen import Screen
 
-    with Screen().training(f"{method} tuning") as watch:
+    screen = Screen()
+    if tuning.fitted is not None:
+        screen.say(tuning.fitted)
+    with screen.training(f"{method} tuning") as watch:
         return tuning.run(watch=watch, callbacks=callbacks).product

@@ -54,6 +54,8 @@ class Tuning:
         Examples to train on, and those that the loss is measured on.
     rows
         Rows that are trained, for methods that train rows; None also where a pass over the text has to choose them (`chosen`).
+    fitted
+        Why the learning rate is not the paper's, where one that fits the model takes its place; else None.
     prompt
         The prompt that token-prompt tuning made; None for other methods.
     corpus, validation_corpus
@@ -66,6 +68,7 @@ class Tuning:
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rows: Tickets | None = None
+    fitted: str | None = None
     prompt: TokenPrompt | None = None
     corpus: Corpus | None = None
     validation_corpus: Corpus | None = None
@@ -237,6 +240,7 @@ class Tuning:
             f"batches of {config.batch_size}, {config.gradient_accumulation} per step, seed {spec.seed}, warm-up "
             f"{config.warmup_ratio:g}, clipping {config.max_grad_norm:g}, weight decay {config.weight_decay:g}, at most "
             f"{spec.max_tokens:,} tokens",
+            *([] if self.fitted is None else [self.fitted]),
         ]
         shares = spec.settings.get("share_prefix") is not False and spec.method not in {"prefix", "prompt"}
         if shares and (config.gradient_checkpointing or spec.fsdp):
