@@ -31,7 +31,7 @@ smoke: $(VENV)/.run ## the same at its smallest, 1 to 2 minutes
 	@$(BIN)/ks-lottery demo --budget smoke --out runs/smoke
 
 test: $(VENV)/.dev ## all tests that take less than 10 minutes together
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev ## the longer tests: the real model, several processes, fuzzers, kills, full disks
 	$(BIN)/python -m pytest -m slow

@@ -109,7 +109,7 @@ def test_the_library_has_what_it_names():
             "nowhere does not exist: give the folder of a patch, an adapter or a model",
         ),
         (["run", "nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["translate", "nowhere", "Hello"], "nowhere is not a run folder"),
+        (["translate", "nowhere", "Hello"], "model nowhere does not exist"),
     ],
 )
 def test_wrong_commands_get_one_line(command, named, capfd):

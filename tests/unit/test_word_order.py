@@ -18,7 +18,7 @@ COMMAND_LINES = {
         ["model"], [["--data", "t.tsv"], ["--metrics", "chrf", "accuracy"], ["--generation", "top_k=3", "do_sample=true"]],
     ),
     "certify": (["model"], [["--tuned", "t"], ["--alphas", "0.1", "1e-3"], ["--data", "d"], ["--choose", "0.1", "0.1"]]),
-    "select": (["scan.parquet"], [["--interval", "0", "0.3"], ["--out", "o.json"], ["--top-k", "5"]]),
+    "select": (["scan.parquet"], [["--interval", "0", "0.3"], ["--out", "o.json"], ["--source-language", "en"]]),
     "scan": (["base", "tuned"], [["--units", "all"], ["--json"], ["--top", "3"]]),
     "reproduce": (["selectors"], [["--sizes", "3", "18"], ["--scale", "smoke"]]),
     "run": (["settings.yaml"], [["--text.drop-markup"], ["--certify.alphas", "0.1", "0.5"], ["--seed", "3"]]),

@@ -52,7 +52,7 @@ def require(condition: bool, key: str, value: object, wanted: str) -> None:
 def did_you_mean(name: str, known: Iterable[str], *, mark: str = "") -> str:
     """Return the end of a sentence on an unknown name: the known name that is near to it; empty where none is near.
 
-    A name with the same last part comes before all others.
+    A name with the same last part comes before all others, and then one with the same letters.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def did_you_mean(name: str, known: Iterable[str], *, mark: str = "") -> str:
     """
     names, name = list(known), name[:LONGEST_NAME]
     same = [k for k in names if k.rsplit(".", maxsplit=1)[-1] == name.rsplit(".", maxsplit=1)[-1]]
-    near = same or difflib.get_close_matches(name, names, n=1)
+    near = same or difflib.get_close_matches(name, names, n=3)
+    near.sort(key=lambda known: sorted(known) != sorted(name))  # two letters exchanged: the same letters
     return f"; did you mean {mark}{near[0]}{mark}?" if near else ""
 
 

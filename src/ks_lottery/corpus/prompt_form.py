@@ -139,8 +139,8 @@ class PromptForm:
 
     def _in_parts(self, orders: Sequence[str], sources: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenize prompts with tokens that are named by their id; the text between them is tokenized by itself."""
-        for source in sources:
-            if not source.strip():
+        for order, source in zip(orders, sources, strict=True):
+            if order.strip() and not source.strip():
                 without_input(self.template, self.text)
         parts, pairs = template_parts(self.text), list(zip(orders, sources, strict=True))
         texts = [fill(part, *pair) for pair in pairs for part in parts if isinstance(part, str)]

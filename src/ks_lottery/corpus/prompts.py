@@ -180,7 +180,8 @@ def render_prompt(template: str, order: str, source: str, languages: tuple[str, 
     """
     check_template(template)
     text = template_text(template, languages)
-    return fill(text if source.strip() else without_input(template, text), order, source)
+    instructs_alone = bool(order.strip()) and not source.strip()
+    return fill(without_input(template, text) if instructs_alone else text, order, source)
 
 
 def without_input(template: str, text: str) -> str:

@@ -175,7 +175,22 @@ class Predictions(ByContent, Shown):
     def resampled_difference(
         self, other: Predictions, *, resamples: int = 2000, seed: int = 0
     ) -> npt.NDArray[np.float64]:
-        """Return this accuracy minus that of `other` in each resample of sentences, shape (resamples,); see `difference`."""
+        """Return this accuracy minus that of `other` in each resample of sentences, shape (resamples,); see `difference`.
+
+        Parameters
+        ----------
+        other
+            Predictions of the same positions.
+        resamples
+            Draws of sentences with replacement, at least 1.
+        seed
+            Of the draws.
+
+        Raises
+        ------
+        UserError
+            When the positions differ.
+        """
         self.check_same_positions(other)
         sums = self._by_sentence(self.correct.astype(np.float64) - other.correct)
         return bootstrap_ratios(*sums, resamples=resamples, seed=seed)

@@ -146,7 +146,15 @@ class Tickets(ByContent, Shown):
         return [Section(columns=columns, rows=rows, keys=2 if tokens else 1)]
 
     def plot(self, tokens: Mapping[int, str] | None = None, most: int = 40) -> Chart | LayerChart:
-        """Return D, or the first other score, of the first `most` tickets (40) as a chart of altair, named by row and token."""
+        """Return D, or the first other score, of the first `most` tickets (40) as a chart of altair, named by row and token.
+
+        Parameters
+        ----------
+        tokens
+            Token strings by row; None for rows alone.
+        most
+            Tickets that are shown, from the first.
+        """
         return to_altair(scores_spec(self.rows[:most].tolist(), self.scores, _SHOWN, tokens))
 
     def to_pandas(self, tokens: Mapping[int, str] | None = None) -> DataFrame:
