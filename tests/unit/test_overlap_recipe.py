@@ -112,7 +112,7 @@ def test_sentences_say_what_is_shared():
         cell([1, 2, 6, 8], pair="en-de", seed=1), cell([1, 9], prompt="question"), cell([1, 9], prompt="question", seed=1),
     ]  # fmt: skip
     said = " ".join(overlap_tables(cells, other="question")[-1].sentences)
-    assert "m, p < 0.05: 2 rows are in all 2 languages with the first seed: 1 '1', 2 '2'." in said
+    assert "m, p < 0.05: in all 2 languages with the first seed: 2 rows: 1 '1', 2 '2'." in said
     assert (
         "on average two seeds of one language share 0.600; two languages share 0.333; the prompt and its rewording (question) "
         "share 0.200."

@@ -13,6 +13,7 @@ from ks_lottery.recipes.paper import paper_table
 from ks_lottery.recipes.recipe_parts import below
 from ks_lottery.recipes.score_rows import whole
 from ks_lottery.recipes.system_comparison import differing_conditions
+from ks_lottery.report.forms import counted
 from ks_lottery.report.section import Column, Section
 from ks_lottery.tickets.overlap import side_by_side
 from ks_lottery.tickets.tickets import Tickets
@@ -216,7 +217,7 @@ def _findings(place: str, languages: Mapping[str, LanguageTickets], shared: Sequ
         tokens = {row: token for language in languages.values() for row, token in language.tokens.items()}
         common = side_by_side(sets).common.tolist()
         named = f": {', '.join(f'{row} {tokens[row]}' for row in common)}" if common else ""
-        said.append(f"{place}: {len(common):,} rows are in all {len(sets)} languages with the first seed{named}.")
+        said.append(f"{place}: in all {len(sets)} languages with the first seed: {counted(len(common), 'row')}{named}.")
     means = {
         "two seeds of one language": mean_if_any(
             s for language in languages.values() for s in seed_shares(language.seeds)
