@@ -189,7 +189,12 @@ def test_a_learning_rate_that_moves_nothing_is_warned_of_once(folder, text):
     with pytest.warns(ks.LearningRateWarning, match="will find no tickets.*Give a learning rate above") as warned:
         tuned = ks.tune(loaded, text.train, epochs=1, learning_rate=2e-5)
     assert len(warned) == 1
-    assert len(ks.select(ks.scan(loaded, tuned))) == 0
+    scan = ks.scan(loaded, tuned)
+    assert len(ks.select(scan, allow_empty=True)) == 0
+    with pytest.raises(
+        ks.UserError, match=r"no row is a ticket.*Tune with a learning rate of about 0\.00\d+ instead of 2e-05"
+    ):
+        ks.select(scan)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ks.tune(loaded, text.train, **SETTINGS)

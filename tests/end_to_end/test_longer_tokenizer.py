@@ -60,15 +60,16 @@ def test_the_model_is_used_like_the_plain_one(longer, tied_model, texts):
 def test_only_a_text_with_the_missing_row_is_refused(longer, texts):
     image, wanted = str(texts[1]), "has token 384, but the model's embedding has only 384 rows"
     loaded = load_model(longer, dtype="float32", device="cpu")
-    examples, _ = encode(loaded.tokenizer, ks_lottery.read_corpus(image, source_language="en", target_language="ca"))
+    corpus = ks_lottery.read_corpus(image, source_language="en", target_language="ca")
+    examples, _ = encode(loaded.tokenizer, corpus)
     form = PromptForm(loaded.tokenizer, "plain")
     prompts = form.prompts(["Translate."] * 2, ["The house", f"The {TOKEN} is old"])
     for call in (
         lambda: inspect(image, longer, clean=False),
-        lambda: ks_lottery.tune(loaded, image, method="embed", epochs=1),
+        lambda: ks_lottery.tune(loaded, corpus, method="embed", epochs=1),
         lambda: ks_lottery.tune(loaded, examples, method="embed", epochs=1),
-        lambda: ks_lottery.row_gradients(loaded, image),
-        lambda: ks_lottery.evaluate(loaded, image),
+        lambda: ks_lottery.row_gradients(loaded, corpus),
+        lambda: ks_lottery.evaluate(loaded, corpus),
         lambda: translate(loaded.lm, form, prompts, max_new_tokens=2),
     ):
         with pytest.raises(UserError, match=wanted) as refused:

@@ -175,7 +175,9 @@ def test_translate_has_one_prompt(run, capfd):
     assert main(["translate", str(folder), "The house"]) == 2
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert "the run was made with a mix of prompts, but translations have one: name one of them by --template" in said
+    assert (
+        "the training was made with a mix of prompts, but translations have one: name one of them by --template" in said
+    )
     assert main(["translate", str(folder), "The house", "--template", "mixed"]) == 2
     assert "--template is a mix of prompts" in capfd.readouterr().err
     assert main(["translate", str(folder), "The house", "--template", "labels"]) == 0

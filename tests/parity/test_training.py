@@ -145,11 +145,16 @@ def test_what_cannot_be_tuned(loaded, corpus, call, message):
 
 
 def test_a_training_that_diverges_is_named(untied_model, corpus, tmp_path):
-    """A head so large that the logits overflow."""
+    """A head so large that the sum of the losses overflows; and one so large that the logits do."""
     folder = tmp_path / "huge"
     shutil.copytree(untied_model, folder)
     tensors = load_file(untied_model / "model.safetensors")
-    tensors["lm_head.weight"] *= 1e38
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"embed tuning diverged.*learning rate below 2e-05"):
-        tune(open_checkpoint(str(folder)), corpus, epochs=1)
+    head = tensors["lm_head.weight"].clone()
+    for factor, said in (
+        (1e37, r"embed tuning diverged.*learning rate below 0.2"),
+        (1e38, "its logits are NaN or infinite"),
+    ):
+        tensors["lm_head.weight"] = head * factor
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=said):
+            tune(open_checkpoint(str(folder)), corpus, epochs=1)

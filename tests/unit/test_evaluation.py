@@ -185,7 +185,7 @@ def test_what_is_saved_is_read_back(evaluation, loaded, corpus, tmp_path):
     spec = EvaluationSpec(metrics=("chrf", "accuracy"), language=True, translations=3, num_beams=1, max_new_tokens=4,
                           resamples=10, against=[other])  # fmt: skip
     compared = evaluate_with(spec, loaded, corpus, folder=folder)
-    assert [difference.system for difference in compared.comparison.differences] == [str(other)]
+    assert [difference.baseline for difference in compared.comparison.differences] == [str(other)] * 2
     compared.save(folder)
     names = {
         "evaluation.json", "scores.json", "first_line.json", "predictions.parquet", "hypotheses.jsonl", "hypotheses.journal",
@@ -290,7 +290,7 @@ def test_a_newer_format_is_refused(evaluation, tmp_path):
         ({"positions": 0}, "`positions` is 0, but must be 1 or more"),
         ({"resamples": -1}, "`resamples` is -1, but must be 0 or more"),
         ({"confidence": 1.0}, "`confidence` is 1.0, but must be between 0 and 1"),
-        ({"against": ["/nowhere"]}, "/nowhere holds no hypotheses.jsonl"),
+        ({"against": ["/nowhere"]}, "/nowhere holds no predictions.parquet"),
         ({"beams": 4}, "evaluate: unknown setting `beams`; did you mean `num_beams`?"),
     ],
 )
@@ -299,9 +299,7 @@ def test_settings_that_cannot_be(loaded, corpus, settings, said):
         evaluate(loaded, corpus, **{"metrics": ["accuracy"], **settings})
 
 
-def test_a_comparison_needs_scores_and_resamples(tmp_path):
+def test_a_comparison_needs_resamples(tmp_path):
     (tmp_path / "hypotheses.jsonl").write_text("")
-    with pytest.raises(UserError, match="no metric here scores them"):
-        EvaluationSpec(metrics=["accuracy"], against=[tmp_path])
     with pytest.raises(UserError, match="`resamples` is 0"):
         EvaluationSpec(metrics=["bleu"], against=[tmp_path], resamples=0)

@@ -10,7 +10,7 @@ from ks_lottery.config.groups import TextSource
 
 FLAGS = {
     "target": "b.ca", "format": "lines", "source_language": "de", "target_language": "fr", "source_column": "x",
-    "target_column": "y", "dataset_config": "c", "dataset_split": "dev", "limit": 3, "instruction": "Do it.",
+    "target_column": "y", "dataset_config": "c", "dataset_split": "dev", "limit": 3, "instruction": "Do it.", "min_words": 2,
 }  # fmt: skip
 
 
@@ -26,7 +26,10 @@ def test_every_flag_reaches_the_source():
         path="a.en", dataset_streaming=True, **FLAGS
     )
     assert read().first_text("a.tsv") == TextSource(path="a.tsv", dataset_split="test")
-    assert {*FLAGS, "path", "dataset_streaming"} == {field.name for field in fields(TextSource)}
+    cleaning = {"clean", "drop_placeholders", "drop_markup"}
+    assert {*FLAGS, *cleaning, "path", "dataset_streaming"} == {field.name for field in fields(TextSource)}
+    source = read("--no-clean", "--no-drop-placeholders", "--no-drop-markup").first_text("a.tsv")
+    assert [getattr(source, name) for name in sorted(cleaning)] == [False] * 3
 
 
 def test_a_second_text_is_read_in_the_same_format():
@@ -40,7 +43,18 @@ def test_a_validation_text_obeys_the_format_flags(tied_model, tmp_path, capfd):
     for name in ("a.txt", "b.txt"):
         rows = [f"frase número {n}\tsentence number {n}\n" for n in range(8)]
         (tmp_path / name).write_text("ca\ten\n" + "".join(rows), encoding="utf-8")
-    shared = ["--format", "tsv", "--source-column", "en", "--target-column", "ca", "--method", "embed", "--dry-run"]
+    shared = [
+        "--format",
+        "tsv",
+        "--source-column",
+        "en",
+        "--target-column",
+        "ca",
+        "--method",
+        "embed",
+        "--dry-run",
+        "--no-clean",
+    ]
     command = ["tune", str(tied_model), "--train", str(tmp_path / "a.txt"), "--validation", str(tmp_path / "b.txt")]
     assert main([*command, *shared, "--out", str(tmp_path / "out")]) == 0, capfd.readouterr().err
 

@@ -159,7 +159,8 @@ def test_an_empty_set_is_not_trained(other, text_file, tmp_path, capfd):
     (tmp_path / "t.json").write_text(json.dumps({**ABOUT, "rows": []}))
     for method in ("partial", "random"):
         with pytest.raises(
-            UserError, match=f"empty set, so that {method} tuning has no row to train: select with a larger"
+            UserError,
+            match=f"empty set, so that {method} tuning has no row to train. Embed tuning of .* needs a learning rate",
         ):
             tune(checkpoint, text_file, method=method, tickets=tmp_path / "t.json")
     words = ["tune", checkpoint.folder, "--train", text_file, "--method", "partial", "--tickets", tmp_path / "t.json"]

@@ -83,7 +83,8 @@ def _prepared(settings: TuneSettings, work: WorkFolder) -> tuple[Tuning, list[st
     from ks_lottery.tuning.checks import check_packages, check_rows_given
     from ks_lottery.tuning.tune import prepare
 
-    check_packages("nf4" if settings.method == "qlora" else settings.quantize, settings.report_to)
+    quantized = None if settings.method == "full" else settings.quantize  # a setting that full tuning refuses
+    check_packages("nf4" if settings.method == "qlora" else quantized, settings.report_to)
     corpus, validation, said = _texts(settings)
     target = _target_text(settings)
     spec = None if target else _spec(settings, work.unfinished, {})

@@ -31,7 +31,12 @@ def identifier() -> Any:
         raise UserError(f"the language check needs {PACKAGE}: pip install 'ks-lottery[language]'")
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE)
+    try:
+        return LanguageIdentifier.from_model_file(MODEL_FILE)
+    except OSError as error:
+        raise UserError(
+            f"py3langid cannot write its model into the temporary folder ({error.strerror}): make room there, or uninstall it"
+        ) from error
 
 
 def label_of(language: str) -> str:

@@ -127,9 +127,7 @@ def scan_sources(
     settings = {
         "units": units,
         "tensors": tensors,
-        "vocabulary": [pair.name for pair in pairs if pair.before in {base.embedding, base.head}]
-        if has_text(base)
-        else [],
+        "vocabulary": [p.name for p in pairs if has_text(base) and p.before in {base.embedding, base.head}],
         **pairing.as_settings(),
         "elsewhere": changed_elsewhere(after, pairs),
     }
@@ -139,8 +137,9 @@ def scan_sources(
     short = shortfall(result, base, after, pairs, alpha)
     if short is None:
         return result
-    known = {"learning_rate": tuned.settings.get("learning_rate")} if isinstance(tuned, RowPatch) else {}
-    return replace(result, settings={**settings, "shortfall": {**short, **known}})
+    if isinstance(tuned, RowPatch) and "learning_rate" in tuned.settings:
+        short = {**short, "learning_rate": tuned.settings["learning_rate"]}
+    return replace(result, settings={**settings, "shortfall": short})
 
 
 def _columns(count: int) -> dict[str, npt.NDArray[Any]]:

@@ -266,7 +266,7 @@ def tune(
         When the learning rate and the number of steps cannot move a row so far that the KS test would see it.
     """
     settings = {name: value for name, value in locals().items() if name in TrainConfig.__dataclass_fields__}
-    check_packages("nf4" if method == "qlora" else quantize, report_to)
+    check_packages("nf4" if method == "qlora" else None if method == "full" else quantize, report_to)
     corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
     tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
     base = base if isinstance(base, LoadedModel) else open_checkpoint(base)
