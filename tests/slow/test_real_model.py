@@ -92,7 +92,7 @@ def test_adapter_and_merged_folder_answer_like_ours(loaded, examples, patch, tmp
     with installed_rows(loaded.lm, patch.ids, patch.values):
         wanted = logits(loaded.lm, examples)
     assert (wanted - logits(loaded.lm, examples)).abs().max() > 0.1
-    to_merged(loaded.checkpoint, patch, tmp_path / "merged")
+    to_merged(loaded.checkpoint, patch, tmp_path / "merged", dtype="float32")
     to_peft(loaded.checkpoint, patch, tmp_path / "adapter")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
