@@ -212,7 +212,7 @@ def test_the_command_writes_tables_and_refuses_a_folder_of_another_recipe(made, 
     assert "What the tables say" in capfd.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
         "manifest.json", "selectors-1.csv", "selectors-2.csv", "selectors-3.csv", "selectors.md", "selectors.tex",
-        "selectors.txt",
+        "selectors.txt", "tables.json",
     ]  # fmt: skip
     with (out / "selectors-1.csv").open() as table:
         rows = list(csv.DictReader(table))

@@ -297,7 +297,9 @@ def test_the_command_writes_tables_and_figures_and_says_what_figures_need(made, 
         assert "Figures need matplotlib: pip install 'ks-lottery[figures]'." in capfd.readouterr().out.replace(
             "\n", " "
         )
-    tables = {"manifest.json", "figure1-1.csv", "figure1-2.csv", "figure1.md", "figure1.tex", "figure1.txt"}
+    tables = {
+        "manifest.json", "figure1-1.csv", "figure1-2.csv", "figure1.md", "figure1.tex", "figure1.txt", "tables.json",
+    }  # fmt: skip
     assert {file.name for file in out.iterdir()} == tables
     assert main([*words, "--out", str(out)]) == 0
     assert "matplotlib" not in capfd.readouterr().out

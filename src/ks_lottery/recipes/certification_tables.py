@@ -237,7 +237,7 @@ def _reading(finished: Sequence[FinishedCell], rule: str) -> list[str]:
     delta = figures["guarantees"][0]["delta"] if figures["guarantees"] else None
     sentences = [
         f"Certified: by {RULE_SENTENCES[rule]}.",
-        "The bound is no guarantee for a deep network; violations count where it fails.",
+        "The bound guarantees nothing for a deep network. Violations are the certified positions where it fails.",
         f"Counted: first {figures['counted']['bound']} positions of a sentence. tau: the largest D of all rows not selected.",
         how_paired(finished),
     ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.certification.certificate_figures import alpha_figure, tokens_figure
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.evaluation_figures import scores_figure, where_figure
+from ks_lottery.recipes.reproduction import TABLES_FILE
 from ks_lottery.report.forms import percent_down
-from ks_lottery.report.markdown import from_markdown
 from ks_lottery.report.page_parts import Image, PagePart, Table, Tile, Tiles
 from ks_lottery.report.section import Column, Section
 from ks_lottery.report.vega import curves
@@ -202,6 +202,14 @@ def _thinned(name: str, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     ]
 
 
+def _tables(file: Path) -> list[Section]:
+    """Read the tables of a recipe."""
+    try:
+        return [Section.from_dict(content) for content in read_json(file)["tables"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged: make the tables again") from error
+
+
 def reproduction_page(folder: Path) -> list[PagePart]:
     """Return the tables and figures of a recipe's results.
 
@@ -212,10 +220,9 @@ def reproduction_page(folder: Path) -> list[PagePart]:
     """
     about = read_json(folder / "manifest.json", "reproduction")
     recipe = str(about["settings"].get("recipe", ""))
-    file = folder / f"{recipe}.md"
-    if not recipe.isidentifier() or not file.is_file():
-        raise UserError(f"{folder} has no tables of a recipe: make it again, or give another folder")
-    sections = from_markdown(file.read_text(encoding="utf-8"))
+    if not (folder / TABLES_FILE).is_file():
+        raise UserError(f"{folder} lacks {TABLES_FILE}, the tables of a recipe: make it again, or give another folder")
+    sections = _tables(folder / TABLES_FILE)
     parts: list[PagePart] = []
     for number, section in enumerate(sections, start=1):
         item = Table(

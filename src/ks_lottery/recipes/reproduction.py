@@ -12,7 +12,7 @@ from ks_lottery.report.latex import to_latex
 from ks_lottery.report.markdown import to_markdown
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.terminal import to_text
-from ks_lottery.store.files import write_text
+from ks_lottery.store.files import write_json, write_text
 from ks_lottery.store.manifest import manifest
 from ks_lottery.store.work_folder import WorkFolder
 from ks_lottery.store.workspace import workspace
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ks_lottery.report.chart import Chart
     from ks_lottery.report.section import Section
     from ks_lottery.store.cells import FinishedCell
+
+TABLES_FILE = "tables.json"
+"""File of the tables with their raw values, which the report is made from."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -60,7 +63,7 @@ class Reproduction(Shown):
         return self.tables
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tables into a new folder: all as text, Markdown and LaTeX, and each as CSV; return the folder.
+        """Write the tables into a new folder: all as text, Markdown, LaTeX and JSON, and each as CSV; return the folder.
 
         Figures are written as SVG, PDF and PNG where matplotlib is installed (`can_draw`), also into a folder that has the
         tables already.
@@ -74,6 +77,7 @@ class Reproduction(Shown):
         work, about = WorkFolder(out), about_of(self.keys, self.arguments)
         if not work.is_done(about):
             with work.publish(about) as place:
+                write_json(place / TABLES_FILE, {"tables": [section.as_dict() for section in self.tables]})
                 write_text(place / f"{self.recipe}.txt", to_text(self.tables))
                 write_text(place / f"{self.recipe}.md", to_markdown(self.tables))
                 write_text(place / f"{self.recipe}.tex", to_latex(self.tables))

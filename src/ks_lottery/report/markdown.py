@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from ks_lottery.report.forms import printable, show
-from ks_lottery.report.section import Column, Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ks_lottery.report.section import Section
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&])")
 
@@ -46,52 +47,3 @@ def _table(section: Section) -> str:
         for row in section.rows
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, sides, *rows))
-
-
-def from_markdown(text: str) -> list[Section]:
-    r"""Return what `to_markdown` wrote as sections; values are text, as they were shown.
-
-    A heading begins a section, and so does a second table. A table keeps the sides of its columns.
-
-    >>> section, = from_markdown("## A\n\n| a\\|b | n |\n| --- | ---: |\n| x | 1.5 |\n\nDone\\.\n")
-    >>> section.title, [column.title for column in section.columns], section.rows, section.sentences
-    ('A', ['a|b', 'n'], [['x', '1.5']], ['Done\\.'])
-    """
-    sections: list[Section] = []
-    title, columns, rows, sentences = "", list[Column](), list[list[str]](), list[str]()
-
-    def close() -> None:
-        if title or rows or sentences:
-            sections.append(Section(title=title, columns=columns, rows=rows, sentences=sentences))
-
-    for block in text.split("\n\n"):
-        lines = block.strip("\n").split("\n")
-        if block.startswith("## ") or (block.startswith("| ") and (rows or sentences)):
-            close()
-            title, columns, rows, sentences = "", [], [], []
-        if block.startswith("## "):
-            title = unescaped(lines[0][3:])
-        elif block.startswith("| "):
-            heads, sides, *body = [_cells(line) for line in lines]
-            columns = [
-                Column(title=head, align="right" if side.endswith(":") else "left")
-                for head, side in zip(heads, sides, strict=True)
-            ]
-            rows = [cells for cells in body if len(cells) == len(columns)]
-        elif lines != [""]:
-            sentences.append(unescaped(" ".join(lines)))
-    close()
-    return sections
-
-
-def unescaped(text: str) -> str:
-    r"""Return what `escaped` was given, in one line.
-
-    >>> unescaped(escaped("a|b *c*")), unescaped("a\\.b")
-    ('a|b *c*', 'a\\.b')
-    """
-    return re.sub(r"\\([\\`*_\[\]<>|~#&])", r"\1", text)
-
-
-def _cells(line: str) -> list[str]:
-    return [unescaped(cell) for cell in re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |"))]

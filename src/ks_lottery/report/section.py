@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Align = Literal["left", "right"]
 """Side of a column that its values are aligned to."""
@@ -81,6 +81,22 @@ class Section:
         """Check that every row has one value a column."""
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"section {self.title!r}: each row needs {len(self.columns)} values, one a column")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the section as values of JSON; intervals become lists of two numbers."""
+        return {
+            "title": self.title,
+            "columns": [asdict(column) for column in self.columns],
+            "rows": [[list(value) if isinstance(value, tuple) else value for value in row] for row in self.rows],
+            "sentences": list(self.sentences),
+            "keys": self.keys,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Section:
+        """Return the section that `as_dict` returned the content of."""
+        rows = [[tuple(value) if isinstance(value, list) else value for value in row] for row in content["rows"]]
+        return cls(**{**content, "columns": [Column(**column) for column in content["columns"]], "rows": rows})
 
 
 def check_top(most: int) -> int:
