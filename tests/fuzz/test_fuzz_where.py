@@ -53,7 +53,10 @@ def alphabet() -> frozenset[str]:
 def test_a_token_is_source_when_all_its_bytes_are(loaded, parts, order, source):
     tokenizer = loaded.tokenizer
     template = "{source}".join(part.replace("{source}", "") for part in parts)
-    if "{source}" not in template or not source.strip():  # without a source there is none to locate
+    if "{source}" not in template or not source.strip():
+        if "{source}" in template and order.strip() and "{instruction}" not in template:
+            with pytest.raises(UserError, match="shows no instruction"):
+                PromptForm(tokenizer, template).prompts([order], [source])
         return
     form = PromptForm(tokenizer, template)
     (prompt,) = form.prompts([order], [source])

@@ -31,9 +31,8 @@ METHODS = {
 
 
 def documented(name, function, *, skip=()):
-    """Return the parameters of a callable that its docstring does not name, nor, for a class, that of the one it extends."""
-    classes = [each for each in inspect.getmro(function) if each.__doc__] if inspect.isclass(function) else [function]
-    text = "\n".join(inspect.getdoc(each) or "" for each in classes)
+    """Return the parameters of a callable that its docstring does not name."""
+    text = inspect.getdoc(function) or ""
     assert text, name
     assert not text.startswith(f"{name}("), f"{name} has only the docstring that dataclass makes"
     parameters = [p for p in inspect.signature(function).parameters if p not in skip]

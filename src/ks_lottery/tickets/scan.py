@@ -34,10 +34,32 @@ if TYPE_CHECKING:
 class Scan(ScanColumns, ByContent, Shown):
     """Base against tuned, one entry for each of N units, tensor by tensor and in each by row.
 
-    Two scans are equal when their parts and columns are. See `ScanColumns` for these, and for what follows from them.
+    Two scans are equal when their parts and columns are. See `ScanColumns` for what follows from these.
 
     Parameters
     ----------
+    parts
+        The tensors. A scan of one embedding has one, and its unit i is row i.
+    counts
+        Integer KS counts k, shape (N,); D = k / d.
+    moved
+        Coordinates that changed, shape (N,).
+    zeros
+        Coordinates that are 0 before and so have no part in `relative`, shape (N,); not counted in rows that a patch
+        leaves alone.
+    distance
+        Euclidean length of the move, shape (N,).
+    largest
+        Largest absolute change of a coordinate, shape (N,).
+    spread
+        Mean absolute change over the standard deviation of the unit before, shape (N,): what the test can see. Infinite for a
+        constant unit that moved, and 0 for any that did not.
+    cos, absolute, absolute_signed, relative, kl
+        Rival scores of appendix C, shape (N,): 1 - cosine of before and after; mean absolute change; mean change with its sign,
+        which fits the column "Absolute" of table 3; mean of after / before; KL(softmax(after) || softmax(before)), which is our
+        reading. NaN where not defined, and `absolute_signed` also in a scan that was saved before it had this column.
+    made_from, settings
+        Fingerprints and settings.
     quantiles
         Distributions before and after of the first units by p; None in a scan that was saved before it had them.
     """
