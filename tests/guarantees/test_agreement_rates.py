@@ -153,7 +153,7 @@ def test_the_chosen_model_exceeds_epsilon_no_more_often_than_delta(loss: str, bo
     wrongly, chosen = np.zeros((2, REPEATS))
     for r in range(REPEATS):
         calibration, same = family.drawn(r, bounding=bounding)
-        choice = choose_model(calibration, "full", family.names, spec, same)
+        choice = choose_model(calibration, "full", family.names, spec.loss, spec.epsilon, same)
         assert choice["model"] in {None, *family.names}
         wrongly[r], chosen[r] = choice["passed"] > 2, choice["passed"]
     rate_is_at_most(wrongly, DELTA)
@@ -168,7 +168,7 @@ def test_the_order_counts_and_not_the_losses() -> None:
     family = Family(24, {"q8": 0.002, "broken": 0.2, "lucky": 0.0})
     spec = AgreeSpec(calibration=DRAWN, epsilon=0.1, delta=DELTA)
     calibration, same = family.drawn(3)
-    choice = choose_model(calibration, "full", family.names, spec, same)
+    choice = choose_model(calibration, "full", family.names, spec.loss, spec.epsilon, same)
     assert choice["model"] == "q8"
     assert choice["pvalues"][2] < DELTA < choice["pvalues"][1]
     assert "q8 differs from full in at most 0.1 of the positions of a sentence, on average" in choice["statement"]

@@ -133,7 +133,9 @@ def agree_with(
     )  # fmt: skip
     reference, *names = (model.name for model in models)
     same = {name: [a == b for a, b in zip(outputs[name], outputs[reference], strict=True)] for name in names if outputs}
-    chosen = None if spec.epsilon is None else choose_model(calibration, reference, names, spec, same)
+    chosen = (
+        None if spec.epsilon is None else choose_model(calibration, reference, names, spec.loss, spec.epsilon, same)
+    )
     output = "continuation" if is_plain_text(corpus) else "translation"
     guarantees: list[dict[str, Any]] = []
     for name in names if chosen is None else []:
@@ -190,7 +192,7 @@ def _named(candidates: Any) -> tuple[list[Any], list[str | None]]:
         return list(candidates.values()), [str(name) for name in candidates]
     listed = list(candidates) if isinstance(candidates, list | tuple) else [candidates]
     if not listed:
-        raise UserError("there is no candidate: give one or more models that are compared with the reference")
+        raise UserError("no candidate was given: give one or more models to compare with the reference")
     return listed, [None] * len(listed)
 
 

@@ -83,7 +83,7 @@ class Agreed(ByContent, Shown):
 
     @property
     def below(self) -> list[str]:
-        """Candidates of which it is not guaranteed that 1 - loss is at least `fail_below`."""
+        """Candidates without a guarantee that 1 - loss is at least `fail_below`."""
         if self.fail_below is None:
             return []
         bounded, paired = BOUNDED[self.loss], self.loss == "accuracy"

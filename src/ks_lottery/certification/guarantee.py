@@ -230,7 +230,7 @@ def guarantee(
     if generated is not None:
         losses["generated"] = "any", losses_of(generated, "any", np.arange(np.size(generated)))
     if any(not len(each) for _, each in losses.values()):
-        raise UserError(f"{pool.name}: there is no calibration sentence with a position to count: give more text")
+        raise UserError(f"{pool.name}: no calibration sentence has a position to count: give more text")
     return tuple(
         Guarantee(
             bounded=bounded,

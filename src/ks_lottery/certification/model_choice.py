@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ks_lottery.certification.agree_spec import AgreeSpec
     from ks_lottery.certification.bounds import Bounded
     from ks_lottery.certification.calibration import Calibration
     from ks_lottery.certification.units import Kind
@@ -79,15 +78,20 @@ def choose_model(
     calibration: Calibration,
     reference: str,
     names: Sequence[str],
-    spec: AgreeSpec,
+    loss: str,
+    epsilon: float,
     same: Mapping[str, npt.ArrayLike],
 ) -> dict[str, Any]:
-    """Choose among models, tested in the given order until the loss of one is not shown to be at most ``spec.epsilon``.
+    """Choose among models, tested in the given order until the loss of one is not shown to be at most `epsilon`.
 
     Parameters
     ----------
     reference, names
         What results call the reference and the candidates, the latter in the order of testing.
+    loss
+        Key of `ks_lottery.config.choices.AGREEMENT_LOSSES`.
+    epsilon
+        Largest loss of the chosen model, in (0, 1).
     same
         By candidate, whether it generated the same as the reference for each sentence; may be empty for other losses.
 
@@ -102,26 +106,25 @@ def choose_model(
     UserError
         When n is too small to show epsilon even without any loss.
     """
-    assert spec.epsilon is not None  # noqa: S101 (checked by who asks)
     pool = calibration.pool
-    kinds_losses = [model_losses(calibration, name, spec.loss, same.get(name)) for name in names]
+    kinds_losses = [model_losses(calibration, name, loss, same.get(name)) for name in names]
     tests = fixed_order(
-        [losses for _, losses in kinds_losses], spec.epsilon, calibration.delta,
-        pool=pool, kind=KINDS[spec.loss], bounding=calibration.bounding,
+        [losses for _, losses in kinds_losses], epsilon, calibration.delta,
+        pool=pool, kind=KINDS[loss], bounding=calibration.bounding,
     )  # fmt: skip
     chosen = tests.passed - 1 if tests.passed else None
     words = counted_words(calibration.positions)
-    epsilon = f"{100 * spec.epsilon:.12g} percentage points" if spec.loss == "accuracy" else f"{spec.epsilon:g}"
+    shown = f"{100 * epsilon:.12g} percentage points" if loss == "accuracy" else f"{epsilon:g}"
     over = over_the_draw(calibration.delta, tests.n, pool)
     if chosen is None:
         statement = (
             f"No model was chosen: {tests.n:,} {pool.unit}s of {pool.name} cannot prove, at delta {calibration.delta:g}, a "
-            f"loss ({spec.loss}) of at most {spec.epsilon:g} against {reference}, even for the first candidate, {names[0]} "
+            f"loss ({loss}) of at most {epsilon:g} against {reference}, even for the first candidate, {names[0]} "
             f"(its loss in these {pool.unit}s is {tests.observed[0]:.4f})."
         )
     else:
-        claim = _CLAIMS[spec.loss].format(
-            model=names[chosen], reference=reference, epsilon=epsilon,
+        claim = _CLAIMS[loss].format(
+            model=names[chosen], reference=reference, epsilon=shown,
             sentences=SENTENCES[pool.unit], average=AVERAGE[pool.unit], **words,
         )  # fmt: skip
         statement = (
@@ -131,9 +134,9 @@ def choose_model(
         "model": None if chosen is None else names[chosen],
         "chosen": chosen,
         "passed": tests.passed,
-        "epsilon": spec.epsilon,
+        "epsilon": epsilon,
         "delta": calibration.delta,
-        "loss": spec.loss,
+        "loss": loss,
         "n": tests.n,
         "observed": list(tests.observed),
         "pvalues": list(tests.pvalues),

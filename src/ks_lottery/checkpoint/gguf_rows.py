@@ -48,7 +48,7 @@ class GgufRows:
         Raises
         ------
         UserError
-            When it is no whole GGUF file, or has no embedding whose rows can be read one by one.
+            When the file is damaged, is not GGUF, or does not store the embedding row by row.
         """
         header, where = read_gguf(file), name or str(file)
         units: dict[str, Units] = {}

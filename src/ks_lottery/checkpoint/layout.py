@@ -126,7 +126,7 @@ def model_files(folder: Path) -> ModelFiles:
 
 
 def _check_shards(folder: Path, names: list[str]) -> None:
-    """Refuse shards of which one is missing by their own numbers, where no index names them."""
+    """Refuse numbered shards when one number is missing. For folders without an index."""
     for match in filter(None, map(SHARD.fullmatch, names)):
         for number in range(1, int(match["count"]) + 1):
             wanted = f"{match['stem']}-{number:05}-of-{match['count']}{match['ending']}"
