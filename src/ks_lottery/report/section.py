@@ -96,7 +96,10 @@ class Section:
     def from_dict(cls, content: Mapping[str, Any]) -> Section:
         """Return the section that `as_dict` returned the content of."""
         rows = [[tuple(value) if isinstance(value, list) else value for value in row] for row in content["rows"]]
-        return cls(**{**content, "columns": [Column(**column) for column in content["columns"]], "rows": rows})
+        columns = [Column(**column) for column in content["columns"]]
+        return cls(
+            title=content["title"], columns=columns, rows=rows, sentences=content["sentences"], keys=content["keys"]
+        )
 
 
 def check_top(most: int) -> int:
