@@ -224,7 +224,7 @@ def test_what_is_refused() -> None:
     for delta in (0.0, 1.0, -1.0, 2.0, float("nan")):
         with pytest.raises(UserError, match=r"^delta is .*, but must be above 0 and below 1$"):
             guarantee(wrong, wrong, sentence, delta=delta, pool=SENTENCES)
-    with pytest.raises(UserError, match=r"news.tsv: there is no calibration sentence"):
+    with pytest.raises(UserError, match=r"news.tsv: no calibration sentence has a position to count: give more text"):
         guarantee([], [], [], delta=0.05, pool=SENTENCES)
     with pytest.raises(ValueError, match="one shape"):
         guarantee(wrong[1:], wrong, sentence, delta=0.05, pool=SENTENCES)
