@@ -359,7 +359,10 @@ def test_nothing_is_said_to_be_more_where_the_paired_interval_contains_zero():
     assert "higher" not in said
     assert "lower" not in said
     flat = said_of(where_cell("embed", 0, {"nowhere": base, "everywhere": [5 + n for n in noise]}))
-    assert "this interval contains 0, so that nothing follows about where its rows act" in flat
+    assert (
+        "too near 0 for shares of it. With its rows in one span it changes by +0.0000 (+0.0000 to +0.0000) in the"
+        in flat
+    )
     assert "share remains" not in flat
 
 

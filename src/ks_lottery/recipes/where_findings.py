@@ -81,16 +81,22 @@ def _spans(product: ProductCells, resamples: int) -> list[str]:
     original = product.spans[NOWHERE][:1]
     whole = change_of(product.cells, original, whole=product.cells, resamples=resamples)
     assert whole is not None  # noqa: S101 (one cell has both)
-    if whole.share_interval is None:
-        return [
-            f"{_begin(product.name)} changes accuracy by {_figures(whole.accuracy)}; this interval contains 0, so that nothing "
-            "follows about where its rows act."
-        ]
     alone = {span: product.spans[span] for span in SPANS}
     kept = {span: change_of(cells, original, whole=product.cells, resamples=resamples) for span, cells in alone.items()}
-    what = "gain" if whole.accuracy.estimate > 0 else "loss"
-    shares = ", ".join(f"{_share(change)} in the {span} alone" for span, change in kept.items())
-    said = [f"Of the {what} in accuracy of {product.name}, {_figures(whole.accuracy)}, this share remains: {shares}."]
+    if whole.share_interval is None:
+        changes = ", ".join(
+            f"{_figures(change.accuracy)} in the {span} alone" for span, change in kept.items() if change
+        )
+        said = [
+            f"{_begin(product.name)} changes accuracy by {_figures(whole.accuracy)}: too near 0 for shares of it. With its "
+            f"rows in one span it changes by {changes}."
+        ]
+    else:
+        what = "gain" if whole.accuracy.estimate > 0 else "loss"
+        shares = ", ".join(f"{_share(change)} in the {span} alone" for span, change in kept.items())
+        said = [
+            f"Of the {what} in accuracy of {product.name}, {_figures(whole.accuracy)}, this share remains: {shares}."
+        ]
     shown: list[str] = []
     equal: list[str] = []
     for one, other in itertools.combinations(SPANS, 2):
