@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-slow test-browser fuzz lint types dist bench clean
+.PHONY: help demo smoke test test-slow test-browser fuzz lint types docs dist bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: $(VENV)/.dev ## style, format and import rules
 types: $(VENV)/.dev ## pyright, strict on src
 	$(BIN)/pyright
 
+docs: $(VENV)/.dev ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 dist: $(VENV)/.dev ## wheel and sdist, their metadata checked, and the wheel tried alone in a new environment
 	rm -rf dist
 	$(BIN)/python -m build -q
@@ -61,4 +64,4 @@ bench: $(VENV)/.dev ## every benchmark that takes minutes, each against a peer i
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what was built here; runs and the cache of downloads stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build site
