@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ks_lottery.models.export_lora import to_lora
     from ks_lottery.models.formats import Export, export
     from ks_lottery.models.gradients import row_gradients
+    from ks_lottery.models.hub_upload import push
     from ks_lottery.models.load import LoadedModel, from_memory, load_model, open_checkpoint
     from ks_lottery.recipes.reproduce import reproduce
     from ks_lottery.stats.two_sample import ks_test
@@ -80,6 +81,7 @@ _HOME = {
     "ks_test": "stats.two_sample",
     "load_model": "models.load",
     "open_checkpoint": "models.load",
+    "push": "models.hub_upload",
     "read_corpus": "corpus.readers",
     "reproduce": "recipes.reproduce",
     "row_gradients": "models.gradients",
@@ -130,6 +132,7 @@ __all__ = [
     "ks_test",
     "load_model",
     "open_checkpoint",
+    "push",
     "read_corpus",
     "reproduce",
     "row_gradients",

@@ -28,6 +28,7 @@ NOT_EXECUTED = {
     r"torchrun .*": "needs several GPUs; tests/parity/test_processes.py starts two processes on a CPU",
     r"ks-lottery demo .*": "fetches 238 MB; tests/end_to_end/test_gemma.py makes it of a tiny Gemma, and .ci/run the demo",
     r"ks-lottery watch .*": "serves until Ctrl-C; tests/unit/test_live_page.py asks it",
+    r"ks-lottery push (?!.*--dry-run).*": "needs a login at the hub; tests/unit/test_hub_upload.py pushes to a local server",
     r"ks-lottery reproduce .* --workers .*": "starts Ray; tests/end_to_end/test_cluster.py",
     r"ks-lottery reproduce .* --processes .*": "needs several GPUs; tests/parity/test_process_group.py",
     r"ks-lottery export .* --to gguf .*": "fetches llama.cpp's converter; tests/parity/test_export_gguf.py and tests/slow",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
-from pages import PAGES, PYTHON, ROOT
+from pages import PAGES, PYTHON, ROOT, fenced
 
 from ks_lottery import read_corpus, to_peft, tune
 from ks_lottery.corpus.prompt_form import PromptForm
@@ -48,7 +47,7 @@ def test_the_card_of_an_adapter_says_its_prompt_and_its_code_translates(shipped,
     card = Path("adapter/README.md").read_text(encoding="utf-8")
     assert "Template `alpaca`, from English to Catalan" in card
     assert "Translate the following sentence from English to Catalan." in card
-    code = textwrap.dedent(card.partition("## Use\n")[2].partition("## Settings")[0])
+    (code,) = [code for language, code in fenced(card) if language == "python"]
     monkeypatch.chdir("adapter")
     capsys.readouterr()
     exec(code, {})

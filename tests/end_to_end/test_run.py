@@ -124,3 +124,32 @@ def test_another_seed_gives_another_run_and_zero_is_a_seed(finished, tied_model,
     assert one["embed/patch.safetensors"] != other["embed/patch.safetensors"]
     # The seed of training moves no sentence, so that seeds share one test text.
     assert {name for name in one if name.startswith("text/") and one[name] != other[name]} == set()
+
+
+@pytest.mark.parametrize("method", ["partial", "transfer", "occurrence", "embed"])
+def test_the_card_of_an_export_has_the_figures_of_the_run(finished, tmp_path, method):
+    from huggingface_hub import ModelCard
+
+    assert main(["export", str(finished / method), "--to", "peft", "--out", str(tmp_path / "out")]) == 0
+    card = ModelCard((tmp_path / "out" / "README.md").read_text(encoding="utf-8"))
+    summary = json.loads((finished / "summary.json").read_text())
+    figures = summary["methods"][method]
+    measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert measured["accuracy"] == round(figures["accuracy"], 4)
+    assert measured["chrf"] == round(figures["chrf"], 4)
+    assert f"{figures['forgetting']['loss_difference']:+.4f}" in card.text
+    counts = summary["text"]
+    assert f"{counts['train']} to train, {counts['calibration']} to calibrate, {counts['test']} to test" in card.text
+    certificate = summary["certificate"].get(method)
+    if certificate is None:
+        assert "Nothing is guaranteed of these rows" in card.text
+        return
+    level = "0.05" if method == "transfer" else method
+    statements = [each["statement"] for each in certificate["guarantees"] if each["model"] == level]
+    assert len(statements) >= 3
+    where = next(each["pool"]["name"] for each in certificate["guarantees"])
+    for statement in statements:
+        claim = statement.partition("), ")[2].partition(". ")[0]
+        assert claim.replace("_", "\\_") in card.text
+    assert "held-out text of" in where
+    assert str(finished.parent.parent) not in card.text.partition("## Use")[0]

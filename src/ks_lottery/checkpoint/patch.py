@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.patch_tensors import checked_ids, checked_rows
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
 from ks_lottery.report.section import Column, Section
@@ -66,6 +67,8 @@ class RowPatch(ByContent, Shown):
         Values of the output side for ``both`` on a base that is not tied, shape (K, d), float32.
     attribution
         What each row contributed, where embed tuning made the patch; saved beside it, and read by `Attribution.open`.
+    folder
+        Where it was opened from, for what was measured of it there; None for one that was made in memory.
     """
 
     ids: npt.NDArray[np.int64]
@@ -75,6 +78,7 @@ class RowPatch(ByContent, Shown):
     side: Side = "input"
     output_values: torch.Tensor | None = None
     attribution: Attribution | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         """Check that ids and values fit each other."""
@@ -248,44 +252,11 @@ class RowPatch(ByContent, Shown):
         side, names = about.get("side", "input"), set(tensors) - {"ids"}
         if "ids" not in tensors or (str(side), *sorted(names)) not in FORMS:
             raise UserError(f"{path} is a row patch without its rows: make it again")
-        ids = _checked_ids(path, tensors["ids"])
-        rows = {name: _checked_rows(path, name, tensors[name], len(ids)) for name in sorted(names)}
+        ids = checked_ids(path, tensors["ids"])
+        rows = {name: checked_rows(path, name, tensors[name], len(ids)) for name in sorted(names)}
         if len({values.shape for values in rows.values()}) > 1:
             raise UserError(f"{path}: the rows of its two sides have different widths: make the patch again")
         base = mapping(path, sources(path, about), "base")
         settings = mapping(path, about, "settings")
         values, other = (rows["values"], rows["output_values"]) if len(rows) == 2 else (next(iter(rows.values())), None)
-        return cls(ids, values, base, settings, side, other)
-
-
-def _checked_ids(path: Path, ids: torch.Tensor) -> npt.NDArray[np.int64]:
-    """Return the ids of a file, as `RowPatch` needs them."""
-    fault = ""
-    if ids.dtype != torch.int64 or ids.ndim != 1:
-        fault = f"of type {str(ids.dtype).removeprefix('torch.')} and shape {tuple(ids.shape)}"
-    elif bool((ids < 0).any()):
-        fault = f"negative ({int(ids.min())})"
-    elif bool((ids.diff() <= 0).any()):
-        fault = "not in ascending order, or there twice"
-    if fault:
-        raise UserError(
-            f"{path}: its ids are {fault}, but must be ascending row numbers, each once: make the patch again"
-        )
-    return ids.numpy()
-
-
-def _checked_rows(path: Path, name: str, values: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the values of one side of a file, as `RowPatch` needs them."""
-    if values.dtype != torch.float32 or values.ndim != 2 or len(values) != count or not values.shape[1]:
-        kind = str(values.dtype).removeprefix("torch.")
-        raise UserError(
-            f"{path}: {name} is of type {kind} and shape {tuple(values.shape)}, but must be float32 with one row for each of "
-            f"the {count:,} ids: make the patch again"
-        )
-    bad = ~torch.isfinite(values).all(dim=1)
-    if bool(bad.any()):
-        raise UserError(
-            f"{path}: {name} holds NaN or infinite values in its row {int(torch.nonzero(bad)[0])}: the training diverged, or "
-            "the file is damaged"
-        )
-    return values
+        return cls(ids, values, base, settings, side, other, folder=path.parent)

@@ -9,6 +9,7 @@ from ks_lottery.config.job_commands import DemoSettings, ExportSettings, RunSett
 from ks_lottery.config.measure_commands import AgreeSettings, CertifySettings, EvaluateSettings, WhereSettings
 from ks_lottery.config.recipe_commands import ReproduceSettings, StoreSettings
 from ks_lottery.config.report_commands import ReportSettings, WatchSettings
+from ks_lottery.config.service_commands import CompletionSettings, DoctorSettings, PushSettings
 from ks_lottery.config.ticket_commands import (
     AlikeSettings,
     ExplainSettings,
@@ -246,6 +247,39 @@ COMMANDS = {
         settings=ExportSettings,
         example="export runs/demo/partial --to peft --out adapter",
         renamed={"argument": "--out"},
+    ),
+    "push": Command(
+        task="ship",
+        summary="upload an export to the Hugging Face hub",
+        settings=PushSettings,
+        opens_models=False,
+        example="push adapter OWNER/NAME --dry-run",
+        notes=(
+            "Nothing is uploaded but the files that export wrote. The token is that of the hub's own login (hf auth login). "
+            "The hub's own variables, such as HF_ENDPOINT, are obeyed."
+        ),
+    ),
+    "doctor": Command(
+        task="help",
+        summary="what is installed, what this machine can do, and what is missing for which feature",
+        settings=DoctorSettings,
+        opens_models=False,
+        example="doctor --json",
+        notes=(
+            "No network is used. Exit code 1 where a package that is required is missing or has a version out of its range, or "
+            "torch cannot be imported."
+        ),
+    ),
+    "completion": Command(
+        task="help",
+        summary="the script by which a shell completes commands, flags, choices and paths",
+        settings=CompletionSettings,
+        opens_models=False,
+        example="completion bash",
+        notes=(
+            'bash: add eval "$(ks-lottery completion bash)" to ~/.bashrc. zsh: the same in ~/.zshrc, after compinit. fish: '
+            "ks-lottery completion fish > ~/.config/fish/completions/ks-lottery.fish."
+        ),
     ),
 }
 """Command to what it is, in the order of the help."""

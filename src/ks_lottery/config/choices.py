@@ -291,3 +291,6 @@ DTYPES = ("auto", "float32", "bfloat16")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """Where a model runs."""
+
+SHELLS = ("bash", "zsh", "fish")
+"""Shells that `ks-lottery completion` writes a script for."""

@@ -142,6 +142,16 @@ def is_chinese(language: str) -> bool:
     return _subtags(language)[0] in CHINESE and not is_spaced(language)
 
 
+def language_code(language: str) -> str | None:
+    """Return the code of a language in two or three letters, without script and region; None where it is not known.
+
+    >>> [language_code(language) for language in ("eng_Latn", "pt-BR", "Catalan", "Klingon of the north")]
+    ['en', 'pt', 'ca', None]
+    """
+    code = _subtags(language)[0]
+    return code if re.fullmatch("[a-z]{2,3}", code) and code in _names() else None
+
+
 def same_language(one: str, other: str) -> bool:
     """Say whether two codes or names are of one language, whatever the variant.
 

@@ -84,7 +84,8 @@ def to_gguf(
         written = _with_patch(checked_gguf(file, checkpoint), patch, tied=tied)
         with work.publish({**about, "notes": written.notes}) as temporary:
             write_gguf(written.header, temporary / MODEL_FILE, written.tensors)
-            text = card(checkpoint, patch, "gguf", notes=written.notes, commands=f"llama-server -m {MODEL_FILE}\n")
+            commands = f"llama-server -m {MODEL_FILE}\n"
+            text = card(checkpoint, patch, "gguf", notes=written.notes, commands=commands, exact=False)
             (temporary / "README.md").write_text(text, encoding="utf-8")
             write_terms(checkpoint, temporary)
     return folder
@@ -155,7 +156,7 @@ def to_gguf_lora(
             if not untied:
                 write_gguf(header, temporary / UNTIED_FILE, {HEAD: NewTensor.copy_of(header.tensors[EMBEDDING])})
             _write_adapter(temporary / ADAPTER_FILE, header.architecture, loras, used)
-            text = card(checkpoint, patch, "gguf-lora", notes=notes, commands=commands)
+            text = card(checkpoint, patch, "gguf-lora", notes=notes, commands=commands, exact=False)
             (temporary / "README.md").write_text(text, encoding="utf-8")
             write_terms(checkpoint, temporary)
     return folder

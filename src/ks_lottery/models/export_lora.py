@@ -106,7 +106,7 @@ def to_lora(
             in_order(config).save_pretrained(str(temporary))
         text = card(
             checkpoint, patch, "lora", notes=[*_sizes(loras, error), *_notes(model, tied=tied)],
-            commands=_vllm(model, checkpoint, used),
+            commands=_vllm(model, checkpoint, used), exact=not error,
         )  # fmt: skip
         (temporary / "README.md").write_text(text, encoding="utf-8")
         write_terms(checkpoint, temporary)

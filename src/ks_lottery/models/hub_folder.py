@@ -36,6 +36,7 @@ def from_hub(name: str, *, pickles: bool = False) -> Path:
         "*.txt",
         "*.jinja",
         "*.py",
+        "README.md",  # which names the licence
     ]  # code runs only with trust_remote_code
     try:
         folder = Path(snapshot_download(name, allow_patterns=patterns))

@@ -43,6 +43,9 @@ NOT_OF_THE_MODEL = (MANIFEST_FILE, RECORD_FILE, "training.json", "rows.json")
 PROMPT_LEARNING = ("PREFIX_TUNING", "PROMPT_TUNING")
 """Kinds of adapters that are no change of weights."""
 
+VLLM_MODELS = ("llama", "mistral", "mixtral", "granite", "qwen2", "qwen3")
+"""Types of models that vLLM 0.32 loads by its source, also where the embeddings of a tied base are apart; not run here."""
+
 OF_GGUF = "bfloat16"
 """Type in which the floats of a GGUF file are written unless another one is asked for: that of the models such files are made
 from. Its values have fewer bits than that, and float32 doubles the file."""
@@ -140,7 +143,10 @@ def _write(base: Checkpoint, content: _Content, made: CardContent, folder: Path)
             config["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     rounded = ", ".join(sorted(_rounded(base, tensors)))
-    (folder / "README.md").write_text(card(base, made, "merged", dtype=rounded), encoding="utf-8")
+    commands = "vllm serve .\n" if config.get("model_type") in VLLM_MODELS else ""
+    exact = not rounded and tensors[base.embedding].dtype == torch.float32  # which the rows of a patch have
+    text = card(base, made, "merged", dtype=rounded, commands=commands, exact=exact)
+    (folder / "README.md").write_text(text, encoding="utf-8")
     write_terms(base, folder)
 
 

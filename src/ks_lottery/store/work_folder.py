@@ -24,6 +24,9 @@ BEGUN_FILE = "begun.json"
 
 LOCK_FILE = ".lock"
 
+LISTED = ("export",)
+"""Kinds of results whose manifest lists their files, so that nothing else is taken for a part of them."""
+
 
 class WorkFolder:
     """A result that is written whole or not at all, and work that resumes where it stopped.
@@ -133,7 +136,8 @@ class WorkFolder:
             for name in keep:
                 if (self.unfinished / name).is_dir():
                     shutil.copytree(self.unfinished / name, folder / name)
-            write_json(folder / MANIFEST_FILE, dict(manifest))
+            files = {"files": sorted(path.name for path in folder.iterdir())} if manifest["kind"] in LISTED else {}
+            write_json(folder / MANIFEST_FILE, {**manifest, **files})
         self._remove_unfinished(manifest)
 
     def _remove_unfinished(self, manifest: Mapping[str, Any]) -> None:
