@@ -47,7 +47,7 @@ NEEDS = {
     "docs/run.md": f"{HUB_MODEL} M MODEL pairs.tsv",
     "docs/scan.md": "BASE TUNED ADAPTER pairs.tsv text.ca runs/embed runs/partial",
     "docs/ship.md": "MODEL runs/demo runs/lora sentences.txt",
-    "docs/tune.md": "MODEL=unused pairs.tsv test.tsv mine.json",
+    "docs/tune.md": "MODEL=unused pairs.tsv test.tsv mine.json tokens.txt",
     "docs/tutorial.md": "MODEL runs/demo",
     "docs/where.md": "MODEL runs/partial runs/embed test.tsv tickets.json scan.parquet ca.json de.json ca-seed0.json "
     "ca-seed1.json",
@@ -180,6 +180,7 @@ MAKERS: dict[str, Callable[[Inputs, Path], None]] = {
     "dev.ca.tsv": _text(40, start=600),
     "dev.de.tsv": _text(40, word="Nummer", start=600),
     "mine.json": lambda _, place: place.write_text(json.dumps(["plain", "{source}\n{target_language}:\n"])) and None,
+    "tokens.txt": lambda _, place: place.write_text("<a>\n<b>\n") and None,
     "runs/demo": lambda inputs, place: inputs.give(*command(inputs.model, inputs.text, place)),
     **dict.fromkeys(["runs/a", "runs/b", "runs/demo-gemma3-270m"], _copy("runs/demo")),
     "runs/embed": _patch("embed"),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
 from ks_lottery.checkpoint.patch import SIDES, RowPatch
 from ks_lottery.evaluation.translate import generate
+from ks_lottery.models.applied import applied
 from ks_lottery.models.export import to_merged, to_peft
 from ks_lottery.models.export_lora import to_lora
 from ks_lottery.models.language_model import LabelledLanguageModel
@@ -280,3 +281,38 @@ def test_every_row_of_the_head_can_be_exported(folder, name, side, tmp_path):
         warnings.simplefilter("ignore")
         adapted = PeftModel.from_pretrained(plain(checkpoint.folder), str(tmp_path / "adapter")).eval()
     assert torch.allclose(logits_of(adapted), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "side"), CASES)
+def test_new_tokens_beyond_the_matrix_are_those_of_resized_ones(folder, tmp_path, name, side):
+    """More tokens than spare rows: beside the weights, in the resized weights of transformers, merged, and in PEFT."""
+    from peft import PeftModel
+
+    checkpoint = open_checkpoint(str(folder(name)))
+    loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    tied = is_tied(loaded.lm)
+    ids = np.array([5, 384, 399, 400, 401])
+    random = torch.Generator().manual_seed(2)
+    width = checkpoint.width
+    values, second = (torch.randn(len(ids), width, generator=random) for _ in range(2))
+    first = len(loaded.tokenizer)  # some tokenizers have a token more than their file
+    texts = [f"<n{i}>" for i in range(402 - first)]
+    about = {"new_tokens": {"texts": texts, "ids": list(range(first, 402)), "base_rows": V}}
+    apart = side == "both" and not tied
+    patch = RowPatch(ids, values, checkpoint.describe(), about, side, second if apart else None)
+    tokens = torch.tensor([[1, 5, 384, 400, 77, 401], [5, 390, 6, 3, 399, 2]])
+    with installed_patch(loaded.lm, patch), torch.no_grad():
+        wanted = loaded.lm(tokens).logits
+    assert wanted.shape[-1] == 402
+    to_merged(checkpoint, patch, tmp_path / "merged")
+    to_peft(checkpoint, patch, tmp_path / "peft")
+    applied(patch, loaded, permanently=True)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+        base = transformers.AutoModelForCausalLM.from_pretrained(folder(name), dtype=torch.float32)
+        base.resize_token_embeddings(402, mean_resizing=False)
+        adapted = PeftModel.from_pretrained(base, str(tmp_path / "peft")).eval()
+    with torch.no_grad():
+        for lm in (loaded.lm, merged, adapted):
+            torch.testing.assert_close(lm(input_ids=tokens).logits, wanted, atol=1e-4, rtol=1e-4)

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(past_key_values|is_gradient_checkpointing).*:FutureWarning"
 )  # PEFT's
 
-METHODS = [name for name in METHODS if name not in {"qlora", "token-prompt"}]  # which have tests of their own
+METHODS = [
+    name for name in METHODS if name not in {"qlora", "token-prompt", "new-tokens"}
+]  # which have tests of their own
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from ks_lottery.corpus.corpus import Pair
 from ks_lottery.corpus.numbered_tokens import numbered_tokens, template_parts
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import instruction, render_prompt
+from ks_lottery.models.new_tokens import with_new_tokens
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.models.unused_tokens import unused_tokens
 from ks_lottery.recipes.translation import translate_sentences
@@ -222,11 +223,37 @@ def test_tokens_that_the_text_holds_are_not_used(folder, loaded):
     assert prompt.ids == tuple(known[f"<unused{i}>"] for i in (1, 3, 4))
 
 
-def test_a_vocabulary_without_such_tokens_is_refused_with_their_number(tmp_path, corpus):
+def test_a_vocabulary_without_such_tokens_gets_new_ones(tmp_path, corpus):
+    """Each starts from the row of the template's token in whose place it is, so that the untrained prompt is the template."""
     spare = ROWS - max(vocabulary(make_reserve(tmp_path / "count", [])).values()) - 1
-    folder = make_reserve(tmp_path / "full", [f"<taken_{i}>" for i in range(spare)])
-    with pytest.raises(UserError, match="has 0 tokens that text never yields, but the prompt needs 3: choose another"):
-        tune(folder, corpus, method="token-prompt", tokens=3, template=SHAPE)
+    for reserved in (0, 2):
+        names = [*(f"<unused{i}>" for i in range(reserved)), *(f"<taken_{i}>" for i in range(spare - reserved))]
+        folder = make_reserve(tmp_path / f"full{reserved}", names)
+        loaded = load_model(open_checkpoint(str(folder)), dtype="float32", device="cpu")
+        with pytest.raises(UserError, match=f"has {reserved} tokens that text never yields, but the prompt needs 5"):
+            token_prompt(loaded, corpus, TuneSpec(method="token-prompt", tokens="5", template=SHAPE))
+        tuning = prepare(loaded, corpus, TuneSpec(method="token-prompt", tokens="5", template=SHAPE))
+        said = " ".join(tuning.sections()[0].sentences)
+        assert f"{reserved} of {reserved} tokens that text never yields and {5 - reserved} new ones" in said
+        new = tuple(range(ROWS, ROWS + 5 - reserved))
+        known = vocabulary(folder)
+        assert tuning.prompt.ids == (*(known[f"<unused{i}>"] for i in range(reserved)), *new)
+        places = [
+            t for text in SHAPE.split("{source}") for t in loaded.tokenizer.encode(text, add_special_tokens=False)
+        ]
+        replaced = [*places[:3], *places[-2:]][reserved:]
+        with tuning.trainable() as trainable:
+            start = trainable.collect()
+        assert torch.equal(start.values[reserved:], loaded.checkpoint.rows(np.array(replaced)))
+    everything = tune(loaded, corpus, method="token-prompt", template=SHAPE, epochs=1, learning_rate=1e-9)
+    template = PromptForm(loaded.tokenizer, SHAPE).prompts([""], ["The house"])[0]
+    longer = with_new_tokens(loaded, everything)
+    own = PromptForm(longer.tokenizer, everything.prompt).prompts([""], ["The house"])[0]
+    with torch.no_grad(), installed_patch(loaded.lm, everything):
+        logits = loaded.lm(torch.tensor([own])).logits
+        # unused tokens start from their own rows; they were moved to those of their places for this
+        assert logits.shape[-1] == everything.added.rows
+    assert len(own) == len(template)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +265,10 @@ def test_a_vocabulary_without_such_tokens_is_refused_with_their_number(tmp_path,
         ({"side": "output"}, "leave `side` out"),
         ({"template": "{source}"}, "no token around the source"),
         ({"template": "chat"}, "the model's tokenizer has no chat template"),
-        ({"method": "embed", "tokens": 4}, "`tokens` is for token-prompt, prompt, prefix tuning, not for embed"),
+        (
+            {"method": "embed", "tokens": 4},
+            "`tokens` is for token-prompt, prompt, prefix and new-tokens tuning, not for embed",
+        ),
         ({"size": 4}, "`size` is"),
         ({"tickets": ks_lottery.Tickets(rows=np.array([4]), rule={})}, "leave `tickets` out"),
     ],

@@ -35,6 +35,9 @@ TRANSFER = "transfer"
 ORIGINAL, TUNED = "original", "tuned"
 """Names of the two models that every small one is compared with."""
 
+OTHER_VOCABULARY = "and certify compares models that share one: evaluate it instead"
+"""Why a patch that adds tokens is refused."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -7,8 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_lottery.certification.candidates import ORIGINAL, TUNED
+from ks_lottery.certification.candidates import ORIGINAL, OTHER_VOCABULARY, TUNED
 from ks_lottery.certification.certificate import Certificate
+from ks_lottery.checkpoint.added_tokens import refuse_new_tokens
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.measure_commands import CertifyOptions
 from ks_lottery.corpus.corpus import Corpus
@@ -49,8 +50,9 @@ def scan_of_patch(checkpoint: Checkpoint, tuned: RowPatch, file: str | Path | No
     Raises
     ------
     UserError
-        When the saved scan is that of another base, patch or tensor.
+        When the saved scan is that of another base, patch or tensor, or the patch adds tokens.
     """
+    refuse_new_tokens(tuned.added, OTHER_VOCABULARY)
     if file is None:
         return scan_sources(checkpoint, tuned, units="output" if tuned.side == "output" else "embedding")
     scan = Scan.open(file)

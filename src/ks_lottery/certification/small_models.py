@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ks_lottery.certification.candidates import (
+    OTHER_VOCABULARY,
     TRANSFER,
     Candidate,
     check_side,
@@ -13,6 +14,7 @@ from ks_lottery.certification.candidates import (
     transfer_of,
     transfers,
 )
+from ks_lottery.checkpoint.added_tokens import refuse_new_tokens
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def check_patches(checkpoint: Checkpoint, tuned: RowPatch, spec: CertifySpec) ->
         For the first that does not belong.
     """
     tuned.check_base(checkpoint)
+    for patch in (tuned, *spec.small.values()):
+        refuse_new_tokens(patch.added, OTHER_VOCABULARY)
     for name, patch in spec.small.items():
         patch.check_base(checkpoint)
         check_side(tuned, patch, name)

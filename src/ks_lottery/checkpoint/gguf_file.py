@@ -119,7 +119,9 @@ def rows_of(header: GgufHeader, name: str) -> Bytes:
     return packed.reshape(tensor.shape[0], -1)
 
 
-def with_rows(header: GgufHeader, name: str, ids: npt.NDArray[np.int64], rows: Floats) -> Rewritten:
+def with_rows(
+    header: GgufHeader, name: str, ids: npt.NDArray[np.int64], rows: Floats, count: int | None = None
+) -> Rewritten:
     """Return a matrix of a file with new rows, in its own quantisation.
 
     Only the bytes of these rows change. A type that `gguf` can read and not write becomes F16: it is the narrowest type that
@@ -135,11 +137,20 @@ def with_rows(header: GgufHeader, name: str, ids: npt.NDArray[np.int64], rows: F
         Rows, shape (K,).
     rows
         Their values, shape (K, d).
+    count
+        Rows that the matrix gets, where there are more than V: those that are not among `ids` are the mean of the V. None (the
+        default) for V.
     """
     from gguf import GGMLQuantizationType
 
     tensor = header.tensors[name]
     packed, kind = rows_of(header, name).copy(), tensor.kind
+    given, more = len(rows), 0 if count is None else count - len(packed)
+    if more > 0:
+        mean = _mean(packed, kind)
+        beyond = len(packed) + np.setdiff1d(np.arange(more), ids - len(packed))
+        packed = np.concatenate([packed, np.zeros((more, packed.shape[1]), dtype=np.uint8)])
+        rows, ids = np.concatenate([rows, np.tile(mean, (len(beyond), 1))]), np.concatenate([ids, beyond])
     new, error, notes = quantised(rows, kind), 0.0, ()
     if new is None:
         before, kind = packed, int(GGMLQuantizationType.F16)
@@ -155,12 +166,23 @@ def with_rows(header: GgufHeader, name: str, ids: npt.NDArray[np.int64], rows: F
             f"Its other rows change by at most {error:.1e}.",
         )
     packed[ids] = new
-    made = NewTensor(kind=kind, shape=tensor.shape, data=packed.reshape(-1))
-    return Rewritten(tensor=made, rows=floats(new, kind), kept_error=error, notes=notes)
+    made = NewTensor(kind=kind, shape=(len(packed), *tensor.shape[1:]), data=packed.reshape(-1))
+    return Rewritten(tensor=made, rows=floats(new, kind)[:given], kept_error=error, notes=notes)
+
+
+def _mean(packed: Bytes, kind: int) -> Floats:
+    """Return the mean of the rows of a matrix, shape (d,), summed in float64."""
+    starts = range(0, len(packed), 1 << 14)
+    sums = [floats(packed[start : start + (1 << 14)], kind).sum(axis=0, dtype=np.float64) for start in starts]
+    return (np.sum(sums, axis=0) / len(packed)).astype(np.float32)
 
 
 def write_gguf(
-    header: GgufHeader, out: Path, tensors: Mapping[str, NewTensor], texts: Mapping[str, str] | None = None
+    header: GgufHeader,
+    out: Path,
+    tensors: Mapping[str, NewTensor],
+    texts: Mapping[str, str] | None = None,
+    values: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a GGUF file with the content of another one, some tensors changed or added, and some texts of its header.
 
@@ -174,10 +196,13 @@ def write_gguf(
         Name to content: of a tensor of the file, or of a new one, which comes last.
     texts
         Key of the header to a string that it has from now on.
+    values
+        Key of the header to any other value, as the bytes of its type and content.
     """
     all_tensors = {name: NewTensor.copy_of(tensor) for name, tensor in header.tensors.items()} | dict(tensors)
     with out.open("wb") as file:
-        file.write(_head(header, all_tensors, texts or {}))
+        given = {name: struct.pack("<I", STRING) + _string(text) for name, text in (texts or {}).items()}
+        file.write(_head(header, all_tensors, {**given, **(values or {})}))
         for tensor in all_tensors.values():
             _pad(file, header.alignment)
             if isinstance(tensor.data, GgufTensor):
@@ -187,10 +212,10 @@ def write_gguf(
         _pad(file, header.alignment)
 
 
-def _head(header: GgufHeader, tensors: Mapping[str, NewTensor], texts: Mapping[str, str]) -> bytes:
-    """Return all that is before the tensors' bytes: values as they were but for some texts, and a line for each tensor."""
+def _head(header: GgufHeader, tensors: Mapping[str, NewTensor], values: Mapping[str, bytes]) -> bytes:
+    """Return all that is before the tensors' bytes: values as they were but for some, and a line for each tensor."""
     keys = {name: read_at(header.file, start, stop - start).tobytes() for name, (start, stop) in header.keys.items()}
-    keys |= {name: _string(name) + struct.pack("<I", STRING) + _string(text) for name, text in texts.items()}
+    keys |= {name: _string(name) + value for name, value in values.items()}
     parts = [MAGIC, struct.pack("<IQQ", header.version, len(tensors), len(keys)), *keys.values()]
     offset = 0
     for name, tensor in tensors.items():

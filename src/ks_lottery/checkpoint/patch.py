@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.added_tokens import AddedTokens, added_tokens
 from ks_lottery.checkpoint.patch_tensors import checked_ids, checked_rows
 from ks_lottery.errors import UserError
 from ks_lottery.report.notebook import Shown
@@ -135,10 +136,16 @@ class RowPatch(ByContent, Shown):
         )
 
     @property
+    def added(self) -> AddedTokens | None:
+        """The tokens that it adds to the vocabulary of its base; None for none."""
+        return added_tokens(self.settings)
+
+    @property
     def content(self) -> str:
-        """SHA-256 of ids, values and side."""
+        """SHA-256 of ids, values, side and the texts of new tokens."""
         raw = b"".join(values.contiguous().numpy().tobytes() for values in self._tensors.values())
-        return digest_bytes(self.ids.tobytes() + raw + (b"" if self.side == "input" else self.side.encode()))
+        added = b"" if self.added is None else digest_json(self.added.as_dict()).encode()
+        return digest_bytes(self.ids.tobytes() + raw + (b"" if self.side == "input" else self.side.encode()) + added)
 
     @property
     def _tensors(self) -> dict[str, torch.Tensor]:
@@ -206,7 +213,8 @@ class RowPatch(ByContent, Shown):
         for side in ("input", "output"):
             units = base.units[base.head if side == "output" else base.embedding]
             values = self.values_of(side)
-            if values is not None and (values.shape[1] != units.width or self.ids.max(initial=-1) >= units.count):
+            count = units.count if self.added is None else self.added.rows_over(units.count)
+            if values is not None and (values.shape[1] != units.width or self.ids.max(initial=-1) >= count):
                 raise UserError(
                     f"the patch changes {len(self)} rows of width {values.shape[1]} up to row {self.ids.max(initial=-1)}, "
                     f"which do not fit the {units.count:,} x {units.width:,} of {base.name}: give another base"

@@ -24,7 +24,7 @@ def run(settings: EvaluateSettings) -> int:
     from ks_lottery.corpus.cleaned import cleaned_text
     from ks_lottery.evaluation.evaluate import evaluate_with
     from ks_lottery.evaluation.evaluation_checks import check_before, check_evaluation
-    from ks_lottery.models.equipped import check_adapter, open_product
+    from ks_lottery.models.equipped import check_adapter, open_on
     from ks_lottery.models.load import load_model, open_checkpoint
     from ks_lottery.models.tokenized import tokenizer_of
     from ks_lottery.report.screen import Screen
@@ -45,11 +45,14 @@ def run(settings: EvaluateSettings) -> int:
         checkpoint = open_checkpoint(settings.model)
         for note in () if silent else checkpoint.notes:
             screen.say(f"        {note}")
-        product = open_product(patch or settings.adapter, checkpoint)
         tokenized = tokenizer_of(checkpoint, trust_remote_code=settings.trust_remote_code)
+        product, tokenized = open_on(patch or settings.adapter, tokenized)
         text = check_evaluation(spec, tokenized, corpus, product, settings.out, general)
         loaded = load_model(
-            checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code
+            tokenized.checkpoint,
+            dtype=settings.dtype,
+            device=settings.device,
+            trust_remote_code=settings.trust_remote_code,
         )
     for sentence in [] if silent else said:
         screen.say(f"        {sentence}")

@@ -53,7 +53,7 @@ def run(settings: TuneSettings) -> int:
             _show(screen, plan, silent=not main)
             return 0
         manifest = tuning.manifest
-        given = {name: getattr(settings, name) for name in ("train", "validation", "tickets")}
+        given = {name: getattr(settings, name) for name in ("train", "validation", "tickets", "also_rows")}
         if work.is_done(manifest, given):
             if main:
                 screen.say(f"{work.out} was made by the same command before: nothing to do")
@@ -123,6 +123,7 @@ def _spec(settings: TuneSettings, folder: Path, frequencies: dict[int, int]) -> 
         **shared(settings, TuneOptions),
         settings=shared(settings, TrainConfig),
         tickets=None if settings.tickets is None else Tickets.open(Path(settings.tickets)),
+        also_rows=None if settings.also_rows is None else Tickets.open(Path(settings.also_rows)),
         frequencies=frequencies,
         folder=folder,
         logs=folder / LOGS if "tensorboard" in settings.report_to else None,

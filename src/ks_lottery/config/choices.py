@@ -64,6 +64,7 @@ METHODS: dict[str, Method] = {
     "token-prompt": _as_partial(
         "a prompt of its own: tokens that text never yields, in place of the template's", "tickets"
     ),
+    "new-tokens": _as_partial("the rows of tokens that the vocabulary does not have yet", "tickets"),
     "frozen": _as_embed("every row that the text reaches but the first tickets", "all-but-tickets"),
     "full": _as_embed("every parameter, or those of some layers", kind="full"),
     "lora": _as_embed("LoRA of rank 8 on the query and value projections", kind="adapter"),

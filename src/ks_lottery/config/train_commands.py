@@ -27,6 +27,14 @@ METHOD_MEANINGS = {
 }
 """Method of tuning to what it trains, with the paper's learning rate and epochs."""
 
+INITS = {
+    "auto": "subwords for tokens that are found automatically, mean for others",
+    "mean": "the mean of all rows of its side",
+    "subwords": "the mean of the rows of the tokens that its text had before",
+    "description": "the mean of the rows of the tokens of a description",
+}
+"""From which values the row of a new token starts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InspectSettings(CleaningOptions, TextOptions, PromptOptions, OutputOptions):
@@ -53,9 +61,16 @@ class TuneOptions(ModelOptions, SeedOption, PromptOptions):
     gradient-sum where neither is given."""
     size: int | None = setting(None, metavar="N", within=COUNT)
     """Number of rows to train (18 for a rule unless given); for frozen, number of first tickets to leave as they are."""
-    tokens: str = setting("auto", metavar="N|auto")
+    tokens: str = setting("auto", metavar="N|auto|TOKENS")
     """Number of tokens of a token prompt (auto: one in each place of the template), or of virtual tokens of prompt and prefix
-    tuning (auto: 10)."""
+    tuning (auto: 10). For new-tokens the tokens: '<a>,<b>', a file with one a line, or auto for the pieces of the training text
+    that cost most."""
+    count: int | None = setting(None, metavar="N", within=COUNT)
+    """Number of pieces that new-tokens finds with tokens auto."""
+    init: str = setting("auto", choices=INITS)
+    """Value from which the row of a new token starts."""
+    description: str | None = setting(None, metavar="TEXT")
+    """What new tokens mean, for init description; a file may have one behind each token and a tab."""
     side: Literal["input", "output", "both"] = "input"
     """Embedding whose rows are trained."""
     layers: str | None = setting(None, metavar="LAYERS")
@@ -86,6 +101,8 @@ class TuneSettings(TuneOptions, CleaningOptions, TextOptions, StepOptions):
     """Folder to write; runs/tune-METHOD unless given."""
     tickets: str | None = setting(None, metavar="FILE")
     """JSON file that select wrote, for partial and frozen."""
+    also_rows: str | None = setting(None, metavar="FILE")
+    """JSON file that select wrote: rows that new-tokens trains beside those of the tokens."""
     corpus: str | None = setting(None, metavar="TEXT", parameter="target_text")
     """Text of the target language to count tokens in, for frequency; the ending of its file name tells its format."""
     dry_run: bool = False

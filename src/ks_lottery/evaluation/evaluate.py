@@ -19,7 +19,7 @@ from ks_lottery.evaluation.evaluation_spec import EvaluationSpec
 from ks_lottery.evaluation.general_text import forgetting, general_sentences, general_text
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.evaluation.translated import compared, scored, translations
-from ks_lottery.models.equipped import check_adapter, equipped, is_patch, open_product, saved_product
+from ks_lottery.models.equipped import check_adapter, equipped, is_patch, open_on, saved_product
 from ks_lottery.models.language_model import LabelledLanguageModel
 from ks_lottery.models.load import LoadedModel, load_model
 from ks_lottery.models.tokenized import tokenizer_of
@@ -80,7 +80,7 @@ def evaluate_with(
         When a setting cannot be used, the product does not belong to the model, a sentence does not fit the context, or the
         folder has other content.
     """
-    opened = open_product(product, loaded.checkpoint)
+    opened, loaded = open_on(product, loaded)
     text = text or check_evaluation(spec, loaded, corpus, opened, folder)
     others = others_of(spec.against, translated=bool(spec.scored), predicted=spec.predicts)
     folder = None if folder is None else Path(folder)
@@ -287,7 +287,7 @@ def evaluate(
         if isinstance(saved, str | Path) and not is_patch(saved):
             check_adapter(Path(saved).expanduser())
         tokenized = tokenizer_of(base, trust_remote_code=trust_remote_code)
-        opened = open_product(saved, tokenized.checkpoint)
+        opened, tokenized = open_on(saved, tokenized)
         text = check_evaluation(spec, tokenized, corpus, opened, folder, general)
         model = base if isinstance(base, LoadedModel) else tokenized.checkpoint
         loaded = load_model(model, dtype=dtype, device=device, trust_remote_code=trust_remote_code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ks_lottery.checkpoint.grown import GrownCheckpoint
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.groups import TextSource
 from ks_lottery.corpus.batches import Example, check_rows
@@ -109,6 +110,12 @@ def general_text(
     ids = PromptForm(loaded.tokenizer, "plain").texts(sentences)
     limit, context = max_tokens or sys.maxsize, loaded.checkpoint.context
     check_rows(ids, loaded.checkpoint.vocabulary, name)
+    own = set(loaded.checkpoint.added.ids) if isinstance(loaded.checkpoint, GrownCheckpoint) else set[int]()
+    if any(not own.isdisjoint(tokens) for tokens in ids):
+        raise UserError(
+            f"{name} holds tokens that the patch adds, and the original model, which it is compared with, has none of them: "
+            "give another text, or leave it out"
+        )
     long = [number for number, tokens in enumerate(ids, start=1) if len(tokens) > limit]
     over = [n for n, tokens in enumerate(ids, start=1) if context is not None and context < len(tokens) <= limit]
     if over:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from ks_lottery.checkpoint.added_tokens import refuse_new_tokens
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.config.groups import ModelOptions
 from ks_lottery.config.values import checks_names
@@ -55,6 +56,9 @@ def where_with(
         When the patch does not belong to the model or changes its output side, or the source sentences cannot be located.
     """
     patch.check_base(loaded.checkpoint)
+    refuse_new_tokens(
+        patch.added, "which the original model cannot read, and where compares the two: evaluate it instead"
+    )
     spec = with_template(spec, patch.prompt)
     if patch.side != "input":
         raise UserError(

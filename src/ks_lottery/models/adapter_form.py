@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.grown import mean_of_matrix, mean_row
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,11 +42,16 @@ def matrices(checkpoint: Checkpoint) -> tuple[str, str]:
     return checkpoint.embedding, checkpoint.head
 
 
-def patched_matrix(checkpoint: Checkpoint, tensor: str, ids: npt.NDArray[np.int64], rows: torch.Tensor) -> torch.Tensor:
-    """Return a matrix whole, with new rows, in its stored type."""
+def patched_matrix(
+    checkpoint: Checkpoint, tensor: str, ids: npt.NDArray[np.int64], rows: torch.Tensor | None, beyond: int = 0
+) -> torch.Tensor:
+    """Return a matrix whole, with new rows, in its stored type, and with so many rows beyond it: their mean, unless new."""
     unit = checkpoint.units[tensor]
     matrix = checkpoint.block(tensor, 0, unit.count)
-    matrix[torch.from_numpy(ids)] = rows.to(matrix.dtype)
+    if beyond:
+        matrix = torch.cat([matrix, mean_of_matrix(checkpoint, tensor).to(matrix.dtype).expand(beyond, -1)])
+    if rows is not None:
+        matrix[torch.from_numpy(ids)] = rows.to(matrix.dtype)
     return matrix
 
 
@@ -75,21 +82,32 @@ def adapter_form(checkpoint: Checkpoint, patch: RowPatch, model: PreTrainedModel
     whole: dict[str, dict[str, torch.Tensor]] = {}
     spare = next((i for i in range(checkpoint.vocabulary) if i not in set(ids)), None)
     both = patch.side == "both"
+    beyond = () if patch.added is None else patch.added.beyond
+    more = 0 if patch.added is None else patch.added.rows_over(checkpoint.vocabulary) - checkpoint.vocabulary
     for side, tensor in zip(names, matrices(checkpoint), strict=True):
         rows = patch.values_of("input" if side == "input" else "output")
-        if rows is None:
+        if rows is None and not beyond:
             continue
         if (bias and (side == "output" or tied)) or (tied and not both and spare is None):
-            whole[names[side]] = {"weight": patched_matrix(checkpoint, tensor, patch.ids, rows)}
+            whole[names[side]] = {"weight": patched_matrix(checkpoint, tensor, patch.ids, rows, more)}
             if side == "output" and bias:
-                name = f"{names['output']}.bias"
-                whole[names[side]]["bias"] = checkpoint.block(name, 0, 1).reshape(-1)
+                offset = checkpoint.block(f"{names['output']}.bias", 0, 1).reshape(-1)
+                whole[names[side]]["bias"] = torch.cat([offset, offset.mean().expand(more)])
+        elif rows is None:
+            if not tied:  # resizing would fill them at random
+                tokens[names[side]] = (list(beyond), _mean_rows(checkpoint, side, more))
         else:
             tokens[names[side]] = (ids, rows)
             if tied and not both and spare is not None:
                 other = names["output" if side == "input" else "input"]
-                tokens[other] = ([spare], checkpoint.rows(np.array([spare])))
+                kept = [checkpoint.rows(np.array([spare])), _mean_rows(checkpoint, "input", more)]
+                tokens[other] = ([spare, *beyond], torch.cat(kept))
     return AdapterForm(tokens, whole, names["output"] if tied and both else None)
+
+
+def _mean_rows(checkpoint: Checkpoint, side: str, count: int) -> torch.Tensor:
+    """Return rows of new tokens on a side that keeps its values, shape (K, d): each is the mean of that side."""
+    return mean_row(checkpoint, side).expand(count, -1) if count else torch.empty((0, checkpoint.width))
 
 
 def peft_config(model: PreTrainedModel, adapter: AdapterForm, base: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.choices import METHODS, SELECTORS
 from ks_lottery.errors import UserError
-from ks_lottery.models.vocabulary import vocabulary_of_source
+from ks_lottery.models.vocabulary import display, vocabulary_of_source
 from ks_lottery.report.forms import counted
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.json_content import read_object
@@ -57,12 +57,15 @@ def tickets_section(checkpoint: Checkpoint, patch: RowPatch) -> Section:
         vocabulary = vocabulary_of_source(checkpoint)
     except UserError:  # the rows are what they are, whatever their tokenizer has become
         vocabulary = None
-    shown = () if vocabulary is None else vocabulary.shown
+    known = () if vocabulary is None else vocabulary.shown
+    new = {} if patch.added is None else dict(zip(patch.added.ids, map(display, patch.added.texts), strict=True))
     names = "" if vocabulary is not None else " The base has no tokenizer that can be read, so that rows have no token."
     order = "in ascending order" if ordered is None else "in the order of the rule"
     return Section(
-        columns=[Column(title="row", form="integer"), *([Column(title="token")] if shown else [])],
-        rows=[[i, *([shown[i][:LONGEST] if i < len(shown) else "''"] if shown else [])] for i in ids[:FIRST]],
+        columns=[Column(title="row", form="integer"), *([Column(title="token")] if known else [])],
+        rows=[
+            [i, *([new.get(i, known[i] if i < len(known) else "''")[:LONGEST]] if known else [])] for i in ids[:FIRST]
+        ],
         sentences=[
             f"{counted(len(patch), 'row')}, {_rule(patch.settings)}. Shown: "
             f"{'all' if len(ids) <= FIRST else f'the first {FIRST}'}, {order}; tokens are quoted and escaped.{names}"

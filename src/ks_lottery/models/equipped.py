@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
 from ks_lottery.checkpoint.file_bytes import is_there
@@ -14,6 +14,7 @@ from ks_lottery.checkpoint.headers import read_header
 from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.errors import UserError
 from ks_lottery.models.language_model import LabelledLanguageModel
+from ks_lottery.models.new_tokens import with_new_tokens
 from ks_lottery.models.products import WEIGHTS
 from ks_lottery.models.prompted import PromptedLanguageModel
 from ks_lottery.models.quiet import quiet
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ks_lottery.checkpoint.reader import Checkpoint
     from ks_lottery.models.load import LoadedModel
+
+
+BaseT = TypeVar("BaseT")
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,13 @@ def open_product(product: RowPatch | str | Path | None, checkpoint: Checkpoint) 
     return product
 
 
+def open_on(product: RowPatch | str | Path | None, base: BaseT) -> tuple[RowPatch | Path | None, BaseT]:
+    """Open the product of a tuning as `open_product` does, and return with it the base with the tokens that a patch adds."""
+    one: Any = base
+    opened = open_product(product, one.checkpoint)
+    return opened, with_new_tokens(base, opened)
+
+
 def is_patch(folder: str | Path) -> bool:
     """Say whether a folder, or a file in one, is a row patch."""
     path = Path(folder).expanduser()
@@ -153,8 +164,9 @@ def equipped(
 def _adapted(loaded: LoadedModel, folder: Path) -> Generator[Any]:
     from peft import PeftModel
 
-    kind = read_json(check_adapter(folder) / ADAPTER_CONFIG).get("peft_type")
-    lm: Any = loaded.lm
+    about = read_json(check_adapter(folder) / ADAPTER_CONFIG)
+    kind, lm = about.get("peft_type"), cast("Any", loaded.lm)
+    _check_tokens(about, folder, loaded)
     with quiet():
         try:
             adapted = PeftModel.from_pretrained(lm, str(folder), use_safetensors=True)
@@ -167,6 +179,18 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Generator[Any]:
         yield adapted.eval()
     finally:
         take_off(lm, adapted)
+
+
+def _check_tokens(about: dict[str, Any], folder: Path, loaded: LoadedModel) -> None:
+    """Refuse an adapter with rows for tokens that the base does not have."""
+    named: Any = about.get("trainable_token_indices") or about.get("token_indices")
+    sets: Any = named.values() if isinstance(named, dict) else [named]
+    last = max((token for ids in sets if isinstance(ids, list) for token in ids if isinstance(token, int)), default=-1)
+    if last >= loaded.checkpoint.vocabulary:
+        raise UserError(
+            f"adapter {folder} has a row for token {last:,}, and {loaded.checkpoint.name} has {loaded.checkpoint.vocabulary:,} "
+            "rows: use the patch that it was exported from, or load it with PEFT as its README says"
+        )
 
 
 def _said(error: Exception) -> str:

@@ -11,11 +11,13 @@ from ks_lottery.models.export_parts import (
     check_fits,
     check_peft_ties,
     is_tied,
+    notes_on_tokens,
     opened,
     skeleton,
     ties,
     work_of,
     write_terms,
+    write_tokenizer,
 )
 from ks_lottery.models.merged import to_merged
 from ks_lottery.models.model_card import card
@@ -42,6 +44,9 @@ def to_peft(
     tokens cannot express the patch (a head with a bias; every row of one side of a tied model), the module is saved whole,
     V x d values.
 
+    For a patch that adds tokens the folder has the tokenizer. Where the matrix grows, PEFT needs a base that was resized
+    (``resize_token_embeddings``), as the README says; the adapter has the new rows of both sides.
+
     Parameters
     ----------
     checkpoint
@@ -67,7 +72,7 @@ def to_peft(
     from safetensors.torch import save_file
 
     checkpoint, patch, folder = opened(checkpoint, patch, folder)
-    model = skeleton(checkpoint)
+    model = skeleton(checkpoint, patch)
     tied = ties(model, checkpoint)
     check_fits(checkpoint, patch, tied=tied, force=force)
     check_peft_ties(model, checkpoint, tied=tied)
@@ -82,10 +87,12 @@ def to_peft(
     work, about = work_of(checkpoint, patch, folder, "peft")
     if work.is_done(about):
         return folder
-    with work.publish(about) as temporary:
+    notes = notes_on_tokens(checkpoint, patch)
+    with work.publish({**about, **({"notes": notes} if notes else {})}) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             in_order(config).save_pretrained(str(temporary))
-        (temporary / "README.md").write_text(card(checkpoint, patch, "peft"), encoding="utf-8")
+        write_tokenizer(checkpoint, patch, temporary)
+        (temporary / "README.md").write_text(card(checkpoint, patch, "peft", notes=notes), encoding="utf-8")
         write_terms(checkpoint, temporary)
     return folder

@@ -20,6 +20,7 @@ from ks_lottery.models.gguf_base import base_gguf
 from ks_lottery.models.load import load_model
 from ks_lottery.models.low_rank import row_lora
 from ks_lottery.models.model_card import prompts_of
+from ks_lottery.models.new_tokens import readable, with_new_tokens
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.sides import installed_patch
 from ks_lottery.report.section import Column, Section
@@ -116,8 +117,7 @@ def check_export(
 
     The reference is the base in transformers with the rows that the export has: those of a GGUF file after quantisation,
     those of a LoRA of a lower rank as it approximates them. llama.cpp computes quantised weights with rounded activations;
-    there the base itself is asked in both programs, and the largest difference between its gaps in the two is what counts as
-    close.
+    there the base itself is asked in both programs, and the largest difference between its gaps is what counts as close.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def check_export(
     """
     rounded = _written_type(folder) if to == "merged" else None
     prompts, wanted, base = reference_answers(checkpoint, _as_exported(checkpoint, patch, folder, to, rank), rounded)
-    close = CLOSE
+    close, asked = CLOSE, readable(prompts, patch)
     if to in {"gguf", "gguf-lora"}:
         runtime = "llama.cpp"
         with ExitStack() as stack:
@@ -149,11 +149,11 @@ def check_export(
                 model = model if model.is_file() else stack.enter_context(base_gguf(checkpoint))
             given = [answer.tokens for answer in llama_process.ask_llama(model, prompts, TOKENS, adapter)]
             if not _is_precise(model):
-                plain = llama_process.ask_llama(stack.enter_context(base_gguf(checkpoint)), prompts, TOKENS)
+                plain = llama_process.ask_llama(stack.enter_context(base_gguf(checkpoint)), asked, TOKENS)
                 close = max(CLOSE, _distance(base, plain))
     else:
         runtime = "PEFT" if to in {"peft", "lora"} else "transformers"
-        with _loaded(checkpoint, folder, to) as other:
+        with _loaded(checkpoint, patch, folder, to) as other:
             given = [[token for token, _ in _greedy(other, prompt)] for prompt in prompts]
     told = sum([token for token, _ in a] != [token for token, _ in b] for a, b in zip(wanted, base, strict=True))
     return compared(runtime, wanted, given, close, told)
@@ -173,11 +173,11 @@ def reference_answers(
     rounded
         Type that the weights of the base are rounded to first; None for none.
     """
-    loaded = load_model(checkpoint, dtype="float32", device="cpu")
+    loaded = load_model(with_new_tokens(checkpoint, patch), dtype="float32", device="cpu")
     for parameter in loaded.lm.parameters() if rounded is not None else ():
         parameter.data = parameter.data.to(rounded).float()
     prompts = [_prompt(loaded.tokenizer, patch, sentence) for sentence in SENTENCES]
-    base = [_greedy(loaded.lm, prompt) for prompt in prompts]
+    base = [_greedy(loaded.lm, prompt) for prompt in readable(prompts, patch)]
     with installed_patch(loaded.lm, patch):
         return prompts, [_greedy(loaded.lm, prompt) for prompt in prompts], base
 
@@ -254,7 +254,7 @@ def _greedy(lm: Any, prompt: Sequence[int]) -> Answer:
 
 
 @contextmanager
-def _loaded(checkpoint: Checkpoint, folder: Path, to: str) -> Generator[Any]:
+def _loaded(checkpoint: Checkpoint, patch: RowPatch, folder: Path, to: str) -> Generator[Any]:
     """Give the model that PEFT or transformers makes of an export."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -264,6 +264,8 @@ def _loaded(checkpoint: Checkpoint, folder: Path, to: str) -> Generator[Any]:
             yield AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
         else:
             lm: Any = load_model(checkpoint, dtype="float32", device="cpu").lm
+            if patch.added is not None and patch.added.grows:
+                lm.resize_token_embeddings(patch.added.rows, mean_resizing=False)
             yield PeftModel.from_pretrained(lm, str(folder)).eval()
 
 
@@ -293,7 +295,6 @@ def _as_exported(checkpoint: Checkpoint, patch: RowPatch, folder: Path, to: str,
             lora = row_lora(checkpoint, patch, side, rank)
             if lora is not None:
                 values[side] = checkpoint.rows(patch.ids, side) + lora.rows[:, ids].float().T @ lora.moves
-    first = values["output"] if patch.side == "output" else values["input"]
+    first: Any = values["output"] if patch.side == "output" else values["input"]
     second = values["output"] if patch.output_values is not None else None
-    assert first is not None  # noqa: S101 (a patch has values on its side)
     return RowPatch(patch.ids, first, patch.base, patch.settings, patch.side, second)

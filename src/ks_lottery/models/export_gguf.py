@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from ks_lottery.checkpoint.added_tokens import refuse_new_tokens
 from ks_lottery.checkpoint.gguf_file import NewTensor, type_name, with_rows, write_gguf
 from ks_lottery.checkpoint.gguf_rows import EMBEDDING, HEAD
+from ks_lottery.checkpoint.gguf_tokens import longer_vocabulary
 from ks_lottery.config.job_commands import ExportSettings
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
-from ks_lottery.models.export_parts import check_fits, is_tied, opened, work_of, write_terms
+from ks_lottery.models.export_parts import (
+    chat_template_of,
+    check_fits,
+    is_tied,
+    notes_on_tokens,
+    opened,
+    work_of,
+    write_terms,
+)
 from ks_lottery.models.gguf_base import base_gguf, checked_gguf
+from ks_lottery.models.load import load_tokenizer
 from ks_lottery.models.low_rank import check_rank, row_lora
 from ks_lottery.models.model_card import card
+from ks_lottery.models.prompt_template import modelfile
 
 if TYPE_CHECKING:
     from ks_lottery.checkpoint.gguf_file import Rewritten
@@ -26,6 +38,10 @@ if TYPE_CHECKING:
     from ks_lottery.models.export_parts import Base
 
 MODEL_FILE, ADAPTER_FILE, UNTIED_FILE = "model.gguf", "adapter.gguf", "base-untied.gguf"
+
+BIAS = "output.bias"
+
+CHAT_KEY = "tokenizer.chat_template"
 
 ONE_MATRIX = {"gemma", "gemma2", "command-r", "cohere2", "cohere2moe", "openelm"}
 """Architectures for which llama.cpp reads no head beside the embedding."""
@@ -39,6 +55,8 @@ class Written:
     tensors: dict[str, NewTensor]
     rows: dict[Literal["input", "output"], torch.Tensor]
     notes: list[str]
+    texts: dict[str, str] = field(default_factory=dict[str, str])
+    values: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 @checks_names
@@ -82,8 +100,15 @@ def to_gguf(
         return folder
     with base_gguf(checkpoint) as file:
         written = _with_patch(checked_gguf(file, checkpoint), patch, tied=tied)
+        template, _ = chat_template_of(checkpoint, patch)
+        if template is not None:
+            written = replace(written, texts={CHAT_KEY: template})
+        written.notes.extend(notes_on_tokens(checkpoint, patch))
         with work.publish({**about, "notes": written.notes}) as temporary:
-            write_gguf(written.header, temporary / MODEL_FILE, written.tensors)
+            write_gguf(written.header, temporary / MODEL_FILE, written.tensors, written.texts, written.values)
+            if template is not None and patch.prompt is not None:
+                end = str(load_tokenizer(checkpoint).eos_token)
+                (temporary / "Modelfile").write_text(modelfile(patch.prompt, MODEL_FILE, end), encoding="utf-8")
             commands = f"llama-server -m {MODEL_FILE}\n"
             text = card(checkpoint, patch, "gguf", notes=written.notes, commands=commands, exact=False)
             (temporary / "README.md").write_text(text, encoding="utf-8")
@@ -131,6 +156,7 @@ def to_gguf_lora(
     checkpoint, patch, folder = opened(checkpoint, patch, folder)
     tied = is_tied(checkpoint)
     check_fits(checkpoint, patch, tied=tied, force=force)
+    refuse_new_tokens(patch.added, "and a LoRA for llama.cpp has no vocabulary: export it as gguf or merged")
     used = check_rank(patch, rank)
     work, about = work_of(checkpoint, patch, folder, "gguf-lora", **({} if rank is None else {"rank": rank}))
     if work.is_done(about):
@@ -168,11 +194,14 @@ def _with_patch(header: GgufHeader, patch: RowPatch, *, tied: bool) -> Written:
     made: dict[Any, torch.Tensor] = {}
     notes: list[str] = []
     own_head = HEAD in header.tensors
+    added = patch.added
+    count = None if added is None else added.rows
     if not own_head and not tied:
         raise UserError(f"{header.file} has no {HEAD}, but the base has a head of its own: export it as merged")
     if not own_head and patch.side != "both" and len(patch):
         _check_head(header)
-        tensors[HEAD] = NewTensor.copy_of(header.tensors[EMBEDDING])
+        tensors[HEAD], more = _kept(header, EMBEDDING, patch)
+        notes += more
         notes.append(
             f"The base is tied; its matrix is in the file a second time, as {HEAD}, for the side that keeps it."
         )
@@ -181,11 +210,27 @@ def _with_patch(header: GgufHeader, patch: RowPatch, *, tied: bool) -> Written:
         if values is None or not len(patch) or (name == HEAD and name not in header.tensors and name not in tensors):
             continue
         source = name if name in header.tensors else EMBEDDING
-        new = with_rows(header, source, patch.ids, values.numpy())
+        new = with_rows(header, source, patch.ids, values.numpy(), count)
         tensors[name] = new.tensor
         made[side] = torch.from_numpy(new.rows)
         notes += [*new.notes, _rounding(name, values, new)]
-    return Written(header=header, tensors=tensors, rows=made, notes=notes)
+    for name in (EMBEDDING, HEAD):
+        if added is not None and added.grows and name in header.tensors and name not in tensors:
+            tensors[name], more = _kept(header, name, patch)
+            notes += more
+    if added is not None and added.grows and BIAS in header.tensors:
+        raise UserError(f"{header.file} has a bias of its head, which cannot grow: export it as merged")
+    values = {} if added is None else longer_vocabulary(header, added)
+    return Written(header=header, tensors=tensors, rows=made, notes=notes, values=values)
+
+
+def _kept(header: GgufHeader, name: str, patch: RowPatch) -> tuple[NewTensor, tuple[str, ...]]:
+    """Return a matrix whose rows stay as they are, and what to know of it; rows for new tokens are their mean."""
+    if patch.added is None or not patch.added.grows:
+        return NewTensor.copy_of(header.tensors[name]), ()
+    width = header.tensors[name].shape[1]
+    longer = with_rows(header, name, patch.ids[:0], np.empty((0, width), dtype=np.float32), patch.added.rows)
+    return longer.tensor, longer.notes
 
 
 def _rounding(name: str, values: torch.Tensor, new: Rewritten) -> str:

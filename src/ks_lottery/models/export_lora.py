@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Any
 from ks_lottery.config.choices import MOST_RANK
 from ks_lottery.config.job_commands import ExportSettings
 from ks_lottery.config.values import checks_names
+from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import in_order, name_of
-from ks_lottery.models.export_parts import check_fits, check_peft_ties, opened, skeleton, ties, work_of, write_terms
+from ks_lottery.models.export_parts import (
+    check_fits,
+    check_peft_ties,
+    notes_on_tokens,
+    opened,
+    skeleton,
+    ties,
+    work_of,
+    write_terms,
+    write_tokenizer,
+)
 from ks_lottery.models.low_rank import check_rank, row_lora
 from ks_lottery.models.model_card import card
 from ks_lottery.models.quiet import quiet
@@ -76,6 +87,11 @@ def to_lora(
     from safetensors.torch import save_file
 
     checkpoint, patch, folder = opened(checkpoint, patch, folder)
+    if patch.added is not None and patch.added.grows:
+        raise UserError(
+            f"the patch adds rows to the {patch.added.base_rows:,} of the base, and a LoRA cannot: export it as "
+            "merged, gguf or peft"
+        )
     model = skeleton(checkpoint)
     tied = ties(model, checkpoint)
     check_fits(checkpoint, patch, tied=tied, force=force)
@@ -100,15 +116,17 @@ def to_lora(
     tensors = {name: _filled(name, tensor, loras) for name, tensor in state.items()}
     config.inference_mode = True
     error = max(lora.error for _, lora in loras.values())
-    with work.publish({**about, "notes": _sizes(loras, error)}) as temporary:
+    told = [*_sizes(loras, error), *notes_on_tokens(checkpoint, patch)]
+    with work.publish({**about, "notes": told}) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         with quiet():
             in_order(config).save_pretrained(str(temporary))
         text = card(
-            checkpoint, patch, "lora", notes=[*_sizes(loras, error), *_notes(model, tied=tied)],
+            checkpoint, patch, "lora", notes=[*told, *_notes(model, tied=tied)],
             commands=_vllm(model, checkpoint, used), exact=not error,
         )  # fmt: skip
         (temporary / "README.md").write_text(text, encoding="utf-8")
+        write_tokenizer(checkpoint, patch, temporary)
         write_terms(checkpoint, temporary)
     return folder
 

@@ -10,10 +10,13 @@ import torch
 
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.corpus.numbered_tokens import numbered_tokens
 from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import matrices
-from ks_lottery.models.load import open_checkpoint
+from ks_lottery.models.load import load_tokenizer, open_checkpoint
+from ks_lottery.models.new_tokens import with_new_tokens
 from ks_lottery.models.products import PROMPT_SETTINGS, SavedProduct
+from ks_lottery.models.prompt_template import CHAT_TEMPLATE, NO_CHAT_TEMPLATE, prompt_chat_template
 from ks_lottery.models.quiet import quiet
 from ks_lottery.models.row_scale import rate_sentence
 from ks_lottery.store.embedded_models import terms_of, terms_text
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
     Base = str | Path | Checkpoint | LoadedModel
 
 
-def skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
-    """Build the model without its weights, to learn the names of its modules."""
+def skeleton(checkpoint: Checkpoint, patch: RowPatch | None = None) -> PreTrainedModel:
+    """Build the model without its weights, to learn the names of its modules; with the rows that a patch adds."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet(), torch.device("meta"):
@@ -38,6 +41,8 @@ def skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
             config: Any = type(checkpoint.model.config).from_dict(checkpoint.config)
         else:
             config = AutoConfig.from_pretrained(str(checkpoint.folder), local_files_only=True)
+        if patch is not None and patch.added is not None:
+            config.get_text_config().vocab_size = patch.added.rows_over(checkpoint.vocabulary)
         return AutoModelForCausalLM.from_config(config)
 
 
@@ -131,6 +136,37 @@ def work_of(
     shown = {name: patch.settings[name] for name in ("method", *PROMPT_SETTINGS) if name in patch.settings}
     settings = {"to": to, "patch": digest_json(dict(patch.settings)), "training": shown, **more}
     return WorkFolder(folder), manifest("export", made_from=made_from, settings=settings)
+
+
+def write_tokenizer(checkpoint: Checkpoint, patch: RowPatch, folder: Path) -> None:
+    """Write the tokenizer of a patch that adds tokens or has a prompt of its own, with the chat template of that."""
+    template, _ = chat_template_of(checkpoint, patch)
+    if patch.added is None and template is None:
+        return
+    tokenizer: Any = load_tokenizer(with_new_tokens(checkpoint, patch))
+    if template is not None:
+        tokenizer.chat_template = template
+    with quiet():
+        tokenizer.save_pretrained(str(folder))
+
+
+def notes_on_tokens(checkpoint: Checkpoint, patch: RowPatch) -> list[str]:
+    """Return what the user of an export should know of its new tokens and of its chat template."""
+    _, said = chat_template_of(checkpoint, patch)
+    return [*([] if patch.added is None else [f"{patch.added.sentence()}."]), *([] if said is None else [said])]
+
+
+def chat_template_of(checkpoint: Checkpoint, patch: RowPatch) -> tuple[str | None, str | None]:
+    """Return the chat template that puts the tokens of a patch's own prompt around a message, and a sentence on it.
+
+    Both are None for a patch without a prompt of its own; the template is None where its tokens cannot be written as text.
+    """
+    if patch.prompt is None:
+        return None, None
+    if numbered_tokens(patch.prompt):
+        return None, NO_CHAT_TEMPLATE
+    tokenizer = load_tokenizer(with_new_tokens(checkpoint, patch))
+    return prompt_chat_template(patch.prompt, tokenizer), CHAT_TEMPLATE
 
 
 def write_terms(checkpoint: Checkpoint, folder: Path) -> None:

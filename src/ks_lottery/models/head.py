@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ks_lottery.models.rows import master
+from ks_lottery.models.rows import master, mean_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,15 +39,27 @@ class RowHead(nn.Module):
         Rows of the set, shape (K,), ascending.
     values
         Values of these rows, shape (K, d).
+    count
+        Rows of the whole, where there are more than V, for new tokens; one of them that is not in the set is the mean of all
+        rows of `frozen`, and so is its bias. None (the default) for V.
 
     Attributes
     ----------
     rows
         The trained parameter, shape (K, d), float32 (`rows.master`); it is multiplied in the type of the frozen head.
+    beyond
+        Rows beyond V.
+    mean
+        The mean of the frozen rows, shape (1, d), where there are more than V; else None.
     """
 
-    def __init__(self, frozen: nn.Linear, ids: npt.NDArray[np.int64], values: torch.Tensor) -> None:
+    def __init__(
+        self, frozen: nn.Linear, ids: npt.NDArray[np.int64], values: torch.Tensor, count: int | None = None
+    ) -> None:
         super().__init__()
+        self.beyond = max(0, (count or 0) - frozen.out_features)
+        self.mean: torch.Tensor | None
+        self.register_buffer("mean", mean_of_rows(frozen.weight)[None] if self.beyond else None, persistent=False)
         self.frozen = frozen.requires_grad_(requires_grad=False)
         self.rows = master(values, frozen.weight)
         self.ids: torch.Tensor
@@ -60,16 +72,30 @@ class RowHead(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The frozen bias, shape (V,), if there is one."""
-        return self.frozen.bias
+        """The frozen bias, shape (V,), if there is one, followed by its mean for each row beyond V."""
+        bias: Any = self.frozen.bias
+        return bias if bias is None or not self.beyond else torch.cat([bias, bias.mean().expand(self.beyond)])
+
+    @property
+    def all_rows(self) -> bool:
+        """Whether every row is replaced, so that the frozen matrix need not be multiplied."""
+        return len(self.rows) == self.frozen.out_features + self.beyond
+
+    def extended(self, logits: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Return logits of the V frozen rows, followed by the mean row's, shape (..., 1), for each one beyond."""
+        return torch.cat([logits, mean.expand(*mean.shape[:-1], self.beyond)], dim=-1) if self.beyond else logits
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (..., V), of hidden states, shape (..., d)."""
         rows = self.rows.to(self.frozen.weight.dtype)
         hidden = hidden.to(rows.device)  # the last layer can be on another GPU
-        if len(rows) == self.frozen.out_features:
-            return F.linear(hidden, rows, self.frozen.bias)
+        if self.all_rows:
+            return F.linear(hidden, rows, self.bias)
         logits = self.frozen(hidden)
+        if self.mean is not None:
+            bias: Any = self.frozen.bias
+            mean = F.linear(hidden, self.mean.to(rows.dtype), None if bias is None else bias.mean()[None])
+            logits = self.extended(logits, mean)
         if len(rows) == 0:
             return logits
         # In place: nothing else uses the frozen head's logits, and its gradient does not need them.
@@ -118,13 +144,15 @@ def float32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None
         parts = [F.linear(wide, rows.to(frozen.weight.dtype).float()) for rows in matrix.split(PIECE)]
         return torch.cat(parts, dim=-1)
 
-    if isinstance(head, RowHead) and len(head.rows) == frozen.out_features:
+    if isinstance(head, RowHead) and head.all_rows:
         logits = apply(head.rows)
     else:
         logits = apply(frozen.weight)
+        if isinstance(head, RowHead) and head.mean is not None:
+            logits = head.extended(logits, apply(head.mean))
         if isinstance(head, RowHead) and len(head.rows):
             logits = logits.index_copy(-1, head.ids, apply(head.rows))
-    bias: torch.Tensor | None = getattr(frozen, "bias", None)
+    bias: torch.Tensor | None = getattr(head, "bias", None)
     return logits if bias is None else logits + bias.float()
 
 

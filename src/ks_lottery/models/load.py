@@ -23,6 +23,7 @@ from ks_lottery.models.gguf import converted
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.loading_report import check_weights
 from ks_lottery.models.model_folder import check_model_folder
+from ks_lottery.models.new_tokens import with_added
 from ks_lottery.models.quantized import keep_as_stored
 from ks_lottery.models.quiet import quiet
 from ks_lottery.store.embedded_models import model_gguf
@@ -141,7 +142,7 @@ def _checked(tokenizer: Any, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             f"the end-of-sentence token of {checkpoint.name} is {tokenizer.eos_token_id:,}, but its embedding has only "
             f"{checkpoint.vocabulary:,} rows: they do not belong together. Give the model's own tokenizer"
         )
-    return tokenizer
+    return with_added(tokenizer, checkpoint)
 
 
 @checks_names
@@ -191,7 +192,6 @@ def load_model(
     checkpoint = open_checkpoint(checkpoint)
     if isinstance(checkpoint, MemoryCheckpoint):
         return _copied(checkpoint, dtype, device, quantization or max_memory)
-
     _check_decoder(checkpoint)
     place = choose_device(device)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}

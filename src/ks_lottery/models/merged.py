@@ -18,10 +18,19 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.adapter_form import matrices, name_of
 from ks_lottery.models.equipped import AdapterInMemory, saved_product
-from ks_lottery.models.export_parts import check_fits, skeleton, ties, work_of, write_terms
+from ks_lottery.models.export_parts import (
+    check_fits,
+    notes_on_tokens,
+    skeleton,
+    ties,
+    work_of,
+    write_terms,
+    write_tokenizer,
+)
 from ks_lottery.models.load import open_checkpoint
 from ks_lottery.models.model_card import CardContent, card
 from ks_lottery.models.products import RECORD_FILE, SavedProduct
+from ks_lottery.models.rows import mean_of_rows
 from ks_lottery.report.forms import size
 from ks_lottery.store.embedded_models import ORIGIN_FILE
 from ks_lottery.store.work_folder import MANIFEST_FILE
@@ -113,17 +122,22 @@ def to_merged(
         return folder
     if tell is not None:
         tell(_size_sentence(base, content.tensors, types, dtype))
-    with work.publish(about) as temporary:
+    notes = [] if rows is None else notes_on_tokens(base, rows)
+    with work.publish({**about, **({"notes": notes} if notes else {})}) as temporary:
         _write(base, content, about_it, temporary)
     return folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """Tensors of a merged model by name, and whether its embeddings are apart although the base's config ties them."""
+    """Tensors of a merged model by name, and whether its embeddings are apart although the base's config ties them.
+
+    `patch` is that of a patch, with its tokens and its prompt; None for an adapter.
+    """
 
     tensors: Mapping[str, torch.Tensor]
     is_untied: bool
+    patch: RowPatch | None = None
 
 
 def _write(base: Checkpoint, content: _Content, made: CardContent, folder: Path) -> None:
@@ -141,11 +155,18 @@ def _write(base: Checkpoint, content: _Content, made: CardContent, folder: Path)
         config["tie_word_embeddings"] = False
         if isinstance(config.get("text_config"), dict):
             config["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
+    notes = [] if content.patch is None else notes_on_tokens(base, content.patch)
+    if content.patch is not None:
+        write_tokenizer(base, content.patch, folder)
+        if content.patch.added is not None:
+            of_text = isinstance(config.get("text_config"), dict)
+            longer = {"vocab_size": content.patch.added.rows}
+            config |= {"text_config": {**config["text_config"], **longer}} if of_text else longer
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     rounded = ", ".join(sorted(_rounded(base, tensors)))
     commands = "vllm serve .\n" if config.get("model_type") in VLLM_MODELS else ""
     exact = not rounded and tensors[base.embedding].dtype == torch.float32  # which the rows of a patch have
-    text = card(base, made, "merged", dtype=rounded, commands=commands, exact=exact)
+    text = card(base, made, "merged", notes=notes, dtype=rounded, commands=commands, exact=exact)
     (folder / "README.md").write_text(text, encoding="utf-8")
     write_terms(base, folder)
 
@@ -160,12 +181,23 @@ def _with_rows(base: Checkpoint, patch: RowPatch, model: PreTrainedModel, *, for
     if head == embedding and apart:
         head = f"{name_of(model, model.get_output_embeddings())}.weight"
         tensors[head] = tensors[embedding]
+    if patch.added is not None and patch.added.grows:
+        bias = f"{name_of(model, model.get_output_embeddings())}.bias"
+        for name in {embedding, head, *([bias] if bias in tensors else [])}:
+            tensors[name] = _longer(tensors[name], patch.added.rows)
     new = {embedding: patch.values_of("input"), head: patch.values_of("output")}
     for name, rows in new.items():
         tensors[name] = tensors[name].clone()  # a tensor of its own, also where it keeps its values
         if rows is not None:
             tensors[name][torch.from_numpy(patch.ids)] = rows.to(tensors[name].dtype)
-    return _Content(tensors=tensors, is_untied=not tied or apart)
+    return _Content(tensors=tensors, is_untied=not tied or apart, patch=patch)
+
+
+def _longer(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Return a matrix or a bias with so many rows: those that are new are the mean of the others."""
+    table = values.reshape(len(values), -1)
+    new = mean_of_rows(table).to(values.dtype).expand(count - len(table), -1)
+    return torch.cat([table, new]).reshape(count, *values.shape[1:])
 
 
 def _with_adapter(base: Checkpoint, product: SavedProduct, model: PreTrainedModel, *, force: bool) -> _Content:

@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.added_tokens import added_tokens
 from ks_lottery.corpus.languages import language_name
 from ks_lottery.corpus.numbered_tokens import numbered_tokens
 from ks_lottery.corpus.prompts import CHAT, LANGUAGES, TEMPLATES, fill, with_languages
@@ -170,7 +171,7 @@ def _use(made: CardContent, kind: str, commands: str) -> str:
     """Return the code and the commands that load an export and ask it, for each program that loads it."""
     parts: list[str] = []
     if kind in LOADING:
-        code = f"{LOADING[kind]}{_prompt_code(made)}{GENERATING}"
+        code = f"{_loading(made, kind)}{_prompt_code(made)}{GENERATING}"
         parts.append(f"In {PROGRAMS[kind]}:\n\n{fenced(code, 'python')}")
     else:
         prompts = prompts_of(made)
@@ -183,6 +184,18 @@ def _use(made: CardContent, kind: str, commands: str) -> str:
         program = "vLLM" if kind in LOADING else "llama.cpp"
         parts.append(f"In {program}:\n\n{fenced(commands, 'sh')}")
     return "\n\n".join(parts)
+
+
+def _loading(made: CardContent, kind: str) -> str:
+    """Return the Python that loads an export, with the tokenizer in its folder and longer matrices where it adds tokens."""
+    added, code = added_tokens(made.settings), LOADING[kind]
+    if kind == "merged" or (added is None and ("prompt" not in made.settings or _is_numbered(made))):
+        return code
+    code = code.replace("AutoTokenizer.from_pretrained(name)", "AutoTokenizer.from_pretrained(folder)")
+    if added is None or not added.grows:
+        return code
+    resize = f"base.resize_token_embeddings({added.rows}, mean_resizing=False)\n"
+    return code.replace("model = PeftModel", f"{resize}model = PeftModel")
 
 
 def _block(text: str) -> str:

@@ -11,7 +11,7 @@ from ks_lottery.checkpoint.adapter import ADAPTER_CONFIG
 from ks_lottery.checkpoint.file_bytes import is_there, path_of
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.errors import UserError
-from ks_lottery.models.equipped import WEIGHTS, equipped, is_patch, open_product
+from ks_lottery.models.equipped import WEIGHTS, equipped, is_patch, open_on
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.load import LoadedModel, load_model, open_checkpoint
 from ks_lottery.models.tokenized import tokenizer_of
@@ -182,7 +182,8 @@ def _open(model: Any, name: str, base: Any, opened: dict[str, Tokenized], *, tru
         if base is not None:
             raise
         raise UserError(f"the base of {name} cannot be opened ({error}): give `base`") from error
-    return OpenedModel(name=name, base=below, product=open_product(product, below.checkpoint))
+    made, below = open_on(product, below)
+    return OpenedModel(name=name, base=below, product=made)
 
 
 def _product(model: Any) -> tuple[RowPatch | Path | None, str | None]:

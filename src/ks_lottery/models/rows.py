@@ -29,6 +29,14 @@ def master(values: torch.Tensor, weight: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(values.detach().to(device=weight.device, dtype=kind, copy=True))
 
 
+def mean_of_rows(weight: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the rows of a matrix, shape (d,), float32, summed in float64 some rows at a time."""
+    total = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
+    for rows in weight.detach().split(1 << 14):
+        total += rows.double().sum(dim=0)
+    return (total / len(weight)).float()
+
+
 class RowEmbedding(nn.Module):
     """An input embedding with K replaced rows, which can be trained.
 
@@ -44,25 +52,36 @@ class RowEmbedding(nn.Module):
         Rows of the set, shape (K,), ascending.
     values
         Values of these rows, shape (K, d).
+    count
+        Rows of the whole, where there are more than V, for new tokens; one of them that is not in the set is the mean of all
+        rows of `frozen`. None (the default) for V.
 
     Attributes
     ----------
     rows
         The trained parameter, shape (K, d), float32 (`master`).
+    mean
+        The mean of the frozen rows, shape (d,), where there are more than V; else None.
     gate
         From tokens of any shape to a mask of the same shape that says where the rows of the set are active; elsewhere a token
         looks up its frozen row. None, the default, is everywhere. `ks_lottery.models.gate` sets it.
     """
 
-    def __init__(self, frozen: nn.Embedding, ids: npt.NDArray[np.int64], values: torch.Tensor) -> None:
+    def __init__(
+        self, frozen: nn.Embedding, ids: npt.NDArray[np.int64], values: torch.Tensor, count: int | None = None
+    ) -> None:
         super().__init__()
-        device = frozen.weight.device
+        device, count = frozen.weight.device, max(count or 0, frozen.num_embeddings)
         self.frozen = frozen.requires_grad_(requires_grad=False)
         self.rows = master(values, frozen.weight)
-        slot = torch.full((frozen.num_embeddings,), -1, dtype=torch.int32, device=device)
+        slot = torch.full((count,), -1, dtype=torch.int32, device=device)
         slot[torch.from_numpy(ids).to(device)] = torch.arange(len(ids), dtype=torch.int32, device=device)
         self.slot: torch.Tensor
         self.register_buffer("slot", slot, persistent=False)
+        self.mean: torch.Tensor | None
+        self.register_buffer(
+            "mean", mean_of_rows(frozen.weight) if count > frozen.num_embeddings else None, persistent=False
+        )
         place = np.flatnonzero(ids == (-1 if frozen.padding_idx is None else frozen.padding_idx))
         self.padding = int(place[0]) if len(place) else None
         self.gate: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -74,7 +93,12 @@ class RowEmbedding(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Look up `input_ids` (any shape) and return (..., d) in the type of the frozen matrix."""
-        base = self.frozen(input_ids)
+        if self.mean is None:
+            base = self.frozen(input_ids)
+        else:
+            last = self.frozen.num_embeddings - 1
+            mean = _scaled(self.mean.to(self.frozen.weight.dtype), self.frozen)
+            base = torch.where((input_ids > last).unsqueeze(-1), mean, self.frozen(input_ids.clamp_max(last)))
         if len(self.rows) == 0:
             return base
         slot = self.slot[input_ids]

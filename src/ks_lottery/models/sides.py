@@ -82,6 +82,7 @@ def installed_rows(
     values: torch.Tensor,
     side: Side = "input",
     output_values: torch.Tensor | None = None,
+    count: int | None = None,
 ) -> Generator[InstalledRows]:
     """Replace rows of `model` inside a block; afterwards the model is as it was.
 
@@ -96,6 +97,9 @@ def installed_rows(
         Their values, shape (K, d): of the input side, but of the output side for ``output``.
     output_values
         Values of the output side for ``both`` on a model that is not tied; else None.
+    count
+        Rows of both sides, where new tokens have some beyond the model's V; the config says so inside the block. On a side
+        whose rows are not replaced such a row is the mean of its rows. None (the default) for V.
 
     Raises
     ------
@@ -109,31 +113,46 @@ def installed_rows(
         raise ValueError(
             "output_values belong to side both of a model whose embeddings are not tied, and to nothing else"
         )
-    embedding = None if side == "output" else RowEmbedding(input_embedding(model), ids, values)
+    lm: Any = model
+    embedding = None if side == "output" else RowEmbedding(input_embedding(model), ids, values, count)
     head: RowHead | None = None
     if side != "input":
         # On both sides of a tied model: the same parameter.
         start = values if embedding is None else embedding.rows if output_values is None else output_values
-        head = RowHead(output_embedding(model), ids, start)
-    lm: Any = model
-    before = lm.get_input_embeddings(), lm.get_output_embeddings() if head is not None else None
+        head = RowHead(output_embedding(model), ids, start, count)
+    inputs, outputs = embedding, head
+    grows = count is not None and count > input_embedding(model).num_embeddings
+    if grows:  # a side whose rows stay as they are has rows for new tokens too
+        inputs = inputs or RowEmbedding(input_embedding(model), ids[:0], values[:0], count).requires_grad_(
+            requires_grad=False
+        )
+        outputs = outputs or RowHead(output_embedding(model), ids[:0], values[:0], count).requires_grad_(
+            requires_grad=False
+        )
+    before = lm.get_input_embeddings(), lm.get_output_embeddings() if outputs is not None else None
+    config = lm.config.get_text_config()
+    rows = config.vocab_size
     try:
-        if embedding is not None:
-            lm.set_input_embeddings(embedding)
-        if head is not None:
-            lm.set_output_embeddings(head)
+        if inputs is not None:
+            lm.set_input_embeddings(inputs)
+        if outputs is not None:
+            lm.set_output_embeddings(outputs)
+        if grows:
+            config.vocab_size = count
         yield InstalledRows(side, embedding, head)
     finally:
-        if embedding is not None:
+        config.vocab_size = rows
+        if inputs is not None:
             lm.set_input_embeddings(before[0])
-        if head is not None:
+        if outputs is not None:
             lm.set_output_embeddings(before[1])
 
 
 @contextmanager
 def installed_patch(model: nn.Module, patch: RowPatch) -> Generator[InstalledRows]:
     """Replace the rows of a patch inside a block, on its side."""
-    with installed_rows(model, patch.ids, patch.values, patch.side, patch.output_values) as rows:
+    count = None if patch.added is None else patch.added.rows
+    with installed_rows(model, patch.ids, patch.values, patch.side, patch.output_values, count) as rows:
         yield rows
 
 

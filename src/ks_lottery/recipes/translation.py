@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ks_lottery.checkpoint.grown import GrownCheckpoint
 from ks_lottery.config.groups import PromptOptions
 from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.lines import is_encodable
@@ -17,7 +18,7 @@ from ks_lottery.corpus.readers import LONGEST_SENTENCE
 from ks_lottery.errors import UserError, shortened
 from ks_lottery.evaluation.translate import translate
 from ks_lottery.models.equipped import equipped
-from ks_lottery.models.load import load_model, open_checkpoint
+from ks_lottery.models.load import load_model, load_tokenizer, open_checkpoint
 from ks_lottery.recipes.translator import Translator, open_translator
 from ks_lottery.report.forms import counted
 
@@ -140,7 +141,7 @@ def translate_sentences(
     prompts = prompts_of(form)
     originals: dict[int, str] = {}
     if compare:
-        before = loaded if translator.original is None else _original(translator)
+        before = _original(translator, loaded)
         usual_form = form_of(before, None)
         originals = translated("the original model", before.lm, usual_form, prompts_of(usual_form))
     with nullcontext() if translator.product is None else equipped(loaded, translator.product) as tuned:
@@ -186,9 +187,14 @@ def _asked(
     return pair, of_training or usual_instruction(*pair)
 
 
-def _original(translator: Translator) -> LoadedModel:
-    """Load the model that a tuned model was made from."""
-    assert translator.original is not None  # noqa: S101 (the caller asked)
+def _original(translator: Translator, loaded: LoadedModel) -> LoadedModel:
+    """Return the model without what tuning made of it: without the tokens that a patch adds, or another one that is loaded."""
+    if translator.original is None:
+        checkpoint, trust = loaded.checkpoint, bool(translator.loading.get("trust_remote_code"))
+        if not isinstance(checkpoint, GrownCheckpoint):
+            return loaded
+        tokenizer = load_tokenizer(checkpoint.base, trust_remote_code=trust)
+        return replace(loaded, checkpoint=checkpoint.base, tokenizer=tokenizer)
     return load_model(open_checkpoint(translator.original), **translator.loading)
 
 

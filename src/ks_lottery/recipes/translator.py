@@ -12,6 +12,7 @@ from ks_lottery.config.job_commands import TranslateSettings
 from ks_lottery.corpus.plain_text import PLAIN
 from ks_lottery.errors import UserError
 from ks_lottery.models.load import open_checkpoint
+from ks_lottery.models.new_tokens import with_new_tokens
 from ks_lottery.models.products import SavedProduct
 from ks_lottery.store.files import read_json
 from ks_lottery.store.run_folder import CONFIG_FILE, RunFolder
@@ -110,6 +111,7 @@ def _equipped_model(checkpoint: Checkpoint, product: SavedProduct, more: dict[st
     if product.kind == "model":
         raise UserError(f"{product.folder} is a whole model: give it in place of {checkpoint.name}")
     product.check_base(checkpoint)
+    checkpoint = with_new_tokens(checkpoint, product.patch)
     return Translator(
         name=product.text_of("method") or product.kind, checkpoint=checkpoint, product=product.patch or product.folder,
         prompt=product.text_of("prompt") if product.patch is None else product.patch.prompt, **_trained(product), **more,
@@ -131,6 +133,7 @@ def _of_run(run: RunFolder, method: str, loading: dict[str, Any]) -> Translator:
     text, model, usual = config["text"], config["model"], TranslateSettings
     checkpoint = open_checkpoint(model["name"])
     patch.check_base(checkpoint)
+    checkpoint = with_new_tokens(checkpoint, patch)
     order = read_json(run.text_report).get("instruction")
     return Translator(
         name=method, checkpoint=checkpoint, product=patch, prompt=patch.prompt, template=text["template"],

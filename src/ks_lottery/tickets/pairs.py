@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ks_lottery.checkpoint.adapter import AdaptedCheckpoint
+from ks_lottery.checkpoint.added_tokens import refuse_new_tokens
 from ks_lottery.checkpoint.patch import RowPatch
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.config.choices import COMPARISONS, UNITS
@@ -264,6 +265,10 @@ def compared_from(base: Source, tuned: Source | RowPatch, units: str) -> dict[st
         return {"base": {"name": located(base.name)}, "tuned": {"name": located(tuned.name)}}
     if tuned.side == "output" and units == "embedding":
         raise UserError("the patch changes the output embedding alone: scan it with units output")
+    if tuned.added is not None and tuned.added.grows:
+        refuse_new_tokens(
+            tuned.added, "whose rows the base does not have, so that nothing can be compared: scan another patch"
+        )
     if isinstance(base, Checkpoint):
         tuned.check_base(base)
     else:

@@ -48,7 +48,9 @@ def row_trainable(
     from ks_lottery.tuning.recorder import AttributionRecorder
 
     start, settings = base_values(loaded, ids, side), dict(described or {})
-    with installed_rows(loaded.lm, ids, start["values"], side, start["output_values"]) as rows:  # pyright: ignore[reportArgumentType]
+    values: Any = start["values"]
+    count = loaded.checkpoint.vocabulary
+    with installed_rows(loaded.lm, ids, values, side, start["output_values"], count) as rows:
         model = LabelledLanguageModel(loaded.lm, share_prefix=share_prefix)
         recorder = AttributionRecorder(rows.embedding, model) if record and rows.embedding is not None else None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +13,11 @@ from ks_lottery.corpus.mixed_templates import is_mixed
 from ks_lottery.corpus.numbered_tokens import by_number, numbered_tokens, template_parts
 from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.prompts import LANGUAGES, usual_order
+from ks_lottery.corpus.template_places import template_places, template_tokens
 from ks_lottery.errors import UserError
 from ks_lottery.models.unused_tokens import UnusedToken, unused_tokens, yielded
 from ks_lottery.tickets.tickets import Tickets
+from ks_lottery.tuning.token_rows import TokenRows, grown_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 TOKEN_PROMPT = "token-prompt"  # noqa: S105  (a method, no secret)
 """Name of the method."""
 
-_SOURCE, _MARK = "{source}", "Aquestéselmissatge"
+_SOURCE = "{source}"
 
 _PROBES = ("a", "1", "é", "“", ".", " ", "字", "\u0338", "\u0301")
 """Sentences whose ends may join with a token beside them, as a tokenizer that knows a token as a whole word alone does, or one
@@ -54,7 +56,9 @@ class TokenPrompt:
     places
         Tokens of that template around the source.
     available
-        Number of tokens that text never yields.
+        Number of tokens that text never yields, before any is added.
+    new
+        Of its tokens, those that are added to the vocabulary.
     """
 
     template: str
@@ -62,6 +66,7 @@ class TokenPrompt:
     shape: str
     places: int
     available: int
+    new: int = 0
 
     @property
     def tickets(self) -> Tickets:
@@ -73,9 +78,10 @@ class TokenPrompt:
         """Say which tokens the prompt is made of, and how it is written."""
         shown = self.shape if len(self.shape) <= 40 else "of your own"
         numbered = len(numbered_tokens(self.template))
+        which = f"{len(self.ids) - self.new:,} of {self.available:,} tokens that text never yields"
+        which += f" and {self.new:,} new ones" if self.new else ""
         sentences = [
-            f"token prompt: {len(self.ids):,} of {self.available:,} tokens that text never yields, for the {self.places:,} "
-            f"places of the template {shown}: {', '.join(map(str, self.ids))}",
+            f"token prompt: {which}, for the {self.places:,} places of the template {shown}: {', '.join(map(str, self.ids))}",
             f"prompt: {self.template}",
         ]
         if numbered:
@@ -88,8 +94,11 @@ class TokenPrompt:
 
 def prompt_of_its_own(
     spec: TuneSpec, loaded: LoadedModel, corpus: Text, validation: Text | None
-) -> tuple[TuneSpec, TokenPrompt | None]:
-    """Return what a tuning is asked for with its own prompt as template and rows, and that prompt; as it is without one.
+) -> tuple[TuneSpec, LoadedModel, TokenPrompt | None, TokenRows | None]:
+    """Return what a tuning is asked for with its own prompt as template and rows, the model, that prompt, and its new tokens.
+
+    Where the vocabulary has too few tokens that text never yields, the prompt brings new ones, with which the model is
+    returned. For another method all is as it was.
 
     Raises
     ------
@@ -97,7 +106,7 @@ def prompt_of_its_own(
         When examples or tickets are given, or no prompt can be made.
     """
     if spec.method != TOKEN_PROMPT:
-        return spec, None
+        return spec, loaded, None, None
     if spec.tickets is not None:
         raise UserError("token-prompt tuning chooses its own rows: leave `tickets` out")
     if not isinstance(corpus, Corpus) or not (validation is None or isinstance(validation, Corpus)):
@@ -107,8 +116,42 @@ def prompt_of_its_own(
             f"{corpus.origin} has examples without a source, and token-prompt tuning makes a prompt for sentences: choose "
             "another `method`"
         )
-    prompt = token_prompt(loaded, corpus, spec)
-    return replace(spec, template=prompt.template, tickets=prompt.tickets), prompt
+    loaded, prompt, added = _with_new(loaded, corpus, spec)
+    prompt = prompt or token_prompt(loaded, corpus, spec)
+    return replace(spec, template=prompt.template, tickets=prompt.tickets), loaded, prompt, added
+
+
+def _with_new(
+    loaded: LoadedModel, corpus: Corpus, spec: TuneSpec
+) -> tuple[LoadedModel, TokenPrompt | None, TokenRows | None]:
+    """Make a prompt with new tokens where the vocabulary has too few that text never yields; else all is as it was.
+
+    The row of a new token starts from that of the template's token whose place it takes.
+    """
+    counts, free = places_and_tokens(loaded, corpus, spec.template)
+    number = sum(counts) if spec.tokens == "auto" else int(spec.tokens)
+    if not len(free) < number <= sum(counts):
+        return loaded, None, None
+    named = [unused for unused in free if unused.text]  # new tokens take the rows that have none
+    form = PromptForm(loaded.tokenizer, spec.template, (corpus.source_language, corpus.target_language))
+    places = [token for stretch in template_tokens(form, usual_order(corpus)) for token in stretch]
+    last = number // 2
+    replaced = [*places[: number - last], *places[len(places) - last :]][len(named) :]
+    vocabulary, texts, numbers = loaded.tokenizer.get_vocab(), list[str](), itertools.count(1)
+    while len(texts) < len(replaced):
+        text = f"<|prompt_{next(numbers)}|>"
+        texts += [] if text in vocabulary else [text]
+    longer, added = grown_model(loaded, texts, [[token] for token in replaced])
+    chosen = [*named, *map(UnusedToken, added.ids, added.texts)]
+    prompt = TokenPrompt(
+        template=_written(longer.tokenizer, chosen, _ends(counts, number), corpus.pairs[0].source),
+        ids=tuple(unused.token for unused in chosen),
+        shape=spec.template,
+        places=len(places),
+        available=len(free),
+        new=len(texts),
+    )
+    return longer, prompt, TokenRows(added=added, init="the rows of the template's tokens in whose places they are")
 
 
 def token_prompt(loaded: LoadedModel, corpus: Corpus, spec: TuneSpec) -> TokenPrompt:
@@ -179,34 +222,6 @@ def places_and_tokens(loaded: Tokenized, corpus: Corpus, template: str) -> tuple
     return counts, [unused for unused in unused_tokens(loaded) if unused.token not in occurring]
 
 
-def template_places(form: PromptForm, order: str) -> list[int]:
-    """Count the tokens of a template before, between and behind the places of the source.
-
-    A beginning of sentence is not counted: the tokenizer adds it to any prompt.
-
-    Raises
-    ------
-    UserError
-        When the chat template of the tokenizer changes the source.
-    """
-    begins, counts = form.tokenizer.bos_token_id, list[int]()
-    stretches = form.render(order, _MARK).split(_MARK)
-    if len(stretches) < 2:
-        raise UserError(
-            f"template {form.template}: the source cannot be located in its prompt, since the tokenizer's chat template "
-            "changes it: choose another `template`"
-        )
-    for stretch in stretches:
-        ids = [
-            token
-            for part in template_parts(stretch)
-            for token in ([part] if isinstance(part, int) else form.tokenizer.encode(part, add_special_tokens=False))
-        ]
-        begun = not counts and ids[:1] == [begins]
-        counts.append(len(ids) - begun)
-    return counts
-
-
 def _ends(counts: Sequence[int], number: int) -> list[int]:
     """Return how many of each stretch's places are kept when the ends of the template get `number` tokens in all.
 
@@ -243,7 +258,7 @@ def _has_its_tokens(prompt: Sequence[int], ids: Sequence[int], begin: int, count
     if [prompt[place] for place in places] != list(ids):
         return False
     edges = np.cumsum([0, *counts])
-    stretches = [places[start:stop] for start, stop in pairwise(edges)]
+    stretches = [places[start:stop] for start, stop in itertools.pairwise(edges)]
     unbroken = all(stretch == list(range(stretch[0], stretch[0] + len(stretch))) for stretch in stretches if stretch)
     at_begin = not stretches[0] or stretches[0][0] == begin
     return unbroken and at_begin and (not stretches[-1] or stretches[-1][-1] == len(prompt) - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ks_lottery.report.section import Section
 from ks_lottery.store.files import write_json
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ks_lottery.models.language_model import LabelledLanguageModel
     from ks_lottery.tickets.span_counts import SpanCounts
     from ks_lottery.tickets.tickets import Tickets
+
+
+TOKENIZER = "tokenizer"
+"""Folder of a tokenizer with new tokens."""
 
 
 class Product(Protocol):
@@ -89,6 +93,9 @@ class TuneResult(Generic[ProductT]):
     fixed
         The loss on one fixed set of training examples, before any step and with the parameters that the product has: the
         losses of steps are single batches, which differ. None where nothing was trained, or the model is sharded.
+    tokenizer
+        The tokenizer with the tokens that were added to the base's; None where there are none. It is saved beside the product,
+        for other programs; the product knows these tokens itself.
     """
 
     product: ProductT
@@ -98,6 +105,7 @@ class TuneResult(Generic[ProductT]):
     validation: tuple[tuple[int, float], ...] = ()
     best_step: int = 0
     fixed: FixedLoss | None = None
+    tokenizer: Any = None
 
     def __repr__(self) -> str:
         return f"TuneResult({self.product!r}, {len(self.losses):,} losses)"
@@ -129,6 +137,8 @@ class TuneResult(Generic[ProductT]):
             "fixed": None if self.fixed is None else asdict(self.fixed),
         }
         write_json(folder / "training.json", content)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(str(folder / TOKENIZER))
         return folder
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ks_lottery.config.train_commands import TransferSettings
 from ks_lottery.errors import UserError
+from ks_lottery.models.new_tokens import with_new_tokens
 from ks_lottery.models.row_scale import rate_sentence
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def transfer(
         is nothing to transfer.
     """
     patch.check_base(base, force=force)
-    tickets.check_base(base, force=force)
+    tickets.check_base(with_new_tokens(base, patch), force=force)
     small = patch.restrict(tickets.ids)
     if not len(small) and not allow_empty:
         if not len(tickets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from ks_lottery.config.groups import TextSource
 from ks_lottery.config.settings import TrainConfig
 from ks_lottery.config.values import checks_names
-from ks_lottery.corpus.batches import check_rows, encode
 from ks_lottery.corpus.cleaned import open_cleaned
 from ks_lottery.corpus.corpus import Corpus
 from ks_lottery.corpus.mixed_templates import resolved_template
 from ks_lottery.corpus.monolingual import token_counts
-from ks_lottery.errors import LearningRateWarning, UserError
+from ks_lottery.errors import LearningRateWarning
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.load import LoadedModel, load_model, load_tokenizer, open_checkpoint
 from ks_lottery.models.quantized import quantization_config
@@ -23,9 +23,11 @@ from ks_lottery.models.sides import check_side
 from ks_lottery.report.progress import progress_bar
 from ks_lottery.tickets.tickets import Tickets
 from ks_lottery.tuning.checks import check_packages, check_rows_given, check_sharding, check_training
+from ks_lottery.tuning.encoding import encoded
 from ks_lottery.tuning.methods import default_rates, defaults, method_rows
 from ks_lottery.tuning.scale import fitted_config, scale_of
 from ks_lottery.tuning.token_prompt import prompt_of_its_own
+from ks_lottery.tuning.token_rows import with_token_rows
 from ks_lottery.tuning.trainable import Trainable, TuneResult
 from ks_lottery.tuning.tune_spec import TuneSpec
 from ks_lottery.tuning.tuning import Tuning
@@ -83,10 +85,11 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         spec.tickets.check_base(checkpoint)
     loaded = _load(base, spec)
     check_sharding(spec)
-    spec, prompt = prompt_of_its_own(spec, loaded, corpus, validation)
-    examples = _encode(loaded, corpus, spec)
+    spec, loaded, added = with_token_rows(spec, loaded, corpus)
+    spec, loaded, prompt, brought = prompt_of_its_own(spec, loaded, corpus, validation)
+    examples = encoded(loaded, corpus, spec)
     config, fitted = fitted_config(spec, config, checkpoint, examples)
-    held_out = [] if validation is None else _encode(loaded, validation, spec)
+    held_out = [] if validation is None else encoded(loaded, validation, spec)
     if spec.kind == "rows":
         check_side(loaded.lm, spec.side, checkpoint.name)
     return Tuning(
@@ -98,6 +101,7 @@ def prepare(base: Base, corpus: Text, spec: TuneSpec, validation: Text | None = 
         validation=held_out,
         rows=None if spec.measures else method_rows(spec, loaded, examples),
         prompt=prompt,
+        new_tokens=added or brought,
         corpus=corpus if isinstance(corpus, Corpus) else None,
         validation_corpus=validation if isinstance(validation, Corpus) else None,
     )
@@ -123,21 +127,6 @@ def _load(base: Checkpoint | LoadedModel, spec: TuneSpec) -> LoadedModel:
     return base if isinstance(base, LoadedModel) else load_model(checkpoint, dtype=spec.dtype, **more)
 
 
-def _encode(loaded: LoadedModel, corpus: Corpus | Sequence[Example], spec: TuneSpec) -> Sequence[Example]:
-    rows = loaded.checkpoint.vocabulary
-    if not isinstance(corpus, Corpus):
-        if not corpus:
-            raise UserError("there is no example: give at least one")
-        check_rows([example.sequence for example in corpus], rows, "examples")
-        return corpus
-    spans = spec.kind == "rows"
-    more: dict[str, Any] = {"template": spec.template, "max_tokens": spec.max_tokens, "rows": rows, "spans": spans}
-    examples, _ = encode(loaded.tokenizer, corpus, **more)
-    if not examples:
-        raise UserError(f"no example of {corpus.origin} fits into {spec.max_tokens} tokens: raise `max_tokens`")
-    return examples
-
-
 @overload
 def tune(base: Base, corpus: Text, *, method: RowMethod = ..., **settings: Unpack[TuneKeywords]) -> RowPatch: ...
 @overload
@@ -155,7 +144,11 @@ def tune(
     tickets: Tickets | str | Path | None = None,
     by: str | None = None,
     size: int | None = None,
-    tokens: int | str = TuneSpec.tokens,
+    tokens: int | str | Sequence[str] = TuneSpec.tokens,
+    count: int | None = None,
+    init: str = TuneSpec.init,
+    description: str | None = None,
+    also_rows: Tickets | str | Path | None = None,
     target_text: Sequence[str] | None = None,
     side: Side = TuneSpec.side,
     layers: str | None = None,
@@ -201,8 +194,9 @@ def tune(
     method
         Rows: ``embed`` (every row the corpus reaches; the default), ``partial`` (the `tickets`), ``frozen`` (every row but the
         first `size` tickets), ``frequency``, ``occurrence``, ``random`` (of the whole vocabulary) and ``random-reachable``
-        (`size` rows, or as many as there are tickets), ``token-prompt`` (a prompt of tokens that text never yields). Others:
-        ``full``, ``lora``, ``qlora``, ``prefix``, ``prompt``.
+        (`size` rows, or as many as there are tickets), ``token-prompt`` (a prompt of tokens that text never yields),
+        ``new-tokens`` (the rows of `tokens` that the vocabulary does not have). Others: ``full``, ``lora``, ``qlora``,
+        ``prefix``, ``prompt``.
     tickets
         Tickets, or the file that they were saved to.
     by
@@ -210,7 +204,11 @@ def tune(
         chooses rows at the original model, in one pass over the text at most. Without tickets and rule, ``gradient-sum``.
     size, tokens
         Number of rows, 1 or more (18 for a rule unless given); number of tokens of a token prompt, or ``auto`` (the default),
-        one a place of `template`.
+        one a place of `template`; for ``new-tokens`` the tokens: a list, texts with commas between them, a file with one a
+        line, or ``auto`` for pieces of the text.
+    count, init, description, also_rows
+        For ``new-tokens``: number of pieces; ``mean``, ``subwords`` or ``description``, from which values a row starts
+        (``auto``: subwords for pieces, else mean); the description, for all tokens; further rows that are trained.
     target_text
         Sentences of the target language, whose tokens ``frequency`` counts.
     side
@@ -268,7 +266,7 @@ def tune(
     settings = {name: value for name, value in locals().items() if name in TrainConfig.__dataclass_fields__}
     check_packages("nf4" if method == "qlora" else None if method == "full" else quantize, report_to)
     corpus, validation = _opened(corpus), None if validation is None else _opened(validation)
-    tickets = Tickets.open(tickets) if isinstance(tickets, str | Path) else tickets
+    tickets, also = (Tickets.open(one) if isinstance(one, str | Path) else one for one in (tickets, also_rows))
     base = base if isinstance(base, LoadedModel) else open_checkpoint(base)
     frequencies = {}
     if target_text is not None:
@@ -277,7 +275,9 @@ def tune(
         frequencies = token_counts(own, target_text)
     chosen = defaults(preset, method, settings, seed=seed, max_tokens=max_tokens)
     spec = TuneSpec(
-        method=method, tickets=tickets, by=by, size=size, tokens=str(tokens), frequencies=frequencies, side=side, layers=layers,
+        method=method, tickets=tickets, by=by, size=size, frequencies=frequencies, side=side, layers=layers,
+        tokens=str(tokens) if isinstance(tokens, str | int) else json.dumps(list(tokens)), count=count, init=init,
+        description=description, also_rows=also,
         quantize=quantize, template=template, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **chosen,
         folder=None if folder is None else Path(folder).expanduser(), save_every=save_every, evaluate_every=evaluate_every,
         patience=patience, report_to=report_to, fsdp=fsdp,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ks_lottery.tickets.tickets import Tickets
 
 RowMethod = Literal[
-    "embed", "partial", "frequency", "occurrence", "random", "random-reachable", "token-prompt", "frozen"
+    "embed", "partial", "frequency", "occurrence", "random", "random-reachable", "token-prompt", "new-tokens", "frozen"
 ]
 AdapterMethod = Literal["lora", "qlora", "prefix", "prompt"]
 
@@ -28,7 +28,11 @@ class TuneKeywords(TypedDict, total=False):
     tickets: Tickets | str | Path | None
     by: str | None
     size: int | None
-    tokens: int | str
+    tokens: int | str | Sequence[str]
+    count: int | None
+    init: str
+    description: str | None
+    also_rows: Tickets | str | Path | None
     target_text: Sequence[str] | None
     side: Side
     layers: str | None

@@ -16,7 +16,7 @@ from ks_lottery.config.choices import (
     Method,
 )
 from ks_lottery.config.settings import TrainConfig
-from ks_lottery.config.train_commands import TuneOptions
+from ks_lottery.config.train_commands import INITS, TuneOptions
 from ks_lottery.config.values import check_names
 from ks_lottery.errors import UserError, shortened
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PROMPTS = ("token-prompt", "prompt", "prefix")
 """Methods that need a number of tokens."""
+
+OF_NEW_TOKENS = ("count", "description", "also_rows")
+"""Settings of new-tokens alone, which are None unless given."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +52,11 @@ class TuneSpec(TuneOptions):
         tickets are frozen.
     tokens
         For `token-prompt`: number of its tokens, or ``auto`` for one in each place of the template. For `prompt` and `prefix`:
-        number of virtual tokens, or ``auto`` for the 10 of the paper.
+        number of virtual tokens, or ``auto`` for the 10 of the paper. For `new-tokens`: the tokens with commas between them, a
+        file, a JSON list, or ``auto`` for the `count` pieces of the training text that cost most tokens.
+    count, init, description, also_rows
+        For `new-tokens`: number of pieces; from which values the rows start, a key of ``INITS``, and the description of
+        ``description``; rows that are trained too.
     frequencies
         Count of each token in a text of the target language, for `frequency`.
     side
@@ -88,6 +95,7 @@ class TuneSpec(TuneOptions):
     """
 
     tickets: Tickets | None = None
+    also_rows: Tickets | None = None
     frequencies: Mapping[int, int] = field(default_factory=dict[int, int])
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     folder: Path | None = None
@@ -135,12 +143,25 @@ class TuneSpec(TuneOptions):
             )
 
     def _check_tokens(self) -> None:
+        if self.method == "new-tokens":
+            self._check_new_tokens()
+            return
+        given = [name for name in OF_NEW_TOKENS if getattr(self, name) is not None]
+        given += [] if self.init == "auto" else ["init"]
+        if given:
+            raise UserError(f"`{given[0]}` is for new-tokens tuning, not for {self.method}: leave it out")
+        if self.tokens != "auto" and self.method not in PROMPTS:
+            raise UserError(f"`tokens` is for {', '.join(PROMPTS)} and new-tokens tuning, not for {self.method}")
         if self.tokens != "auto" and not (re.fullmatch("[0-9]{1,9}", self.tokens) and int(self.tokens)):
             raise UserError(f"`tokens` is {shortened(self.tokens)}, but must be a whole number of 1 or more, or auto")
-        if self.tokens != "auto" and self.method not in PROMPTS:
-            raise UserError(f"`tokens` is for {', '.join(PROMPTS)} tuning, not for {self.method}")
         if self.method == "token-prompt" and self.side != "input":
             raise UserError("a token prompt is read on the input side, where its rows are: leave `side` out")
+
+    def _check_new_tokens(self) -> None:
+        if self.init not in INITS:
+            raise UserError(f"`init` is {shortened(self.init)}, but must be one of {', '.join(INITS)}")
+        if self.count is not None and self.tokens != "auto":
+            raise UserError("`count` is how many pieces `tokens=auto` finds: leave it out, or leave `tokens` out")
 
     def _check_rule(self, by: str) -> None:
         if by not in TEXT_RULES:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ks_lottery.tickets.tickets import Tickets
     from ks_lottery.tuning.plan import Plan
     from ks_lottery.tuning.token_prompt import TokenPrompt
+    from ks_lottery.tuning.token_rows import TokenRows
     from ks_lottery.tuning.trainable import Progress, Trainable
     from ks_lottery.tuning.tune_spec import TuneSpec
 
@@ -58,6 +59,8 @@ class Tuning:
         Why the learning rate is not the paper's, where one that fits the model takes its place; else None.
     prompt
         The prompt that token-prompt tuning made; None for other methods.
+    new_tokens
+        Tokens that the vocabulary of the base does not have; None where there are none.
     corpus, validation_corpus
         The texts that the examples came from; None where there is no text, or examples were given.
     """
@@ -70,6 +73,7 @@ class Tuning:
     rows: Tickets | None = None
     fitted: str | None = None
     prompt: TokenPrompt | None = None
+    new_tokens: TokenRows | None = None
     corpus: Corpus | None = None
     validation_corpus: Corpus | None = None
 
@@ -86,7 +90,8 @@ class Tuning:
             "dtype": str(self.loaded.lm.dtype),
             **rates,
             **({} if self.prompt is None else {"prompt": self.prompt.template}),
-            **({"tokens": int(spec.tokens)} if self.prompt is None and spec.tokens != "auto" else {}),
+            **({} if self.new_tokens is None else self.new_tokens.described),
+            **({"tokens": int(spec.tokens)} if spec.kind == "adapter" and spec.tokens != "auto" else {}),
             **({} if spec.side == "input" else {"side": spec.side}),
             **({} if spec.layers is None else {"layers": spec.layers}),
             **({} if spec.quantization is None else {"quantize": spec.quantization}),
@@ -194,7 +199,7 @@ class Tuning:
                 tick=tick,
                 callbacks=callbacks,
             )
-        return replace(result, span_counts=counts)
+        return replace(result, span_counts=counts, tokenizer=None if self.new_tokens is None else self.loaded.tokenizer)
 
     @property
     def span_counts(self) -> SpanCounts | None:
@@ -252,6 +257,8 @@ class Tuning:
             what = "gradient checkpointing" if config.gradient_checkpointing else "sharding"
             sentences.append(f"{what}: the shared prefix is switched off, {why}")
         sentences += [] if self.prompt is None else self.prompt.sentences()
+        if self.new_tokens is not None:
+            sentences += self.new_tokens.sentences(self.examples, spec.side)
         if spec.by is not None and self.rows is not None and len(self.rows) < (spec.size or 0):
             sentences.append(f"{spec.by} has {len(self.rows):,} rows, fewer than the {spec.size:,} that were asked for")
         if "random" in {spec.method, spec.by} and self.rows is not None:
