@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 
 import pytest
@@ -52,6 +53,23 @@ def test_the_state_changes_with_a_file(server):
     (server.folder / ".stages" / "text.json").write_text('{"key": "k", "files": {}, "log": ["653 pairs kept"]}')
     assert ask(server, "/state")[1] != before
     assert "653 pairs kept" in ask(server, "/")[1]
+
+
+def test_losses_of_a_training_under_way_are_those_of_its_last_whole_checkpoint(server):
+    place = server.folder / ".unfinished" / "embed-0123456789abcdef"
+    for step, is_whole in ((20, True), (100, True), (120, False)):
+        checkpoint = place / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        entries = [{"step": n, "loss": 5.0 + n / 1000, "learning_rate": 0.01} for n in range(10, step + 1, 10)]
+        history = json.dumps({"log_history": [*entries, {"step": step, "eval_loss": 1.0}]})
+        (checkpoint / "trainer_state.json").write_text(history)
+        if is_whole:
+            (checkpoint / "whole.json").write_text("{}")
+    page = ask(server, "/")[1]
+    assert "embed tuning, under way" in page
+    assert "5.1" in page
+    assert "5.11" not in page
+    assert page.count("embed tuning, under way") >= 10
 
 
 def test_a_folder_that_is_no_run_and_a_taken_port_are_refused(server, tmp_path):

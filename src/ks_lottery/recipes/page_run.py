@@ -22,7 +22,7 @@ from ks_lottery.recipes.summary_sections import summary_sections
 from ks_lottery.report.page_parts import Article, PagePart, Table
 from ks_lottery.report.section import Column, Section
 from ks_lottery.store.files import read_json, read_json_lines
-from ks_lottery.store.run_folder import EMBED, MARKERS, TEST, RunFolder
+from ks_lottery.store.run_folder import EMBED, MARKERS, TEST, UNFINISHED, WHOLE_FILE, RunFolder
 from ks_lottery.tickets.origin import origins_beside, recorded
 from ks_lottery.tickets.scan_changes import changes
 
@@ -213,10 +213,22 @@ def _training(folder: RunFolder) -> list[PagePart]:
         name = file.parent.name
         if isinstance(content.get("losses"), list):
             losses[TITLES.get(name, name)] = content["losses"]
+    losses |= _under_way(folder)
     first = [TITLES[name] for name in (EMBED, "partial") if TITLES[name] in losses]
     ordered = {name: losses[name] for name in dict.fromkeys([*first, *losses])}
     part = training_part(ordered)
     return [] if part is None else [part]
+
+
+def _under_way(folder: RunFolder) -> dict[str, Any]:
+    """Return the losses of trainings that are not finished, up to the last whole checkpoint of each."""
+    saved = [file.parent for file in (folder.path / UNFINISHED).glob(f"*/checkpoint-*/{WHOLE_FILE}")]
+    losses: dict[str, Any] = {}
+    for checkpoint in sorted(saved, key=lambda path: int(path.name.rpartition("-")[2])):
+        name = checkpoint.parent.name.rpartition("-")[0]
+        history = read_json(checkpoint / "trainer_state.json").get("log_history", [])
+        losses[f"{TITLES.get(name, name)}, under way"] = [entry for entry in history if "loss" in entry]
+    return losses
 
 
 def _texts(folder: RunFolder, methods: list[str]) -> list[PagePart]:

@@ -27,6 +27,8 @@ EMBED = "embed"
 """Method, and so folder, of the embed tuning that a run scans."""
 
 MARKERS, UNFINISHED = ".stages", ".unfinished"
+WHOLE_FILE = "whole.json"
+"""Written last into a checkpoint of a training: one without it was cut off, and is not resumed from."""
 
 
 @dataclass(frozen=True)

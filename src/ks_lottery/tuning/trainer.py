@@ -14,6 +14,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ks_lottery.corpus.batches import NO_LABEL, batches_by_length
 from ks_lottery.store.files import write_json, writing
+from ks_lottery.store.run_folder import WHOLE_FILE
 from ks_lottery.tuning.recorder import AttributionRecorder
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ks_lottery.tuning.saving import StopRequest
 
 TRAINED_FILE = "trained.safetensors"
-WHOLE_FILE = "whole.json"
-"""Written last: a checkpoint without it was cut off, and is not resumed from."""
 
 
 def step_order(lengths: Sequence[int], size: int, *, seed: int, epoch: int) -> list[int]:
