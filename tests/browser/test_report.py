@@ -7,15 +7,19 @@ import io
 import itertools
 import json
 import re
+import shutil
 import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from ks_lottery.recipes.live_page import live_page
 from ks_lottery.recipes.page import write_report
+from ks_lottery.tickets.compare import compare
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.span_counts import SpanCounts
 
@@ -230,6 +234,32 @@ def test_a_scan_of_an_earlier_version_still_opens(hostile_page, open_page, tmp_p
     rows = opened.rows()
     rows.locator("tbody button").first.click()
     assert "--quantile-rows" in opened.page.locator(".picked").inner_text()
+    assert opened.said == []
+
+
+def test_a_click_on_a_cell_of_the_whole_model_shows_the_units_of_its_tensor(narrow_model, open_page, tmp_path):
+    tuned = tmp_path / "tuned"
+    shutil.copytree(narrow_model, tuned)
+    tensors = load_file(tuned / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    moved = {name: one + 0.05 * torch.randn(one.shape, generator=generator) for name, one in tensors.items()}
+    save_file(moved, tuned / "model.safetensors", metadata={"format": "pt"})
+    compare(str(narrow_model), str(tuned), units="all").scan.save(tmp_path / "scan.parquet")
+    opened = open_page(write_report([tmp_path / "scan.parquet"], tmp_path / "page.html"))
+    opened.scroll_through()
+    part = opened.page.locator("section", has=opened.page.locator("h3", has_text="The whole model"))
+    cells = part.locator("figure.chart svg .mark-rect.role-mark path")
+    tensors_of_rows = "rows => rows.filter(row => !row.hidden).map(row => row.cells[0].textContent)"
+    shown = set()
+    for place in (0, cells.count() - 1):
+        cells.nth(place).click()
+        name = part.locator("input[type=search]").input_value()
+        assert name in moved
+        rows = part.locator(".sheet tbody tr").evaluate_all(tensors_of_rows)
+        assert rows
+        assert set(rows) == {name}
+        shown.add(name)
+    assert len(shown) == 2
     assert opened.said == []
 
 

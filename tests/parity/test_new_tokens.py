@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import gguf
@@ -145,7 +146,9 @@ def logits_of(folder, patch):
         return ids, loaded.lm(ids).logits
 
 
-def test_merged_and_peft_answer_alike_and_the_longer_vocabulary_comes_back(folder, corpus, tuned, tmp_path):
+def test_merged_and_peft_answer_alike_and_the_longer_vocabulary_comes_back(
+    folder, corpus, tuned, tmp_path, monkeypatch
+):
     from peft import PeftModel
 
     tuned.save(tmp_path / "patch")
@@ -170,6 +173,15 @@ def test_merged_and_peft_answer_alike_and_the_longer_vocabulary_comes_back(folde
         torch.testing.assert_close(adapted(input_ids=ids).logits, wanted, atol=1e-5, rtol=1e-5)
     readme = (tmp_path / "peft" / "README.md").read_text()
     assert "base.resize_token_embeddings(387, mean_resizing=False)" in readme
+    (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path / "peft")
+    names: dict = {}
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, names)  # what the README says loads it
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"](input_ids=ids).logits, wanted, atol=1e-5, rtol=1e-5)
+    assert names["tokenizer"].convert_tokens_to_ids("<c>") == 386
     assert sum(file.stat().st_size for file in (tmp_path / "patch").iterdir()) < 8_000
     with pytest.raises(
         UserError, match="adds rows to the 384 of the base, and a LoRA cannot: export it as merged, gguf or peft"
