@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from importlib import util
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ks_lottery.report.chart import Chart
@@ -26,8 +28,8 @@ STYLE: dict[Any, Any] = {
 
 MARKERS = "osD^vPX*"
 
-MOST_TICKS = 14
-"""Points up to which each one of a logarithmic axis is named."""
+LEAST_GAP = 0.07
+"""Share of a logarithmic axis that two of its numbers are apart at least, so that they do not overlap."""
 
 MISSING = "figures need matplotlib: pip install 'ks-lottery[figures]'"
 
@@ -83,13 +85,34 @@ def _plot(chart: Chart, axes: Any) -> None:
     for place, (name, level) in enumerate(chart.levels):
         axes.axhline(level, label=name, color="0.35", linewidth=1.0, linestyle=("--", ":", "-.")[place % 3])
     if chart.is_log:
-        axes.set_xscale("symlog", linthresh=1.0)
         numbers = sorted({number for series in chart.series for number in series.x})
-        if len(numbers) <= MOST_TICKS:
-            axes.set_xticks(numbers, [f"{number:,.0f}" for number in numbers])
-            axes.set_xticks([], minor=True)
+        if numbers[0] > 0:
+            axes.set_xscale("log")
+            axes.set_xlim(numbers[0] / 1.25, numbers[-1] * 1.25)
+        else:
+            axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xticks(shown := apart(numbers), [f"{number:,.0f}" for number in shown])
+        axes.set_xticks([number for number in numbers if number not in shown], minor=True)
+        axes.tick_params(which="minor", labelbottom=False)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_title)
     axes.set_ylabel(chart.y_title)
     axes.grid(visible=True, linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=7.0)
+
+
+def apart(numbers: Sequence[float]) -> list[float]:
+    """Return the numbers of a logarithmic axis that are named: the first one, and each that is far enough from the one before.
+
+    >>> apart([18, 21, 50, 85, 120, 400, 415, 1184, 2527])
+    [18, 50, 85, 400, 1184, 2527]
+    """
+    places = [math.log10(number) if number >= 1 else number - 1 for number in numbers]
+    width = places[-1] - places[0]
+    named: list[float] = []
+    last = -math.inf
+    for number, place in zip(numbers, places, strict=True):
+        if place - last >= LEAST_GAP * width:
+            named.append(number)
+            last = place
+    return named
