@@ -79,7 +79,10 @@ def vllm_answers(python: str, model: Path, prompts: list[list[int]], adapter: Pa
         }))  # fmt: skip
         environment = {
             name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}
-        } | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        } | {
+            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else it is imported twice
+        }  # fmt: skip
         done = subprocess.run([python, str(script), str(asked), str(told)], capture_output=True, text=True, check=False,
                               env=environment)  # fmt: skip
         if done.returncode:

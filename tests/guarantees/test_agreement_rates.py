@@ -95,6 +95,7 @@ POOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bounding"), [*((name, "finite") for name in POOLS), ("worse", "independent"), ("equal", "independent")]
 )
@@ -141,6 +142,7 @@ CHOICES = [(loss, "finite") for loss in BOUNDED] + [("share", "independent"), ("
 """The paired loss without the size of the pool needs thousands of sentences: its bound is tested below, by its definition."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "bounding"), CHOICES)
 def test_the_chosen_model_exceeds_epsilon_no_more_often_than_delta(loss: str, bounding: str) -> None:
     """The loss of the third candidate, in this pool, is just above epsilon, so the first two may be chosen and no other."""

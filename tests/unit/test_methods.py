@@ -120,6 +120,8 @@ def test_parameters_of_the_row_methods_in_table_2(llama):
 class _Shapes:
     """A checkpoint of LLaMA-7B's embedding, without its values."""
 
+    vocabulary = 32_000
+
     def rows(self, ids, **_):
         return torch.empty((len(ids), 4096), device="meta")
 

@@ -23,7 +23,17 @@ PAPER = {"warmup_ratio": 0.03, "max_grad_norm": 1.0, "weight_decay": 0.0}
 RATES = {
     **dict.fromkeys(("embed", "frozen", "full", "lora", "qlora"), (2e-5, 3)),
     **dict.fromkeys(
-        ("partial", "frequency", "occurrence", "random", "random-reachable", "token-prompt", "prefix", "prompt"),
+        (
+            "partial",
+            "frequency",
+            "occurrence",
+            "random",
+            "random-reachable",
+            "token-prompt",
+            "new-tokens",
+            "prefix",
+            "prompt",
+        ),
         (1e-2, 5),
     ),
 }

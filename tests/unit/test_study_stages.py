@@ -154,6 +154,7 @@ def differing(kind, figures, golden):
     ]
 
 
+@pytest.mark.slow
 def test_figures_change_only_with_the_version_of_the_code(here):
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     if os.environ.get("KS_LOTTERY_GOLDEN"):
