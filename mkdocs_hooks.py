@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -10,6 +11,9 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
+
+PICTURE_OUT = re.compile(r"!\[([^\]]*)\]\((?:\.\./)+([^)]+\.png)\)")
+"""A picture outside docs/. The site has it inside the page."""
 
 LINK_OUT = re.compile(r"\[([^\]]*)\]\((?:\.\./)+([^)#]+)(?:#[^)]*)?\)")
 """A link that leads out of docs/. It works in the repository; the site has no such page."""
@@ -43,7 +47,7 @@ def cells_of(notebook: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Replace links to files of the repository outside docs/ by text that names the file; show the notebook on its page."""
+    """Replace links to files outside docs/ by text that names the file, and pictures by their bytes; show the notebook."""
     if page.file.src_uri == NOTEBOOK:
         markdown += "\n\n" + cells_of(Path(config["docs_dir"], NOTEBOOK).with_suffix(".ipynb"))
 
@@ -51,7 +55,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         text, file = link.groups()
         return text if file.rstrip("/") in text.rstrip("/") else f"{text} (`{file}`)"
 
-    return LINK_OUT.sub(named, markdown)
+    def shown(picture: re.Match[str]) -> str:
+        text, file = picture.groups()
+        content = base64.b64encode(Path(config["docs_dir"]).parent.joinpath(file).read_bytes()).decode()
+        return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{content}"></p>'
+
+    return LINK_OUT.sub(named, PICTURE_OUT.sub(shown, markdown))
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -73,6 +73,10 @@ def test_nothing_comes_from_another_host_and_equations_are_rendered(site):
     for name, page in site.items():
         assert not [address for address in page.fetched if address.startswith(("http", "//"))], name
     assert site["method.html"].equations > 30
+    pictures = [address for address in site["results.html"].fetched if address.startswith("data:image/png;base64,")]
+    assert len(pictures) == 2
+    inside = [a for page in site.values() for a in page.fetched if a.endswith(".png") and ".." in a and "results" in a]
+    assert inside == []
 
 
 @pytest.mark.slow
