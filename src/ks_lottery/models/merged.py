@@ -53,7 +53,7 @@ PROMPT_LEARNING = ("PREFIX_TUNING", "PROMPT_TUNING")
 """Kinds of adapters that are no change of weights."""
 
 VLLM_MODELS = ("llama", "mistral", "mixtral", "granite", "qwen2", "qwen3")
-"""Types of models that vLLM 0.32 loads by its source, also where the embeddings of a tied base are apart; one of llama was run."""
+"""Types of models that vLLM 0.32 loads by its source, also with the embeddings of a tied base apart; one of llama was run."""
 
 OF_GGUF = "bfloat16"
 """Type in which the floats of a GGUF file are written unless another one is asked for: that of the models such files are made
