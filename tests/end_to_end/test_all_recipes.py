@@ -51,7 +51,9 @@ def test_every_recipe_is_made_and_nothing_of_it_again(words, capfd):
     assert {row["paper"] for row in rows if row["pair"] == "en-de"} == {"0.81", "0.89", "0.84"}
 
 
-@pytest.mark.parametrize("scale", ["smoke", pytest.param("small", marks=pytest.mark.slow), "paper"])
+@pytest.mark.parametrize(
+    "scale", ["smoke", *(pytest.param(scale, marks=pytest.mark.slow) for scale in ("small", "paper"))]
+)
 def test_every_recipe_can_be_planned_at_every_scale(words, capfd, tmp_path, scale):
     given = [*words[1], "--scale", scale, "--store", str(tmp_path / "store"), "--cells", str(tmp_path / "cells")]
     for name in RECIPES:

@@ -29,7 +29,7 @@ RUN = [
     "--text.template", "plain",
 ]  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore::ks_lottery.errors.AssetNotice")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ks_lottery.errors.AssetNotice")]
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,7 @@ def test_rows_by_attribution_are_those_that_embed_tuning_recorded(finished):
     assert table["row"] == [row["row"] for row in embed]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run_and_zero_is_a_seed(finished, tied_model, text_file, tmp_path):
     assert main(command(tied_model, text_file, tmp_path / "other", "--seed", "1")) == 0
     one, other = hashes(finished), hashes(tmp_path / "other")

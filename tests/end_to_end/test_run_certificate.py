@@ -60,6 +60,7 @@ def test_the_certificate_of_a_run_is_that_of_the_command(finished, tied_model, t
         assert len(rows[0]) == 3 * len(saved["levels"])
 
 
+@pytest.mark.slow
 def test_another_split_seed_is_another_draw_from_a_pool_that_max_test_does_not_cut(
     finished, tied_model, text_file, tmp_path, capsys
 ):

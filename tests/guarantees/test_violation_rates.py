@@ -197,6 +197,7 @@ def corpus_of(documents: np.ndarray | None, count: int) -> Corpus:
     return Corpus(tuple(Pair(f"s {i}", f"t {i}", names[i]) for i in range(count)), "en", "ca", "pool")
 
 
+@pytest.mark.slow
 def test_a_part_drawn_from_a_finite_pool() -> None:
     """From `draw` to `guarantee`: nothing is random but the draw, without replacement, of 60 sentences of 120.
 
@@ -261,6 +262,7 @@ def test_betting_fails_no_more_often_than_delta(name: str, n: int | None, size: 
     rate_is_at_most(violated, delta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["any", "share"])
 def test_the_chosen_set_of_a_finite_pool_exceeds_epsilon_no_more_often_than_delta(kind: str) -> None:
     """The loss of the second set is just above epsilon in the pool; both tests know how large the pool is."""
@@ -288,6 +290,7 @@ def test_the_chosen_set_of_a_finite_pool_exceeds_epsilon_no_more_often_than_delt
 CLAIMED = re.compile(r"agrees with the tuned one at (every position|each of the first (\d+) positions) in at least")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [None, 20])
 def test_the_statement_holds_as_it_is_worded(positions: int | None) -> None:
     """Sentences of 10 to 60 positions that agree at first and less later: what is said is what was counted."""
@@ -334,6 +337,7 @@ def test_documents_are_the_unit_where_whole_documents_are_drawn() -> None:
     rate_is_far_above(risk > hoeffding_bentkus_upper(wrong.sum(axis=1), size.sum(axis=1), delta), delta)
 
 
+@pytest.mark.slow
 def test_documents_drawn_from_a_finite_pool() -> None:
     """From `draw` to `guarantee`, whole documents; the same text taken sentence by sentence fails."""
     delta, count = 0.05, 150

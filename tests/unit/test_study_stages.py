@@ -168,11 +168,13 @@ def test_figures_change_only_with_the_version_of_the_code(here):
     assert {kind: differing(kind, here, golden) for kind in CODE} == {kind: [] for kind in CODE}
 
 
+@pytest.mark.slow
 def test_every_kind_of_stage_has_golden_figures_and_a_version(here):
     assert set(FIGURES) == set(CODE)
     assert all(here[kind] for kind in CODE)
 
 
+@pytest.mark.slow
 def test_other_numbers_under_the_same_version_are_noticed(here):
     golden = json.loads(GOLDEN.read_text())
     for kind in ("tune", "measure", "gradients"):
