@@ -253,7 +253,8 @@ class TuneTrainer(Trainer):
     def mean_loss(self, features: Sequence[dict[str, list[int]]]) -> float | None:
         """Return the mean loss over all labels of examples, in evaluation mode; None without an example.
 
-        Every process calls it, and gets the same. No random number is drawn.
+        Every process calls it, and gets the same. No random number is drawn. The precision is that of the training, also before
+        the first step and where nothing is left to train, when the model does not have it by itself.
         """
         if not features:
             return None
@@ -264,7 +265,7 @@ class TuneTrainer(Trainer):
         processes = self.args.world_size
         was_training = model.training
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             # Every process runs as many batches, since sharded parameters are gathered by all at once.
             for number in range(self.args.process_index, math.ceil(len(batches) / processes) * processes, processes):
                 batch = batches[number] if number < len(batches) else batches[0]
