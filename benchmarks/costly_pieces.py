@@ -10,9 +10,9 @@ SmolLM2-135M-Instruct has one epoch and as many rows, on both sides, hence files
 - ``half``: half as many of them, and as many rows of the tokens that occur most (``--also-rows``);
 - ``occurrence``: the rows that occur most, no new token: plain embed tuning of as many rows.
 
-Tokens of two tokenizers are no unit for both: a longer token is harder to predict and says more. What is comparable is the
-probability of the same text: bits a character is the sum of -log2 p over the tokens of the reference, its end among them, over
-the characters of the reference. The share of bytes in tokens that were predicted is printed beside it: it favours short tokens.
+Accuracy and loss by token cannot be compared across tokenizers. The probability of one and the same text can: bits a character
+are the sum of -log2 p over the tokens of the reference, including its end, divided by its characters. The share of bytes in
+rightly predicted tokens is printed too; short tokens raise it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ks_lottery.config.choices import DEFAULT_MODEL
-from measuring import fresh, peak_mb, save
+from measuring import fresh, memory_from_here, peak_mb, save
 from tuning import BATCH, SEED, SKIP, Clock, news, stock
 
 HERE = Path(__file__).resolve()
@@ -85,12 +85,8 @@ def run_side(given: argparse.Namespace) -> None:
     template = f"{''.join(texts[: len(texts) // 2])}{{source}}{''.join(texts[len(texts) // 2 :])}"
     corpus = news(None).head(given.steps * BATCH)
     examples, _ = encode(extended(loaded.tokenizer, texts)[0], corpus, template=template)
-    for parameter in loaded.lm.parameters():
-        parameter.data = parameter.data.clone()  # pages of a mapped file would count when they are first touched
-    loaded.lm.tie_weights()
     clock = Clock()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = peak_mb()
+    before = memory_from_here(loaded.lm)
     with tempfile.TemporaryDirectory() as scratch:
         if given.side == "peft":
             about = with_peft(loaded, texts, examples, clock, Path(scratch))
@@ -120,17 +116,8 @@ def main() -> None:
         return
     found: dict[str, Any] = {}
     for side in SIDES:
-        call = [
-            str(HERE),
-            "--side",
-            side,
-            "--model",
-            given.model,
-            "--tokens",
-            str(given.tokens),
-            "--steps",
-            str(given.steps),
-        ]
+        numbers = f"--tokens {given.tokens} --steps {given.steps}".split()
+        call = [str(HERE), "--side", side, "--model", given.model, *numbers]
         found[side] = fresh(call, runs=given.runs)
         print(side, found[side], flush=True)
     speed = found["ours"]["tokens_per_second"] / found["peft"]["tokens_per_second"]

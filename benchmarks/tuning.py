@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from measuring import fresh, peak_mb, save
+from measuring import fresh, memory_from_here, peak_mb, save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -265,11 +265,7 @@ def run_side(given: argparse.Namespace) -> None:
     loaded, examples = (large_model if given.large else small_model)(given)
     cuda = given.device == "cuda"
     clock = Clock()
-    for parameter in loaded.lm.parameters():
-        parameter.data = parameter.data.clone()  # pages of a mapped file would count when they are first touched
-    loaded.lm.tie_weights()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = peak_mb()
+    before = memory_from_here(loaded.lm)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated() / 1e6
