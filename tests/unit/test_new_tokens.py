@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -114,6 +116,7 @@ def test_the_loss_of_the_training_falls_and_the_original_is_asked_without_the_to
         ("<a>", {"count": 3}, "`count` is how many pieces `tokens=auto` finds"),
         ("<a>", {"init": "nothing"}, "`init` is 'nothing', but must be one of auto, mean, subwords, description"),
         ("<a>", {"init": "description"}, "'<a>' has no description"),
+        ("<a>", {"init": "description", "description": "  "}, "'<a>' has no description"),
         ("<a>", {"description": "a mark"}, "a description is what `init=description` starts from"),
         ("<a>", {"tickets": Tickets(rows=np.array([3]), rule={})}, "give further rows as `also_rows`"),
         (
@@ -358,3 +361,13 @@ def test_a_token_keeps_its_spaces_and_wins_over_the_splitting_of_text(loaded):
     assert longer("el gat<a>era").input_ids == [*parts[0], 384, 385, *parts[1]]
     assert longer.decode([384, 385], skip_special_tokens=True) == " gat<a>"
     assert isinstance(longer.added_tokens_decoder[384], AddedToken)
+
+
+def test_a_text_without_a_row_to_start_from_is_refused_and_not_given_the_mean(loaded, corpus):
+    """A tokenizer can be longer than the embedding: what a description becomes then has no row."""
+    longer = copy.deepcopy(loaded.tokenizer)
+    longer.add_tokens(["zzz"])
+    beyond = replace(loaded, tokenizer=longer)
+    assert longer.convert_tokens_to_ids("zzz") >= loaded.checkpoint.vocabulary
+    with pytest.raises(UserError, match="nothing that '<a>' would start from has a row .* give `init=mean`"):
+        tune(beyond, corpus, method="new-tokens", tokens="<a>", init="description", description="zzz")

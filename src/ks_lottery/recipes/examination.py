@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from ks_lottery.report.section import Column, Section
 from ks_lottery.store.assets import CATALOG_WHEELS, cache_folder
 from ks_lottery.store.embedded_models import EMBEDDED_MODELS
 from ks_lottery.store.installed import Installed, own_version, requirements
+from ks_lottery.store.objects import store_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +154,7 @@ def examine() -> Examination:
     """
     every = requirements()
     required = [package for package in every if not package.extra]
-    machine = Machine.here(cache_folder(), _store())
+    machine = Machine.here(cache_folder(), store_folder())
     return Examination(
         version=own_version(),
         python=platform.python_version(),
@@ -163,11 +163,6 @@ def examine() -> Examination:
         abilities=(*_extras(every), _gpu(machine), *_report(), *_spbleu(), *_hub()),
         kept=tuple(_kept()),
     )
-
-
-def _store() -> Path:
-    chosen = os.environ.get("KS_LOTTERY_STORE")
-    return Path(chosen).expanduser() if chosen else cache_folder() / "store"
 
 
 def _extras(every: list[Installed]) -> Iterator[Ability]:

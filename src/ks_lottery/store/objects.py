@@ -26,6 +26,12 @@ OBJECTS, LOCKS, UNFINISHED, USES = "objects", "locks", "unfinished", "uses"
 KEY = re.compile(r"[0-9a-f]{64}")
 
 
+def store_folder() -> Path:
+    """Return where finished stages are unless that is said: ``$KS_LOTTERY_STORE``, or ``store`` in the cache folder."""
+    chosen = os.environ.get("KS_LOTTERY_STORE")
+    return Path(chosen).expanduser() if chosen else cache_folder() / "store"
+
+
 class ObjectStore:
     """A folder of finished stages, which several processes, and machines that share it, use at the same time.
 
@@ -41,8 +47,7 @@ class ObjectStore:
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
-        chosen = root or os.environ.get("KS_LOTTERY_STORE")
-        self.root = Path(chosen).expanduser() if chosen else cache_folder() / "store"
+        self.root = Path(root).expanduser() if root else store_folder()
         marker = self.root / STORE_FILE
         if marker.is_file():
             check_manifest(marker, read_json(marker), "store")

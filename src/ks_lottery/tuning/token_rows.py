@@ -119,6 +119,12 @@ def with_token_rows(
         "description": "the mean of the rows of their descriptions",
     }
     rows = [None if start_of is None else _ids(loaded, text) for text in start_of or texts]
+    for text, found in zip(texts, rows, strict=True):
+        if found == []:
+            raise UserError(
+                f"`init={init}`: nothing that {shortened(text)} would start from has a row in {loaded.checkpoint.name}: give "
+                "`init=mean`"
+            )
     model, added = grown_model(loaded, texts, rows)
     ids = np.array(added.ids, dtype=np.int64)
     if spec.also_rows is not None:
@@ -177,9 +183,10 @@ def _asked(spec: TuneSpec, loaded: LoadedModel, corpus: Corpus) -> tuple[tuple[s
         texts = checked_texts([text for text, _ in lines])
         described = [own or spec.description or "" for _, own in lines]
     init = ("subwords" if spec.tokens == "auto" else "mean") if spec.init == "auto" else spec.init
-    if init == "description" and not all(text.strip() for text in described):
+    bare = [text for text, description in zip(texts, described, strict=True) if not description.strip()]
+    if init == "description" and bare:
         raise UserError(
-            f"`init=description`: {shortened(texts[described.index('')])} has no description: give `description`, or one "
+            f"`init=description`: {shortened(bare[0])} has no description: give `description`, or one "
             "behind each token of the file and a tab"
         )
     if init != "description" and any(described):
