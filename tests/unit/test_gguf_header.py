@@ -11,7 +11,9 @@ import torch
 from tokenizers import pre_tokenizers
 
 from ks_lottery import UserError, open_checkpoint
+from ks_lottery.checkpoint.added_tokens import AddedTokens
 from ks_lottery.checkpoint.gguf_header import read_gguf
+from ks_lottery.checkpoint.gguf_tokens import longer_vocabulary
 
 V, E, F = 300, 32, 48
 
@@ -21,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KS_LOTTERY_CACHE", str(tmp_path / "cache"))
 
 
-def write(file, *, without=(), more=None, end=V - 1):
+def write(file, *, without=(), more=None, end=V - 1, types=V):
     """Write a llama of one layer, and return its tensors."""
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(64)
@@ -36,7 +38,7 @@ def write(file, *, without=(), more=None, end=V - 1):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list([*alphabet, "ab", *(f"<t{i}>" for i in range(V - len(alphabet) - 1))])
-    writer.add_token_types([1] * V)
+    writer.add_token_types([1] * types)
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(end)
     random = np.random.default_rng(0)
@@ -141,3 +143,11 @@ def test_what_transformers_says_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="that transformers cannot read") as refused:
         open_checkpoint(tmp_path / "a.gguf")
     assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("types", [V - 1, V + 1])
+def test_new_tokens_in_a_file_whose_lists_of_tokens_differ_in_length_are_refused(tmp_path, types):
+    write(tmp_path / "a.gguf", types=types)
+    added = AddedTokens(texts=("<new>",), ids=(V,), base_rows=V)
+    with pytest.raises(UserError, match="is damaged: its lists of tokens have different lengths"):
+        longer_vocabulary(read_gguf(tmp_path / "a.gguf"), added)

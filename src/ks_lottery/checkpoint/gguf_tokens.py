@@ -32,7 +32,7 @@ def longer_vocabulary(header: GgufHeader, added: AddedTokens) -> dict[str, bytes
     Raises
     ------
     UserError
-        When the file has no list of tokens, or one of another length than its embedding.
+        When the file has no list of tokens, one of another length than its embedding, or is damaged.
     """
     names = _strings(header, TOKENS)
     if len(names) != added.base_rows:
@@ -41,6 +41,8 @@ def longer_vocabulary(header: GgufHeader, added: AddedTokens) -> dict[str, bytes
         )
     kinds = _numbers(header, TYPES, "i") or [1] * len(names)
     scores = _numbers(header, SCORES, "f")
+    if len(kinds) != len(names) or len(scores) not in {0, len(names)}:
+        raise UserError(f"{header.file} is damaged: its lists of tokens have different lengths. Get it again")
     for text, token in zip(added.texts, added.ids, strict=True):
         while len(names) <= token:  # an id that nothing has yet
             names.append(f"[PAD{len(names)}]".encode())
