@@ -57,17 +57,17 @@ class Opened:
         return self.page.locator(".rows").first
 
     def scroll_through(self):
-        height = self.page.evaluate("document.documentElement.scrollHeight")
-        for place in range(0, height, 600):
-            self.page.evaluate(f"window.scrollTo(0, {place})")
-            self.page.wait_for_timeout(60)
-        self.until("[...document.querySelectorAll('figure.chart .plot')].every((plot) => plot.querySelector('svg'))")
+        """Bring each figure into view and wait for its drawing, as the page grows while figures are drawn."""
+        figures = self.page.locator("figure.chart")
+        for place in range(figures.count()):
+            figures.nth(place).scroll_into_view_if_needed()
+            self.until(f"document.querySelectorAll('figure.chart')[{place}].querySelector('.plot svg')")
 
     def until(self, expression, seconds=60):
         """Wait until an expression is true; `wait_for_function` would be stopped by the policy of the page."""
         end = time.monotonic() + seconds
         while not self.page.evaluate(expression):
-            assert time.monotonic() < end, expression
+            assert time.monotonic() < end, (expression, self.said)
             self.page.wait_for_timeout(100)
 
 
