@@ -13,7 +13,6 @@ from running import command
 
 from ks_lottery import open_checkpoint, to_merged
 from ks_lottery.cli.main import main
-from ks_lottery.models.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +46,13 @@ NEEDS = {
     "docs/run.md": f"{HUB_MODEL} M MODEL pairs.tsv",
     "docs/scan.md": "BASE TUNED ADAPTER pairs.tsv text.ca runs/embed runs/partial",
     "docs/ship.md": "MODEL runs/demo runs/lora sentences.txt",
-    "docs/tune.md": "MODEL=unused pairs.tsv test.tsv mine.json tokens.txt",
+    "docs/new-tokens.md": "MODEL pairs.tsv test.tsv tokens.txt tickets.json",
+    "docs/tune.md": "MODEL pairs.tsv test.tsv mine.json",
     "docs/tutorial.md": "MODEL runs/demo",
     "docs/where.md": "MODEL runs/partial runs/embed test.tsv tickets.json scan.parquet ca.json de.json ca-seed0.json "
     "ca-seed1.json",
 }
-"""Page to what its commands read and do not make; `A=B` is input B under the name A."""
+"""Page to what its commands read and do not make."""
 
 
 class Inputs:
@@ -73,9 +73,8 @@ class Inputs:
 
     def put(self, needs: str, folder: Path) -> None:
         """Copy what a page needs into a folder."""
-        for need in needs.split():
-            name, _, other = need.partition("=")
-            made, place = self.make(other or name), folder / name
+        for name in needs.split():
+            made, place = self.make(name), folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if made.is_dir():
                 shutil.copytree(made, place)
@@ -130,19 +129,6 @@ def _chat_model(inputs: Inputs, place: Path) -> None:
     tokenizer.save_pretrained(place)
 
 
-def _model_with_unused(inputs: Inputs, place: Path) -> None:
-    """Write the model with tokens that text never yields."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(inputs.model)
-    tokenizer.add_special_tokens({"additional_special_tokens": [f"<unused{i}>" for i in range(200)]})
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(inputs.model)
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-
-
 def _patch(method: str, *more: str) -> Callable[[Inputs, Path], None]:
     def tune(inputs: Inputs, place: Path) -> None:
         given = [inputs.make(word) if word in MAKERS else word for word in more]
@@ -168,7 +154,6 @@ MAKERS: dict[str, Callable[[Inputs, Path], None]] = {
     **dict.fromkeys(["MODEL-Q8_0.gguf", "Q8_0.gguf"], _copy("MODEL")),  # a folder is a model too
     **dict.fromkeys(["Q5_0.gguf", "Q4_0.gguf", "TUNED"], _merged("runs/embed")),
     HUB_MODEL: _chat_model,
-    "unused": _model_with_unused,
     "pairs.tsv": _text(120),
     "test.tsv": _text(400, start=200),
     "news.txt": _text(40, side=0),
