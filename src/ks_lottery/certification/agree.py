@@ -287,11 +287,11 @@ def agree(
         batch_size=batch_size, share_prefix=share_prefix, split_seed=split_seed,
     )  # fmt: skip
     given, names = _named(candidates)
+    text = open_agree_text(corpus)
     models = open_models(
         [reference, *given], base=base, names=[None, *names], reserved=RESERVED, trust_remote_code=trust_remote_code
     )
     spec = spec_for(spec, models)
-    text = open_agree_text(corpus)
     texts = prepare_agreement(spec, models, text)
     stage = partial(Screen(total=len(models) * (1 + generate)).stage, unit="sentences") if progress else None
     how = {"dtype": dtype, "device": device}

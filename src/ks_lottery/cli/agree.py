@@ -34,12 +34,12 @@ def run(settings: AgreeSettings) -> int:
     work = None if settings.out is None else WorkFolder(Path(settings.out))
     how = {"dtype": settings.dtype, "device": settings.device}
     with screen.stage("open models and text", silent=silent):
+        corpus = open_agree_text(settings.first_text(settings.data))
         models = open_models(
             [settings.reference, *settings.candidates],
             base=settings.base, reserved=RESERVED, trust_remote_code=settings.trust_remote_code,
         )  # fmt: skip
         spec = spec_for(spec, models)
-        corpus = open_agree_text(settings.first_text(settings.data))
         manifest = agreement_manifest(spec, models, corpus, how)
         done = work is not None and work.is_done(manifest)
         texts = None if done else prepare_agreement(spec, models, corpus)

@@ -51,8 +51,8 @@ def run(settings: CertifySettings) -> int:
             epsilon=None if settings.choose is None else settings.choose[0],
         )
         corpus = read_text(settings.first_text(data))
-        checkpoint = open_checkpoint(model)
         tuned = RowPatch.open(Path(tuned_folder))
+        checkpoint = open_checkpoint(model)
         tuned.check_base(checkpoint)
         scan = scan_of_patch(checkpoint, tuned, settings.scan)
         spec = spec.with_prompt(tuned.prompt)

@@ -25,8 +25,8 @@ def run(settings: WhereSettings) -> int:
     screen, silent = Screen(total=1 + spec.stages), settings.json or is_stream(settings.out)
     with screen.stage("open model and text", silent=silent):
         corpus = read_text(settings.first_text(settings.data))
-        checkpoint = open_checkpoint(settings.model)
         patch = RowPatch.open(settings.patch)
+        checkpoint = open_checkpoint(settings.model)
         patch.check_base(checkpoint)
         loaded = load_model(
             checkpoint, dtype=settings.dtype, device=settings.device, trust_remote_code=settings.trust_remote_code

@@ -119,14 +119,14 @@ def inspect(
         raise UserError(f"examples is {examples}, but must be 0 or more")
     if max_tokens < 8:
         raise UserError(f"max_tokens is {max_tokens}, but must be 8 or more")
-    checkpoint = open_checkpoint(model)
-    form = PromptForm(load_tokenizer(checkpoint), resolved_template(template))
     read = open_corpus(text)
-    form = replace(form, languages=(read.source_language, read.target_language))
     options = CleaningOptions(
         clean=clean, min_words=min_words, drop_placeholders=drop_placeholders, drop_markup=drop_markup
     )
     corpus, cleaning = cleaned(read, options)
+    checkpoint = open_checkpoint(model)
+    form = PromptForm(load_tokenizer(checkpoint), resolved_template(template))
+    form = replace(form, languages=(read.source_language, read.target_language))
     content, trained = inspect_corpus(
         corpus,
         form,

@@ -69,14 +69,14 @@ def run(
 
 
 def _prepare(config: RunConfig, folder: RunFolder) -> Job:
-    """Open model and text and check them, before anything is written."""
+    """Read the text, then open the model, which may have to be fetched first; check both before anything is written."""
     folder.check(config)
+    split, report = load_text(config.text)
+    general = general_of(config.evaluate, split)
     checkpoint = open_checkpoint(config.model.name)
     _ = checkpoint.embedding
-    split, report = load_text(config.text)
     tokenized = tokenizer_of(checkpoint, trust_remote_code=config.model.trust_remote_code)
     PromptForm(tokenized.tokenizer, config.text.template)
-    general = general_of(config.evaluate, split)
     if general:
         general_text(tokenized, general, max_tokens=config.text.max_tokens)
     return Job(config=config, folder=folder, checkpoint=checkpoint, split=split, report=report, general=general)
