@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
+
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 """GGUF's names of the embeddings; a file without the second ties the two."""
 
@@ -83,6 +86,11 @@ class GgufRows:
         """Tokens that the model looks at at most; None where the file does not say."""
         return self.header.setting("context_length")
 
+    @property
+    def padding(self) -> int | None:
+        """Id of the token that fills a batch; None where the file does not say."""
+        return token if type(token := self.header.about.get("tokenizer.ggml.padding_token_id")) is int else None
+
     def block(self, tensor: str, start: int, stop: int) -> torch.Tensor:
         """Return rows `start` to `stop` of an embedding, shape (stop - start, d), float32; only their bytes are read."""
         from gguf import GGMLQuantizationType
@@ -97,6 +105,12 @@ class GgufRows:
         except NotImplementedError as error:
             raise UserError(f"{self.name}: tensor {tensor} cannot be read ({error}): convert the file again") from error
         return torch.from_numpy(values.reshape(stop - start, width).copy())
+
+    def rows(self, ids: npt.NDArray[np.int64], side: str = "input") -> torch.Tensor:
+        """Return rows `ids` of an embedding, shape (K, d), float32; see `Checkpoint.rows`."""
+        tensor = self.head if side == "output" else self.embedding
+        rows = [self.block(tensor, int(row), int(row) + 1) for row in ids]
+        return torch.cat(rows) if rows else torch.empty((0, self.units[tensor].width))
 
     def changed(self, tensor: str) -> None:  # noqa: ARG002 (a file stands alone)
         """Return None for any `tensor`: what this file was made from is not known."""

@@ -287,6 +287,11 @@ class Checkpoint(Shown):
         """Tokens that the model looks at at most; None where its config does not say."""
         return next((self.config[key] for key in CONTEXT if type(self.config.get(key)) is int), None)
 
+    @property
+    def padding(self) -> int | None:
+        """Id of the token that fills a batch; None where the config does not say."""
+        return token if type(token := self.config.get("pad_token_id")) is int else None
+
     def describe(self) -> dict[str, str]:
         """Return what a manifest says of this checkpoint: its name, its fingerprint, and its terms of use where it has some."""
         origin = terms_of(self.folder)

@@ -20,9 +20,10 @@ from ks_lottery.corpus.prompt_form import PromptForm
 from ks_lottery.corpus.source import open_corpus
 from ks_lottery.errors import UserError
 from ks_lottery.evaluation.inspection_sections import inspection_sections
-from ks_lottery.models.load import load_tokenizer, open_checkpoint
+from ks_lottery.models.load import load_tokenizer
 from ks_lottery.models.prefix import common_length
 from ks_lottery.models.rows import reachable_rows
+from ks_lottery.models.sources import open_unconverted
 from ks_lottery.models.vocabulary import token_strings
 from ks_lottery.report.notebook import Shown
 
@@ -124,7 +125,7 @@ def inspect(
         clean=clean, min_words=min_words, drop_placeholders=drop_placeholders, drop_markup=drop_markup
     )
     corpus, cleaning = cleaned(read, options)
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_unconverted(model)
     form = PromptForm(load_tokenizer(checkpoint), resolved_template(template))
     form = replace(form, languages=(read.source_language, read.target_language))
     content, trained = inspect_corpus(
@@ -134,8 +135,7 @@ def inspect(
         max_tokens=max_tokens,
         examples=examples,
     )
-    padding = checkpoint.config.get("pad_token_id")
-    rows = reachable_rows([e.sequence for e in trained], padding if isinstance(padding, int) else None)
+    rows = reachable_rows([e.sequence for e in trained], checkpoint.padding)
     shown = [[t["id"] for t in example["tokens"] if not t["loss"]] for example in content["examples"]]
     about = {
         "origin": read.origin,

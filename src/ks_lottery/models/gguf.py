@@ -36,13 +36,7 @@ def converted(gguf: Path) -> Path:
     UserError
         When the file is missing, is not a GGUF file, is truncated, or has an architecture that transformers cannot read.
     """
-    if not is_there(gguf):
-        raise UserError(f"model file {gguf} does not exist")
-    try:
-        digest = digest_file(gguf)
-    except OSError as error:
-        raise unreadable(gguf, error) from error
-    folder = cache_folder() / "models" / f"gguf-{digest[:16]}"
+    digest, folder = _place(gguf)
     if folder.is_dir():
         return folder
     floats = 4 * read_gguf(gguf).elements
@@ -51,6 +45,29 @@ def converted(gguf: Path) -> Path:
     with new_folder(folder, shared=True) as temporary:
         _convert(gguf, temporary, digest)
     return folder
+
+
+def converted_before(gguf: Path) -> Path | None:
+    """Return the folder that `converted` made of a GGUF file earlier; None where there is none.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or cannot be read.
+    """
+    folder = _place(gguf)[1]
+    return folder if folder.is_dir() else None
+
+
+def _place(gguf: Path) -> tuple[str, Path]:
+    """Return the SHA-256 of a file, and the folder of its conversion."""
+    if not is_there(gguf):
+        raise UserError(f"model file {gguf} does not exist")
+    try:
+        digest = digest_file(gguf)
+    except OSError as error:
+        raise unreadable(gguf, error) from error
+    return digest, cache_folder() / "models" / f"gguf-{digest[:16]}"
 
 
 def gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:

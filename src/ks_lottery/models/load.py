@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_lottery.checkpoint.file_bytes import path_of
+from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.checkpoint.layout import PICKLES
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.checkpoint.pickled import PickledCheckpoint
@@ -19,7 +20,8 @@ from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
 from ks_lottery.models.devices import choose_device, choose_dtype
 from ks_lottery.models.dispatch import device_map, empty_model
-from ks_lottery.models.gguf import converted
+from ks_lottery.models.gguf import converted, gguf_tokenizer
+from ks_lottery.models.handled import check_decoder, check_handled
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.loading_report import check_weights
 from ks_lottery.models.model_folder import check_model_folder
@@ -108,8 +110,8 @@ def _open_named(name: str) -> Checkpoint:
     return Checkpoint.open(from_hub(name), name)
 
 
-def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint's folder.
+def load_tokenizer(checkpoint: Checkpoint | GgufRows, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint's folder, or that in a GGUF file.
 
     Raises
     ------
@@ -118,6 +120,8 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     """
     from transformers import AutoTokenizer
 
+    if isinstance(checkpoint, GgufRows):
+        return _checked(gguf_tokenizer(checkpoint.folder), checkpoint)
     if isinstance(checkpoint, MemoryCheckpoint):
         if checkpoint.tokenizer is None:
             raise UserError(f"{checkpoint.name} is in memory without its tokenizer: give from_memory(model, tokenizer)")
@@ -134,7 +138,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -
     return _checked(tokenizer, checkpoint)
 
 
-def _checked(tokenizer: Any, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def _checked(tokenizer: Any, checkpoint: Checkpoint | GgufRows) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {checkpoint.name} has no end-of-sentence token, which training needs")
     if tokenizer.eos_token_id >= checkpoint.vocabulary:  # other tokens without a row may never occur in a text
@@ -192,7 +196,7 @@ def load_model(
     checkpoint = open_checkpoint(checkpoint)
     if isinstance(checkpoint, MemoryCheckpoint):
         return _copied(checkpoint, dtype, device, quantization or max_memory)
-    _check_decoder(checkpoint)
+    check_decoder(checkpoint)
     place = choose_device(device)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": place}}
     with quiet():
@@ -222,7 +226,7 @@ def load_model(
             raise UserError(f"{checkpoint.name} cannot be loaded as a causal language model: {reason}") from error
     lm, report = loaded
     check_weights(checkpoint, report)
-    _check_handled(checkpoint, lm)
+    check_handled(checkpoint, lm)
     lm.requires_grad_(requires_grad=False).eval()
     if quantization is not None:
         keep_as_stored(lm)
@@ -268,33 +272,9 @@ def from_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, n
         When it is no causal language model that can be handled, it is offloaded or sharded, or the tokenizer is another's.
     """
     checkpoint = MemoryCheckpoint.of(model, tokenizer, name)
-    _check_decoder(checkpoint)
-    _check_handled(checkpoint, model)
+    check_decoder(checkpoint)
+    check_handled(checkpoint, model)
     tokenizer = load_tokenizer(checkpoint)
     model.requires_grad_(requires_grad=False)
     model.eval()
     return LoadedModel(checkpoint, model, tokenizer)
-
-
-def _check_decoder(checkpoint: Checkpoint) -> None:
-    if checkpoint.config.get("is_encoder_decoder"):
-        raise UserError(
-            f"{checkpoint.name} cannot be handled: it is an encoder-decoder ({checkpoint.config.get('model_type')}), "
-            "and the method is that of decoder-only language models"
-        )
-
-
-def _check_handled(checkpoint: Checkpoint, lm: Any) -> None:
-    from ks_lottery.models.rows import input_embedding
-
-    stored, reason = checkpoint.units[checkpoint.embedding], ""
-    try:
-        embedding, head = input_embedding(lm), lm.get_output_embeddings()
-        if tuple(embedding.weight.shape) != (stored.count, stored.width):
-            reason = f"its input embedding is not {checkpoint.embedding}, which is {stored.count:,} x {stored.width:,}"
-        elif checkpoint.head == checkpoint.embedding and head is not None and head.weight is not embedding.weight:
-            reason = "its config says that the head is a matrix of its own, but none is stored"
-    except TypeError as error:
-        reason = str(error)
-    if reason:
-        raise UserError(f"{checkpoint.name} cannot be handled: {reason}")

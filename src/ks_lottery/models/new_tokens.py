@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from ks_lottery.checkpoint.gguf_rows import GgufRows
+
 Base = TypeVar("Base")
 
 
@@ -49,7 +51,7 @@ def extended(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[
     return longer, ids
 
 
-def with_added(tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def with_added(tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint | GgufRows) -> PreTrainedTokenizerBase:
     """Return a checkpoint's tokenizer with the tokens that it has beside its base's; as it is without any.
 
     Raises

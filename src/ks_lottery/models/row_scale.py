@@ -13,6 +13,7 @@ from ks_lottery.stats.null import critical_count
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ks_lottery.checkpoint.gguf_rows import GgufRows
     from ks_lottery.checkpoint.patch import Side
     from ks_lottery.checkpoint.reader import Checkpoint
 
@@ -58,7 +59,9 @@ def least_move(width: int) -> float:
     return move_of(min(critical_statistic(width), 0.999))
 
 
-def spread_of(checkpoint: Checkpoint, ids: npt.NDArray[np.int64] | None = None, side: Side = "input") -> float:
+def spread_of(
+    checkpoint: Checkpoint | GgufRows, ids: npt.NDArray[np.int64] | None = None, side: Side = "input"
+) -> float:
     """Return the standard deviation of the coordinates of a row, the median over rows.
 
     Parameters
@@ -89,7 +92,7 @@ def fitted_rate(spread: float, width: int) -> float:
     return float(f"{digit}e{power}")
 
 
-def rate_sentence(checkpoint: Checkpoint) -> str:
+def rate_sentence(checkpoint: Checkpoint | GgufRows) -> str:
     """Return the learning rate at which embed tuning of a model finds tickets, as the remedy of an error."""
     width, spread = checkpoint.units[checkpoint.embedding].width, spread_of(checkpoint)
     rate = fitted_rate(spread, width)

@@ -13,9 +13,11 @@ from ks_lottery.checkpoint.patch import PATCH_FILE, RowPatch
 from ks_lottery.checkpoint.pickled import PickledCheckpoint
 from ks_lottery.checkpoint.reader import Checkpoint
 from ks_lottery.errors import UserError
+from ks_lottery.models.gguf import converted_before
 from ks_lottery.models.hub_folder import from_hub, is_hub_id
 from ks_lottery.models.load import LoadedModel, open_checkpoint
 from ks_lottery.models.model_folder import check_model_folder
+from ks_lottery.store.embedded_models import model_gguf
 from ks_lottery.store.files import read_json
 from ks_lottery.store.work_folder import MANIFEST_FILE
 
@@ -87,6 +89,21 @@ def stands_alone(name: Any) -> bool:
 def open_rows(name: Any) -> Source | RowPatch:
     """Open one side of a scan of embeddings that stands alone: of a GGUF file only the rows are read, without a conversion."""
     return GgufRows.open(path_of(name), str(name)) if is_gguf(name) else open_source(name)
+
+
+def open_unconverted(name: Any) -> Checkpoint | GgufRows:
+    """Open a model of which only the tokenizer and the embeddings are needed: a GGUF file is not converted for that.
+
+    Raises
+    ------
+    UserError
+        When nothing of that name exists, or it cannot be read safely.
+    """
+    asset = isinstance(name, str) and name.startswith("asset:")
+    if not asset and not is_gguf(name):
+        return open_checkpoint(name)
+    gguf = model_gguf(name) if asset else path_of(name)
+    return open_checkpoint(name) if converted_before(gguf) else GgufRows.open(gguf, str(name))
 
 
 def is_full_tuning_of(tuned: Source | RowPatch, base: Source) -> bool:

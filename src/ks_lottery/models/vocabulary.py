@@ -11,7 +11,7 @@ from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.checkpoint.memory import MemoryCheckpoint
 from ks_lottery.corpus.token_kinds import NO_TOKEN, PART, SPECIAL, kinds_of_shown
 from ks_lottery.errors import UserError
-from ks_lottery.models.gguf import gguf_tokenizer
+from ks_lottery.models.gguf import converted_before, gguf_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,15 +176,17 @@ def tokens_here(name: str) -> tuple[str, ...] | None:
         One string a row of the tokenizer, as `Vocabulary.shown`; None when the model is gone or has no readable tokenizer.
     """
     try:
-        folder = _folder_here(name)
-        vocabulary = None if folder is None else read_vocabulary(folder)
+        place = _place_here(name)
+        if place is None:
+            return None
+        vocabulary = vocabulary_of(gguf_tokenizer(place)) if place.is_file() else read_vocabulary(place)
     except UserError:
         return None
     return None if vocabulary is None else vocabulary.shown
 
 
-def _folder_here(name: str) -> Path | None:
-    from ks_lottery.models.gguf import converted
+def _place_here(name: str) -> Path | None:
+    """Return the folder of a model that is on this machine, or its GGUF file where that was not converted yet."""
     from ks_lottery.models.hub_folder import is_hub_id
     from ks_lottery.store.embedded_models import is_here, model_gguf
 
@@ -194,10 +196,7 @@ def _folder_here(name: str) -> Path | None:
     if path.is_dir():
         return path
     if path.is_file():
-        try:
-            return converted(path) if path.suffix == ".gguf" else path.parent
-        except UserError:
-            return None
+        return converted_before(path) or path if path.suffix == ".gguf" else path.parent
     if not is_hub_id(name):
         return None
     from huggingface_hub import try_to_load_from_cache

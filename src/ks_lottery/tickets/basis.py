@@ -94,23 +94,23 @@ def basis_of(
     if corpus is None or (without is None and by in (*SCORES, *ATTRIBUTIONS)):
         return basis
     from ks_lottery.corpus.monolingual import read_sentences, token_counts
-    from ks_lottery.models.load import load_tokenizer, open_checkpoint
+    from ks_lottery.models.load import load_tokenizer
     from ks_lottery.models.rows import reachable_rows
+    from ks_lottery.models.sources import open_unconverted
 
-    checkpoint = open_checkpoint(model_of(scan, model))
+    checkpoint = open_unconverted(model_of(scan, model))
     tokenizer = load_tokenizer(checkpoint)
     if by == "frequency":
         basis = replace(basis, frequencies=token_counts(tokenizer, read_sentences(corpus)))
     if by == "frequency" and without is None:
         return basis
-    padding = checkpoint.config.get("pad_token_id")
 
     @cache
     def examples() -> Sequence[Example]:
         return _examples(tokenizer, corpus, template, spans="template" in (by, without))
 
     def reachable() -> npt.NDArray[np.int64]:
-        return reachable_rows([e.sequence for e in examples()], padding if isinstance(padding, int) else None)
+        return reachable_rows([e.sequence for e in examples()], checkpoint.padding)
 
     return replace(basis, examples=examples, reachable=reachable)
 

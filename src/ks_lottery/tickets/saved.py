@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_lottery.config.ticket_commands import AlikeSettings, OverlapSettings
 from ks_lottery.errors import UserError
-from ks_lottery.models.vocabulary import read_vocabulary, tokens_here
+from ks_lottery.models.vocabulary import tokens_here, vocabulary_of_source
 from ks_lottery.tickets.basis import model_of, open_scan
 from ks_lottery.tickets.explain import explain
 from ks_lottery.tickets.origin import attribution_beside, origins_beside, recorded, saved_tokens
@@ -108,16 +108,17 @@ def _frequencies(
 ) -> tuple[Mapping[int, int], dict[str, Any]]:
     """Count the tokens of a text, by the tokenizer of the scan's base."""
     from ks_lottery.corpus.monolingual import read_sentences, token_counts
-    from ks_lottery.models.load import load_tokenizer, open_checkpoint
+    from ks_lottery.models.load import load_tokenizer
+    from ks_lottery.models.sources import open_unconverted
 
     name = model_of(scan, model)
     try:
-        checkpoint = open_checkpoint(name)
+        checkpoint = open_unconverted(name)
     except UserError as error:
         if model is not None:
             raise
         raise UserError(f"{error}; `model` names a model whose tokenizer reads the corpus") from error
-    vocabulary = read_vocabulary(checkpoint.folder)
+    vocabulary = vocabulary_of_source(checkpoint)
     shown = () if vocabulary is None else vocabulary.shown
     other = next((row for row, text in tokens.items() if row < len(shown) and text not in ("", shown[row])), None)
     if other is not None:

@@ -10,8 +10,8 @@ from ks_lottery.config.choices import ATTRIBUTIONS, SCORES
 from ks_lottery.config.ticket_commands import SelectSettings
 from ks_lottery.config.values import checks_names
 from ks_lottery.errors import UserError
-from ks_lottery.models.load import open_checkpoint
 from ks_lottery.models.row_scale import rate_sentence
+from ks_lottery.models.sources import open_unconverted
 from ks_lottery.report.forms import rounded_up
 from ks_lottery.tickets.scan import Scan
 from ks_lottery.tickets.scan_sections import LARGEST
@@ -114,7 +114,7 @@ def _by_base(scan: Scan) -> str | None:
     name = str(scan.made_from.get("base", {}).get("name", ""))
     try:
         is_here = name.startswith("asset:") or Path(name).exists()
-        return rate_sentence(open_checkpoint(name)) if is_here else None
+        return rate_sentence(open_unconverted(name)) if is_here else None
     except (UserError, OSError):
         return None
 
