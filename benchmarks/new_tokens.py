@@ -1,6 +1,6 @@
 """Rows of new tokens against PEFT's trainable tokens on a resized model: tokens a second, peak memory, bytes of what is saved.
 
-    python benchmarks/new_tokens.py [--model MODEL] [--tokens 8] [--steps 6] [--runs 1]
+    python benchmarks/new_tokens.py [--model MODEL] [--tokens 8] [--steps 22] [--runs 3]
         [--out benchmarks/results/new_tokens.json]
 
 Both train the same new tokens, on both sides, on the same examples of the embedded catalogs, in whose prompts the tokens are;
@@ -106,8 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--tokens", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=22)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "new_tokens.json")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
