@@ -23,7 +23,7 @@ def embedding(kind, random):
     return packed.reshape(V, -1)
 
 
-def write(file, *, kind="F32", tied=True, architecture="llama", seed=0):
+def write(file, *, kind="F32", tied=True, architecture="llama", seed=0, padding=None):
     """Write a llama of one layer; every other matrix is F32."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(file, architecture)
@@ -43,6 +43,8 @@ def write(file, *, kind="F32", tied=True, architecture="llama", seed=0):
     writer.add_token_types([1] * V)
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(V - 1)
+    if padding is not None:
+        writer.add_pad_token_id(padding)
     kind = gguf.GGMLQuantizationType[kind]
     for name in ("token_embd.weight", *(() if tied else ("output.weight",))):
         writer.add_tensor(name, embedding(kind, random), raw_dtype=kind)

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import pytest
 from gguf_models import write
+from tokenizers import pre_tokenizers
 
 from ks_lottery import open_checkpoint
+from ks_lottery.checkpoint.gguf_rows import GgufRows
 from ks_lottery.cli.main import main
 from ks_lottery.evaluation.inspect import inspect
 from ks_lottery.models.load import load_tokenizer
 from ks_lottery.models.row_scale import rate_sentence
 from ks_lottery.models.sources import open_unconverted
 
+PADDING = sorted(pre_tokenizers.ByteLevel.alphabet()).index("c")
+"""Id of a token that the text has, so that the reachable rows depend on it."""
+
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     monkeypatch.setenv("KS_LOTTERY_CACHE", str(tmp_path / "cache"))
-    return write(tmp_path / "model.gguf", kind="Q8_0")
+    return write(tmp_path / "model.gguf", kind="Q8_0", padding=PADDING)
 
 
 @pytest.mark.filterwarnings("ignore::ks_lottery.errors.AssetNotice")
-def test_an_inspection_is_that_of_the_converted_file(model, text_file, tmp_path):
+def test_an_inspection_is_that_of_the_converted_file(model, text_file, tmp_path, monkeypatch):
     found = inspect(text_file, model).as_dict()
     assert not (tmp_path / "cache" / "models").exists()
     converted = open_checkpoint(model)
     assert (tmp_path / "cache" / "models").is_dir()
     assert found == inspect(text_file, converted).as_dict()
+    assert converted.padding == PADDING
+    monkeypatch.setattr("ks_lottery.models.sources.converted_before", lambda _: None)
     opened = open_unconverted(model)
-    assert (opened.vocabulary, opened.context, opened.padding) == (300, 512, converted.padding)
+    assert isinstance(opened, GgufRows)
+    assert (opened.vocabulary, opened.context, opened.padding) == (300, 512, PADDING)
     assert rate_sentence(opened).partition("needs")[2] == rate_sentence(converted).partition("needs")[2]
     assert load_tokenizer(opened).get_vocab() == load_tokenizer(converted).get_vocab()
 
