@@ -58,7 +58,7 @@ dist: $(VENV)/.dev ## wheel and sdist, their metadata checked, and the wheel tri
 	$(BIN)/python -m build -q
 	$(BIN)/python .ci/check_dist.py
 
-BENCHMARKS = $(filter-out benchmarks/measuring.py benchmarks/recipe_text.py benchmarks/quantised_forms.py benchmarks/selector_comparison.py benchmarks/certify.py benchmarks/costly_pieces.py,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(filter-out benchmarks/measuring.py benchmarks/stock_training.py benchmarks/recipe_text.py benchmarks/quantised_forms.py benchmarks/selector_comparison.py benchmarks/certify.py benchmarks/costly_pieces.py,$(wildcard benchmarks/*.py))
 
 bench: $(VENV)/.dev ## every benchmark that takes minutes, each against a peer in one run
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.gettext import read_catalogs
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
-from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
+from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.store.assets import catalog_files, catalog_root
 from ks_lottery.store.files import write_json

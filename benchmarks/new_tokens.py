@@ -20,7 +20,7 @@ from typing import Any
 
 from ks_lottery.config.choices import DEFAULT_MODEL
 from measuring import fresh, memory_from_here, peak_mb, save
-from tuning import BATCH, SEED, SKIP, Clock, news, stock
+from stock_training import BATCH, SEED, SKIP, Clock, import_before, news, stock
 
 HERE = Path(__file__).resolve()
 LEARNING_RATE = 1e-2
@@ -71,15 +71,12 @@ def with_ours(loaded: Any, texts: list[str], template: str, corpus: Any, clock: 
 
 def run_side(given: argparse.Namespace) -> None:
     """Measure one side in this process."""
-    import peft  # noqa: F401  (what either side imports is not what its training needs)
-    from transformers import Trainer  # noqa: F401
-
-    import ks_lottery.tuning.tune  # noqa: F401
     from ks_lottery.corpus.batches import encode
     from ks_lottery.models.load import load_model
     from ks_lottery.models.new_tokens import extended
     from ks_lottery.tuning.trainer import step_order
 
+    import_before("peft", "transformers.trainer", "ks_lottery.tuning.tune")
     loaded = load_model(given.model, dtype="bfloat16", device="cpu")
     texts = [f"<n{i}>" for i in range(given.tokens)]
     template = f"{''.join(texts[: len(texts) // 2])}{{source}}{''.join(texts[len(texts) // 2 :])}"

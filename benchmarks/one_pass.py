@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.corpus.batches import collate, encode
 from ks_lottery.corpus.gettext import read_catalogs
 from ks_lottery.corpus.readers import read_corpus
@@ -25,7 +26,7 @@ from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.models.attention import plain_attention
 from ks_lottery.models.gradients import gradients_of
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
+from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
 from ks_lottery.store.assets import catalog_files, catalog_root

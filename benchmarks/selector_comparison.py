@@ -26,12 +26,13 @@ import torch
 
 from ks_lottery.checkpoint.attribution import ATTRIBUTION_FILE, Attribution
 from ks_lottery.checkpoint.patch import RowPatch
+from ks_lottery.config.choices import DEFAULT_MODEL
 from ks_lottery.corpus.batches import encode
 from ks_lottery.corpus.readers import read_corpus
 from ks_lottery.corpus.selection import keep_useful, split
 from ks_lottery.evaluation.next_token import predict
 from ks_lottery.models.language_model import LabelledLanguageModel
-from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
+from ks_lottery.models.load import load_model, open_checkpoint
 from ks_lottery.models.rows import padding_row, reachable_rows
 from ks_lottery.models.sides import installed_rows
 from ks_lottery.stats.intervals import bootstrap_interval

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from measuring import fresh, memory_from_here, peak_mb, save
+from stock_training import BATCH, SEED, SKIP, Clock, import_before, news, stock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ks_lottery.models.load import LoadedModel
 
 HERE = Path(__file__).resolve()
-BATCH, SKIP, SEED = 8, 2, 0
 EXAMPLES = "examples.json"
 ABLATIONS = ("rows", "unshared", "whole", "fused", "shuffled", "float32")
 """Sides that say where the time and memory go; three runs each."""
@@ -54,25 +53,11 @@ SIDES = {
 """What is measured, and what it stands for."""
 
 
-def news(data: Path | None) -> Any:
-    """Return parallel text to train on."""
-    from ks_lottery.corpus.gettext import read_catalogs
-    from ks_lottery.corpus.readers import read_corpus
-    from ks_lottery.corpus.selection import keep_useful, split
-    from ks_lottery.store.assets import catalog_files, catalog_root
-
-    if data is None:
-        corpus, _ = read_catalogs(catalog_files(), catalog_root(), target_language="ca")
-    else:
-        name = data / "globalvoices.en-ca.en"
-        corpus = read_corpus(name, target=name.with_suffix(".ca"), source_language="en", target_language="ca")
-    return split(keep_useful(corpus)[0]).train
-
-
 def small_model(given: argparse.Namespace) -> tuple[LoadedModel, list[Example]]:
     """Load the embedded model, and real examples."""
+    from ks_lottery.config.choices import DEFAULT_MODEL
     from ks_lottery.corpus.batches import Example
-    from ks_lottery.models.load import DEFAULT_MODEL, load_model, open_checkpoint
+    from ks_lottery.models.load import load_model, open_checkpoint
 
     dtype = "float32" if given.side == "float32" else "bfloat16"
     loaded = load_model(open_checkpoint(DEFAULT_MODEL), dtype=dtype, device=given.device)
@@ -82,8 +67,9 @@ def small_model(given: argparse.Namespace) -> tuple[LoadedModel, list[Example]]:
 
 def write_examples(given: argparse.Namespace, folder: Path) -> None:
     """Encode real text once for all sides."""
+    from ks_lottery.config.choices import DEFAULT_MODEL
     from ks_lottery.corpus.batches import encode
-    from ks_lottery.models.load import DEFAULT_MODEL, load_tokenizer, open_checkpoint
+    from ks_lottery.models.load import load_tokenizer, open_checkpoint
 
     tokenizer = load_tokenizer(open_checkpoint(DEFAULT_MODEL))
     examples, _ = encode(tokenizer, news(given.data).head(40 * BATCH), max_tokens=160)
@@ -136,54 +122,6 @@ def large_model(given: argparse.Namespace) -> tuple[LoadedModel, list[Example]]:
         for _ in range(given.steps * BATCH)
     ]
     return LoadedModel(Checkpoint.open(given.folder), lm.to(choose_device(given.device)).eval(), None), examples  # type: ignore[arg-type]
-
-
-class Clock:
-    """Makes a callback that notes the time after each step."""
-
-    def __init__(self) -> None:
-        from transformers import TrainerCallback
-
-        times = self.times = [0.0]
-
-        class Note(TrainerCallback):
-            def on_train_begin(self, *_: Any, **__: Any) -> None:
-                times[0] = time.perf_counter()
-
-            def on_step_end(self, *_: Any, **__: Any) -> None:
-                times.append(time.perf_counter())
-
-        self.callback = Note()
-
-    def seconds(self) -> float:
-        """Return the time of the steps that count."""
-        return self.times[-1] - self.times[SKIP]
-
-
-def padded(features: Sequence[dict[str, Any]]) -> Any:
-    """Pad a batch as `DataCollatorForSeq2Seq` would: labels where the tokens are, for a model that shifts them itself."""
-    from ks_lottery.corpus.batches import collate
-
-    return collate(features)
-
-
-def stock(model: Any, examples: Sequence[Example], clock: Clock) -> None:
-    """Train with the stock Trainer."""
-    from transformers import Trainer, TrainingArguments
-
-    from ks_lottery.corpus.batches import NO_LABEL
-
-    features = [{"input_ids": e.sequence, "labels": [NO_LABEL] * len(e.prompt) + list(e.response)} for e in examples]
-    device = str(next(model.parameters()).device.type)
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            scratch, per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=1e-2,
-            lr_scheduler_type="cosine", weight_decay=0.0, train_sampling_strategy="group_by_length", seed=SEED,
-            report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True, remove_unused_columns=False,
-            use_cpu=device == "cpu", dataloader_pin_memory=False,
-        )  # fmt: skip
-        trainer = Trainer(model, arguments, train_dataset=features, data_collator=padded, callbacks=[clock.callback])
-        trainer.train()
 
 
 def chosen(examples: Sequence[Example], count: int) -> Any:
@@ -255,13 +193,9 @@ def timed_tokens(examples: Sequence[Example], *, shuffled: bool) -> int:
 
 def run_side(given: argparse.Namespace) -> None:
     """Measure one side in this process."""
-    import peft  # noqa: F401  (what either side imports is not what its training needs)
     import torch
-    from transformers import Trainer  # noqa: F401
 
-    import ks_lottery.tuning.recorder
-    import ks_lottery.tuning.trainer  # noqa: F401
-
+    import_before("peft", "transformers.trainer", "ks_lottery.tuning.recorder", "ks_lottery.tuning.trainer")
     loaded, examples = (large_model if given.large else small_model)(given)
     cuda = given.device == "cuda"
     clock = Clock()
