@@ -179,7 +179,7 @@ def choose(
     UserError
         When epsilon or delta is out of range, or n is too small to show epsilon even without any loss.
     ValueError
-        If there are no sets, the sizes do not fall, or the losses do not have the shape and range above.
+        If `sizes` is empty or does not fall, or `losses` has a wrong shape or a value out of range.
     """
     check_asked("epsilon", epsilon)
     check_asked("delta", delta)
@@ -239,7 +239,7 @@ def fixed_order(
     UserError
         When epsilon or delta is out of range, or n is too small to show epsilon even without any loss.
     ValueError
-        If there are no models, or the losses do not have the shape and range above.
+        If `losses` is empty, or has a wrong shape or a value out of range.
     """
     check_asked("epsilon", epsilon)
     check_asked("delta", delta)

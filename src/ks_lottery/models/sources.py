@@ -92,7 +92,7 @@ def open_rows(name: Any) -> Source | RowPatch:
 
 
 def open_unconverted(name: Any) -> Checkpoint | GgufRows:
-    """Open a model of which only the tokenizer and the embeddings are needed: a GGUF file is not converted for that.
+    """Open a model to read its tokenizer and its embeddings, and no other weights. A GGUF file is not converted.
 
     Raises
     ------
